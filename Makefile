@@ -1,0 +1,33 @@
+# Two commands: `make run` and `make test`. Each does all its own set-up on a fresh Debian machine with Python 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test quick lint bench peers clean
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+run: $(VENV)/ready
+	sh boot/try-it $(BIN)/ekiden
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+quick: $(VENV)/ready lint
+	$(BIN)/pytest -m 'not slow'
+
+test: $(VENV)/ready peers lint
+	$(BIN)/pytest
+
+peers:
+	sh tests/install-peers
+
+bench: $(VENV)/ready peers
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) home build dist

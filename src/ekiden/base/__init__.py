@@ -1,0 +1,1 @@
+"""Value types that everything else speaks in; imports nothing of ours."""

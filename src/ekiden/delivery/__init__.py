@@ -1,0 +1,1 @@
+"""The last step: a remote transaction, a mailbox, a program."""

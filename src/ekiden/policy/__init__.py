@@ -1,0 +1,1 @@
+"""Acceptance at the door: who may send what to whom."""

@@ -1,0 +1,1 @@
+"""The classic commands: one file per program."""

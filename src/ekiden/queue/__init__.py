@@ -1,0 +1,1 @@
+"""The durable store, its schedule and its bounces."""

@@ -1,0 +1,1 @@
+"""Event loops, frames between processes, logging, TLS contexts."""

@@ -1,0 +1,192 @@
+"""One end of a connection between two of our processes: frames in, frames out, descriptors beside them.
+
+Writes are joined: everything sent during one turn of the event loop leaves in one system call. A link that is not
+drained by its peer keeps what it has to say in memory; ``backlog`` tells how much, and whoever produces on behalf of
+others (the queue) stops when it grows.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+Incoming = TypeVar("Incoming")
+
+_LENGTH = struct.Struct(">I")
+_READ = 256 * 1024
+_DESCRIPTORS = 250
+MAXIMUM_FRAME = 64 * 1024 * 1024
+"""Octets. A longer frame is a fault of the peer; inline content is far smaller."""
+
+
+class Link(Generic[Incoming]):
+    """A connected unix stream socket carrying frames that ``decoder`` accepts.
+
+    ``on_frame(frame, descriptor)`` is called per frame (descriptor is None unless the frame announced one),
+    ``on_turn()`` once after all frames of one read, ``on_close(reason)`` once at the end, also for undecodable input.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: socket.socket,
+        decoder: msgspec.msgpack.Decoder[Incoming],
+        on_frame: Callable[[Incoming, int | None], None],
+        on_close: Callable[[str], None],
+        on_turn: Callable[[], None] | None = None,
+    ) -> None:
+        connection.setblocking(False)
+        self._loop = loop
+        self._connection = connection
+        self._decoder = decoder
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._on_frame = on_frame
+        self._on_close = on_close
+        self._on_turn = on_turn
+        self._received = bytearray()
+        self._descriptors: deque[int] = deque()
+        self._outgoing: list[bytes] = []
+        self._outgoing_descriptors: list[int] = []
+        self._unsent = b""
+        self._flushing = False
+        self._waiting_to_write = False
+        self.closed = False
+        loop.add_reader(connection.fileno(), self._readable)
+
+    @property
+    def backlog(self) -> int:
+        """Octets accepted by ``send`` that the kernel has not taken yet."""
+        return len(self._unsent) + sum(map(len, self._outgoing))
+
+    def send(self, frame: Any, descriptor: int | None = None) -> None:
+        """Queue a frame; the descriptor, if any, is sent along and closed here."""
+        if self.closed:
+            if descriptor is not None:
+                os.close(descriptor)
+            return
+        encoded = self._encode(frame)
+        if descriptor is not None:
+            # A descriptor marks a boundary: it must arrive no earlier than its frame's first octet.
+            self._outgoing_descriptors.append(descriptor)
+        self._outgoing.append(_LENGTH.pack(len(encoded)))
+        self._outgoing.append(encoded)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def close(self, reason: str = "closed") -> None:
+        """End the connection; ``on_close`` is called once."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._connection.fileno())
+        if self._waiting_to_write:
+            self._loop.remove_writer(self._connection.fileno())
+        self._connection.close()
+        for descriptor in (*self._descriptors, *self._outgoing_descriptors):
+            os.close(descriptor)
+        self._descriptors.clear()
+        self._outgoing_descriptors.clear()
+        self._on_close(reason)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self.closed or self._waiting_to_write:
+            return
+        data = b"".join((self._unsent, *self._outgoing)) if self._unsent else b"".join(self._outgoing)
+        self._outgoing.clear()
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        descriptors, self._outgoing_descriptors = self._outgoing_descriptors, []
+        try:
+            if descriptors:
+                # The kernel takes 253 at once; the peer reads them in order.
+                now, later = descriptors[:_DESCRIPTORS], descriptors[_DESCRIPTORS:]
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", now))]
+                sent = self._connection.sendmsg([data], rights)
+                for descriptor in now:
+                    os.close(descriptor)
+                self._outgoing_descriptors = later
+            else:
+                sent = self._connection.send(data)
+        except BlockingIOError:
+            sent = 0
+            self._outgoing_descriptors = descriptors
+        except OSError as error:
+            self._outgoing_descriptors = descriptors
+            self.close(f"write: {error.strerror}")
+            return
+        self._unsent = data[sent:]
+        want = bool(self._unsent)
+        if want != self._waiting_to_write:
+            self._waiting_to_write = want
+            if want:
+                self._loop.add_writer(self._connection.fileno(), self._writable)
+            else:
+                self._loop.remove_writer(self._connection.fileno())
+        if not want and self._outgoing and not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _writable(self) -> None:
+        self._write(self._unsent)
+
+    def _readable(self) -> None:
+        try:
+            data, ancillary, _flags, _address = self._connection.recvmsg(_READ, _DESCRIPTORS * 4 + 64)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.close(f"read: {error.strerror}")
+            return
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                received = array.array("i")
+                received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+                self._descriptors.extend(received)
+        if not data:
+            self.close("end of file")
+            return
+        if self._received:
+            self._received += data
+            data = bytes(self._received)
+            self._received.clear()
+        try:
+            self._take(data)
+        except (msgspec.DecodeError, ValueError) as error:
+            self.close(f"bad frame: {error}")
+            return
+        if self._on_turn is not None and not self.closed:
+            self._on_turn()
+
+    def _take(self, data: bytes) -> None:
+        """Hand over every whole frame in ``data``; keep the rest."""
+        view = memoryview(data)
+        start, end = 0, len(data)
+        while end - start >= 4:
+            (length,) = _LENGTH.unpack_from(data, start)
+            if length > MAXIMUM_FRAME:
+                raise ValueError(f"frame of {length} octets")
+            if end - start - 4 < length:
+                break
+            frame = self._decoder.decode(view[start + 4 : start + 4 + length])
+            start += 4 + length
+            descriptor = None
+            if getattr(frame, "has_descriptor", False):
+                if not self._descriptors:
+                    raise ValueError("announced descriptor is missing")
+                descriptor = self._descriptors.popleft()
+            self._on_frame(frame, descriptor)
+            if self.closed:
+                return
+        if start < end:
+            self._received += view[start:]

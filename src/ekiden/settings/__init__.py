@@ -1,0 +1,1 @@
+"""One typed schema, and the readers that fill it."""

@@ -1,0 +1,1 @@
+"""Look-ups: one interface, key to value, not found, or try later."""

@@ -1,0 +1,1 @@
+"""Protocol engines over bytes: no socket, no clock, no file."""
