@@ -1,1 +1,1 @@
-"""One typed schema, and the readers that fill it."""
+"""The settings: one schema, and the readers that fill it."""
