@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     NUMBER = "a whole number"
     FLAG = "1 (yes) or 0 (no)"
     LINE = "one line"
+    TEXT = "lines"
     CHOICE = "one word"
     ADDRESS = "an IP address"
     SET = "entries, one a line, in any order"

@@ -20,8 +20,8 @@ _ONLY_ME = frozenset({_ME})
 class Listener(msgspec.Struct, frozen=True):
     """One line of control/listen: what is spoken, and where.
 
-    ``host`` is ``*`` (all IPv4 and IPv6 addresses), ``[::]`` or another address, and empty for a unix socket, whose
-    ``path`` is set instead. ``port`` is 0 for a unix socket. ``options`` are the line's ``name=value`` words.
+    ``host`` is ``*`` (all IPv4 and IPv6 addresses), an IPv4 address or an IPv6 address in brackets, as ``[::]``. A
+    unix socket has a ``path`` instead, and ``port`` 0. ``options`` are the line's ``name=value`` words.
     """
 
     service: Service
@@ -31,12 +31,14 @@ class Listener(msgspec.Struct, frozen=True):
     options: dict[str, str] = {}
 
     @property
+    def address(self) -> str:
+        """The address to bind, without brackets; empty for ``*`` and for a unix socket."""
+        return "" if self.host == "*" else self.host.strip("[]")
+
+    @property
     def where(self) -> str:
         """The address as control/listen has it: ``127.0.0.1:25``, ``[::1]:25``, ``*:25`` or a path."""
-        if self.path:
-            return self.path
-        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
-        return f"{host}:{self.port}"
+        return self.path or f"{self.host}:{self.port}"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,7 +40,11 @@ ROUTING: Mapping[str, Setting] = {
         "QMQP server: {}",
         "There is no QMQP server.",
     ),
-    "defaultdelivery": line("Delivery instruction for users without a .qmail file.", "Default delivery is {}."),
+    "defaultdelivery": Setting(
+        Kind.TEXT,
+        "Delivery instructions for users without a .qmail file, as dot-qmail(5) has them.",
+        "Users without a .qmail file get: {}",
+    ),
     "concurrencylocal": number(
         "Most local deliveries at once.",
         "Up to {} local deliveries run at once.",

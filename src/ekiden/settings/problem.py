@@ -1,0 +1,36 @@
+"""What is wrong with the settings, said so that the administrator can mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing wrong in one file.
+
+    ``file`` is relative to the home (``control/locals``), ``line`` counts from 1 and is 0 if the whole file is meant.
+    ``remedy`` says what is allowed or what to do. A ``fatal`` problem keeps the settings from being used; another
+    one only means that they may not do what was meant.
+    """
+
+    file: str
+    line: int = 0
+    message: str
+    remedy: str = ""
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        kind = "" if self.fatal else "warning: "
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{place}: {kind}{self.message}{remedy}"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; ``problems`` has every reason, and none that is not one."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = list(problems)
