@@ -1,1 +1,23 @@
-"""The classic commands: one file per program."""
+"""The classic commands: one file per program, each with ``main(argv, home) -> exit code``."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+Program = Callable[[Sequence[str], Path], int]
+
+OWN = frozenset({"config"})
+"""Names that mean ekiden's own command after ``ekiden``; the classic one is run as HOME/bin/NAME."""
+
+
+def find(name: str) -> Program | None:
+    """The classic program of that name; None if there is none."""
+    if name in OWN or not name.replace("-", "").isalnum():
+        return None
+    module = f"{__name__}.{name.replace('-', '_')}"
+    if importlib.util.find_spec(module) is None:
+        return None
+    program: Program = importlib.import_module(module).main
+    return program

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,23 +24,30 @@ class Context:
     settings: Settings
     log: Log
     listeners: Sequence[tuple[Listener, socket.socket]] = ()
+    sockets: Mapping[str, socket.socket] = field(default_factory=dict)
+    """The queue role's bound unix sockets, by their names in ``run/``."""
+    ready: Callable[[], None] = lambda: None
+    """Called once when the role does its work."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     on_alarm: Callable[[], None] | None = None
+
+    run: int = -1
+    """A descriptor of the directory ``run/``, opened while every directory above it could be searched."""
+    queue: Path = Path("queue")
+    """The queue role's directory, as that role sees it."""
 
     def connect(self, name: str) -> socket.socket:
         """A connection to the queue role's socket ``run/NAME``; OSError if it does not answer.
 
-        Through the directory's descriptor, because a unix socket's path may not exceed 107 octets.
+        Through the directory's descriptor: a unix socket's path may not exceed 107 octets, and a role without
+        privileges may not be able to search the directories above the home.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        directory = os.open(self.home / "run", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            connection.connect(f"/proc/self/fd/{directory}/{name}")
+            connection.connect(f"/proc/self/fd/{self.run}/{name}")
         except OSError:
             connection.close()
             raise
-        finally:
-            os.close(directory)
         return connection
 
 

@@ -1,0 +1,48 @@
+"""The ``ekiden`` command: the classic programs by name, everything else through ``ekiden.commands``.
+
+Classic programs must start in little more than the interpreter's own time, so that nothing is imported here before
+it is known what is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DEFAULT_HOME = "/var/qmail"
+
+
+def main() -> None:
+    """Entry point; exits with the codes that docs/ekiden.md lists."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line without the program's name; the exit code."""
+    home, rest = split_home(arguments)
+    if rest:
+        from ekiden.programs import find
+
+        program = find(rest[0])
+        if program is not None:
+            return program(rest[1:], home)
+    from ekiden.commands import run_command
+
+    return run_command(list(arguments), home)
+
+
+def split_home(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """``--home DIR`` in front of the command, else EKIDEN_HOME, else /var/qmail; and what follows."""
+    rest = list(arguments)
+    home = os.environ.get("EKIDEN_HOME") or DEFAULT_HOME
+    if rest[:1] == ["--home"] and len(rest) > 1:
+        home, rest = rest[1], rest[2:]
+    elif rest and rest[0].startswith("--home="):
+        home, rest = rest[0].partition("=")[2], rest[1:]
+    return Path(home).absolute(), rest
+
+
+if __name__ == "__main__":
+    main()

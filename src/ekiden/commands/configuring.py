@@ -1,0 +1,94 @@
+"""config, check, route: the configuration before anything runs on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+DEFAULT_LISTEN = {True: "*:25", False: "127.0.0.1:2525"}
+"""Where a first configuration listens, by whether root makes it."""
+
+
+@click.command()
+@click.argument("fqdn", required=False)
+@click.option("--listen", "places", metavar="ADDR:PORT", multiple=True, help="Where to speak SMTP; may be repeated.")
+@click.pass_obj
+def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
+    """Make a home and its first control files, from FQDN or, without it, from the DNS."""
+    import os
+
+    from ekiden.settings import first
+
+    try:
+        first.require_unconfigured(home)
+        first.make_home(home)
+        if fqdn:
+            first.configure(home, fqdn, click.echo)
+        else:
+            first.configure_by_dns(home, click.echo)
+        if places or not (home / "control" / "listen").exists():
+            first.write_listen(home, places or [DEFAULT_LISTEN[os.geteuid() == 0]])
+    except first.ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+    return 0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per problem.")
+@click.pass_obj
+def check(home: Path, as_json: bool) -> int:
+    """Name every problem in the configuration, with file, line and remedy (exit code 1 if there is any)."""
+    import msgspec
+
+    from ekiden.settings.control import problems
+
+    if not (home / "control").is_dir():
+        raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
+    found = problems(home / "control")
+    for problem in found:
+        click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
+    if not found and not as_json:
+        click.echo("no problems found")
+    return 1 if found else 0
+
+
+@click.command()
+@click.argument("address")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def route(home: Path, address: str, as_json: bool) -> int:
+    """Say what would happen to mail for ADDRESS, and which file and line decides it."""
+    from ekiden.routing.destination import RouteError
+    from ekiden.routing.route import Router
+    from ekiden.settings.control import read
+    from ekiden.settings.problem import SettingsError
+
+    try:
+        router = Router(read(home / "control"))
+    except (SettingsError, RouteError) as error:
+        raise click.ClickException(str(error)) from None
+    recipient = address.encode("utf-8", "surrogateescape")
+    decision = router.route(recipient)
+    reasons = [str(reason) for reason in router.explain(recipient, home / "control")]
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "address": address,
+                    "channel": decision.channel,
+                    "recipient": decision.recipient.decode("utf-8", "replace"),
+                    "destination": decision.destination.decode("utf-8", "replace"),
+                    "reasons": reasons,
+                }
+            )
+        )
+        return 0
+    where = "" if decision.channel == "local" else " " + decision.destination.decode("utf-8", "replace")
+    click.echo(f"{decision.recipient.decode('utf-8', 'replace')} goes to {decision.channel}{where}")
+    for reason in reasons:
+        click.echo(f"  {reason}")
+    return 0

@@ -1,0 +1,208 @@
+"""start, stop, reload, status: the daemon as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+_SLOWEST = 150.0
+"""Seconds that stop waits at most: deliveries in progress are given shutdownseconds of it."""
+
+
+@click.command()
+@click.option("--foreground", is_flag=True, help="Stay in the foreground (for systemd and other supervisors).")
+@click.pass_obj
+def start(home: Path, foreground: bool) -> int:
+    """Start ekiden; returns once it accepts connections. Does nothing if it already runs."""
+    from ekiden.supervisor import CannotStart, Supervisor
+
+    if not (home / "control").is_dir():
+        raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
+    if _supervisor(home):
+        click.echo(f"ekiden already runs in {home}")
+        return 0
+    if foreground:
+        try:
+            Supervisor(home, announce=lambda: None).serve()
+        except CannotStart as error:
+            raise click.ClickException(str(error)) from None
+        return 0
+    return _start_in_background(home)
+
+
+def _start_in_background(home: Path) -> int:
+    """Fork the supervisor off and wait for its word: an empty one is success."""
+    from ekiden.supervisor import CannotStart, Supervisor
+
+    hear, tell = os.pipe2(os.O_CLOEXEC)
+    if os.fork():
+        os.close(tell)
+        with open(hear, encoding="utf-8") as word:
+            said = word.read()
+        if said == "ready":
+            return 0
+        click.echo(f"ekiden: {said or 'the supervisor ended without a word'}", err=True)
+        return 1
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.close(hear)
+    _detach()
+    status = 0
+    try:
+        Supervisor(home, announce=lambda: _say(tell, "ready")).serve()
+    except CannotStart as error:
+        _say(tell, str(error))
+        status = 1
+    except BaseException as error:
+        _say(tell, f"{type(error).__name__}: {error}")
+        status = 1
+    os._exit(status)
+
+
+def _say(descriptor: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+
+
+def _detach() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(null, descriptor)
+    os.close(null)
+    os.chdir("/")
+
+
+def _supervisor(home: Path) -> int:
+    """The process id of the supervisor that holds this home's lock, 0 if nobody does."""
+    try:
+        descriptor = os.open(home / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(descriptor, 32, 0) or b"0")
+    finally:
+        os.close(descriptor)
+    return 0
+
+
+@click.command()
+@click.pass_obj
+def stop(home: Path) -> int:
+    """Stop ekiden after the deliveries in progress; returns when it has ended."""
+    pid = _supervisor(home)
+    if not pid:
+        click.echo(f"ekiden does not run in {home}")
+        return 0
+    with _explained():
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _SLOWEST
+    while _supervisor(home) == pid:
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"process {pid} has not ended yet")
+        time.sleep(0.02)
+    return 0
+
+
+@click.command()
+@click.pass_obj
+def reload(home: Path) -> int:
+    """Read the control files anew without dropping a connection; wrong ones are refused, with file and line."""
+    from ekiden.settings.control import read
+    from ekiden.settings.problem import SettingsError
+
+    pid = _running(home)
+    try:
+        read(home / "control")
+    except SettingsError as error:
+        raise click.ClickException(f"settings not changed:\n{error}") from None
+    before = _roles(home)["generation"]
+    with _explained():
+        os.kill(pid, signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while _roles(home)["generation"] == before:
+        if time.monotonic() > deadline:
+            raise click.ClickException("settings not changed; the log says why")
+        time.sleep(0.02)
+    return 0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def status(home: Path, as_json: bool) -> int:
+    """Say whether ekiden runs here (exit code 1: it does not), its processes and its queue's figures."""
+    pid = _supervisor(home)
+    if not pid:
+        click.echo(json.dumps({"running": False}) if as_json else f"ekiden does not run in {home}")
+        return 1
+    state = {"running": True, **_roles(home), **_queue_figures(home)}
+    if as_json:
+        click.echo(json.dumps(state))
+        return 0
+    click.echo(f"ekiden runs in {home}, supervisor {pid}")
+    for role in state["roles"]:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(role["since"]))
+        click.echo(f"  {role['role']:8} process {role['pid']} since {since}{' (draining)' * role['draining']}")
+    if state.get("queue"):
+        figures = state["queue"]
+        busy, limit = figures["in_flight"], figures["limit"]
+        click.echo(f"  messages in queue: {figures['messages']}")
+        for channel in ("local", "remote"):
+            click.echo(f"  {channel} deliveries in progress: {busy[channel]} of {limit[channel]}")
+    return 0
+
+
+def _queue_figures(home: Path) -> dict[str, Any]:
+    import msgspec
+
+    from ekiden.runtime.administration import Rows, Status
+    from ekiden.runtime.control import request
+
+    try:
+        answer = request(home, Status(), timeout=5)
+    except OSError as error:
+        return {"queue": None, "error": f"the queue process does not answer: {error}"}
+    assert isinstance(answer, Rows)
+    rows = [msgspec.json.decode(row) for row in answer.rows]
+    return {"queue": rows[0], "destinations": rows[1:]}
+
+
+def _running(home: Path) -> int:
+    pid = _supervisor(home)
+    if not pid:
+        raise click.ClickException(f"ekiden does not run in {home}; start it with: ekiden --home {home} start")
+    return pid
+
+
+def _roles(home: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((home / "run" / "roles").read_text())
+    except FileNotFoundError:
+        return {"generation": 0, "roles": []}
+    return state
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise click.ClickException(
+            f"{error.strerror}: only root or the user who started ekiden may do that"
+        ) from None
+    except ProcessLookupError:
+        sys.exit(0)

@@ -1,0 +1,72 @@
+"""What the scheduler holds in memory: messages and parts at hand, and a lane per destination."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from ekiden.base.envelope import Recipient
+from ekiden.queue.store import Ended, Meta
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """A message of which at least one part is at hand.
+
+    ``left`` counts its parts in the store. ``content`` may have been dropped to save memory, and is read again when
+    it is needed.
+    """
+
+    id: int
+    birth: float
+    sender: bytes
+    size: int
+    spool: str
+    meta: Meta
+    content: bytes | None
+    left: int
+    in_flight: int = 0
+    at_hand: int = 0
+    ended: list[Ended] = field(default_factory=list)
+    withdrawn: bool = False
+    """An administrator held, deleted or requeued it: what is still in flight no longer counts."""
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """Recipients of one message that go to one destination in one transaction."""
+
+    message: Message
+    number: int
+    lane: Lane
+    recipients: list[Recipient]
+    attempts: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One destination: its parts at hand, and what its recent attempts taught.
+
+    ``window`` is how many transactions it may have at once: it grows with success and shrinks when the destination
+    cannot be reached. ``more``: the store may hold parts that are due now. ``next_due``: when, at the earliest, the
+    store's others are due.
+    """
+
+    id: int
+    key: bytes
+    channel: str
+    window: float
+    waiting: deque[Part] = field(default_factory=deque)
+    in_flight: int = 0
+    in_ring: bool = False
+    more: bool = False
+    next_due: float = math.inf
+    failures: int = 0
+    paused_until: float = 0.0
+    last: str = ""
+    idle_since: float = 0.0
+
+    @property
+    def at_hand(self) -> int:
+        return len(self.waiting) + self.in_flight

@@ -1,0 +1,301 @@
+"""Which part is attempted next: fair between destinations, bounded in memory whatever the backlog.
+
+The store holds every part with the time at which it is due. The scheduler holds *lanes*, one per destination that has
+something due or had so lately, each with a short queue of parts at hand; it fills them from the store as they drain.
+A lane's turn comes round and round (a ring per channel), and no lane may take the last free places of its channel:
+it may have three times as many transactions in progress as places stay free. So a slow destination with any backlog
+leaves room for whoever comes next.
+
+Nothing here looks at a clock or touches a socket; times are seconds of the epoch, given by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from ekiden.queue.backoff import pause
+from ekiden.queue.lane import Lane, Message, Part
+from ekiden.queue.store import Changes, MessageRow, PartRow, Store
+from ekiden.settings.schema import Settings
+
+CHANNELS = ("local", "remote")
+_SHARE = 3
+_REFILL = 50
+_LANES = 5000
+_LINGER = 30.0
+"""Seconds for which an idle lane is remembered before it goes back to the store."""
+
+
+class Scheduler:
+    """Lanes over a store. ``changes`` collects what the store must learn with the next transaction."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._store = store
+        self._lanes: dict[bytes, Lane] = {}
+        self._rings: dict[str, deque[Lane]] = {channel: deque() for channel in CHANNELS}
+        self._hungry: set[Lane] = set()
+        self._at_hand: dict[tuple[int, int], Part] = {}
+        self._messages: dict[int, Message] = {}
+        self._content_bytes = 0
+        self._idle_check = 0.0
+        self.in_flight = dict.fromkeys(CHANNELS, 0)
+        self.changes = Changes()
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take over changed settings; what is in progress goes on."""
+        self._settings = settings
+        self.limit = {"local": settings.concurrencylocal, "remote": settings.concurrencyremote}
+
+    # Parts come in
+
+    def lane(self, key: bytes, channel: str) -> Lane:
+        """The destination's lane, made or fetched from the store if it is not at hand."""
+        lane = self._lanes.get(key)
+        if lane is None:
+            number = self._store.destination(key)
+            if number is None:
+                number = self._store.new_destination_id()
+                self.changes.destinations.append((number, key))
+            else:
+                self.changes.parked.append((None, number))
+            lane = self._add_lane(number, key, channel)
+        elif not lane.at_hand:
+            # An idle lane must not be forgotten between now and the commit of what comes for it.
+            lane.more = True
+            self._hungry.add(lane)
+        return lane
+
+    def _add_lane(self, number: int, key: bytes, channel: str) -> Lane:
+        window = float(self._settings.concurrencydestinationstart if channel == "remote" else self.limit["local"])
+        lane = self._lanes[key] = Lane(number, key, channel, window)
+        # What the store has for it is unknown; one look tells.
+        lane.more = True
+        self._hungry.add(lane)
+        return lane
+
+    def has_room(self) -> bool:
+        """Whether more parts may be held at hand."""
+        return len(self._at_hand) < self._settings.activemessages
+
+    def admit(self, message: Message, parts: list[Part]) -> None:
+        """Hold new parts, just stored and due now, or leave them in the store if there are too many at hand."""
+        for part in parts:
+            if self.has_room():
+                self._hold(part)
+            else:
+                part.lane.more = True
+                self._hungry.add(part.lane)
+
+    def _hold(self, part: Part) -> None:
+        message = part.message
+        self._at_hand[message.id, part.number] = part
+        if not message.at_hand:
+            self._messages[message.id] = message
+            if message.content is not None:
+                self._content_bytes += len(message.content)
+                if self._content_bytes > self._settings.activebytes:
+                    self._drop_content(message)
+        message.at_hand += 1
+        part.lane.waiting.append(part)
+        self._enter_ring(part.lane)
+
+    def _drop_content(self, message: Message) -> None:
+        if message.content is not None:
+            self._content_bytes -= len(message.content)
+            message.content = None
+
+    def _enter_ring(self, lane: Lane) -> None:
+        if not lane.in_ring:
+            lane.in_ring = True
+            self._rings[lane.channel].append(lane)
+
+    # Parts go out
+
+    def pick(self, now: float, channels: Iterable[str] = CHANNELS) -> Iterator[Part]:
+        """The parts of these channels to attempt now. Each counts as in flight until ``finish``.
+
+        A part whose lane is paused comes out as well, beyond all limits, for the caller to defer at once with the
+        reason the lane has in ``last``.
+        """
+        for channel in channels:
+            while (part := self._pick(channel, now)) is not None:
+                yield part
+
+    def _pick(self, channel: str, now: float) -> Part | None:
+        ring = self._rings[channel]
+        free = self.limit[channel] - self.in_flight[channel]
+        for _ in range(len(ring)):
+            lane = ring.popleft()
+            if not lane.waiting:
+                lane.in_ring = False
+                continue
+            paused = lane.paused_until > now
+            if paused or (free > 0 and lane.in_flight < lane.window and lane.in_flight < _SHARE * free):
+                ring.append(lane)
+                return self._take(lane)
+            if lane.in_flight >= lane.window:
+                # Its own next finish brings it back.
+                lane.in_ring = False
+            else:
+                ring.append(lane)
+        return None
+
+    def _take(self, lane: Lane) -> Part | None:
+        part = lane.waiting.popleft()
+        lane.in_flight += 1
+        self.in_flight[lane.channel] += 1
+        part.message.in_flight += 1
+        if lane.more and len(lane.waiting) <= lane.window:
+            self._hungry.add(lane)
+        return part
+
+    def finish(self, part: Part, now: float) -> None:
+        """The part's attempt has ended, however; it is no longer at hand."""
+        lane, message = part.lane, part.message
+        lane.in_flight -= 1
+        self.in_flight[lane.channel] -= 1
+        message.in_flight -= 1
+        self._at_hand.pop((message.id, part.number), None)
+        message.at_hand -= 1
+        if not message.at_hand:
+            self._drop_content(message)
+            self._messages.pop(message.id, None)
+        if lane.waiting:
+            self._enter_ring(lane)
+        elif not lane.in_flight:
+            lane.idle_since = now
+
+    def reached(self, lane: Lane) -> None:
+        """The destination answered: it may have one more transaction at once."""
+        lane.failures = 0
+        lane.paused_until = 0.0
+        if lane.channel == "remote" and lane.window < self._settings.concurrencydestination:
+            lane.window += 1
+
+    def unreachable(self, lane: Lane, now: float, reason: str) -> None:
+        """The destination could not be reached: it rests, each time longer, and starts again with one transaction."""
+        lane.last = reason
+        if now < lane.paused_until:
+            return
+        lane.failures += 1
+        lane.paused_until = now + pause(lane.failures)
+        lane.window = 1.0
+
+    def later(self, part: Part, due: float) -> None:
+        """The part stays in the store and is due at that time."""
+        part.lane.next_due = min(part.lane.next_due, due)
+
+    def known(self, message: int) -> Message | None:
+        """The message if one of its parts is at hand."""
+        return self._messages.get(message)
+
+    # From the store
+
+    def refill(self, now: float) -> bool:
+        """Fill lanes that ran low; whether there is more to do at once."""
+        for _ in range(min(len(self._hungry), 20)):
+            if not self.has_room():
+                return False
+            lane = self._hungry.pop()
+            if lane.more:
+                self._fill(lane, now)
+        return bool(self._hungry) and self.has_room()
+
+    def _fill(self, lane: Lane, now: float) -> None:
+        # The oldest due are at hand already, so as many more must be asked for.
+        limit = lane.at_hand + _REFILL
+        rows = self._store.claim(lane.id, now, limit)
+        for row in rows:
+            if (row.message, row.part) not in self._at_hand:
+                self._hold_stored(lane, row)
+        if len(rows) < limit:
+            lane.more = False
+            due = self._store.destination_next_due(lane.id, now)
+            lane.next_due = math.inf if due is None else due
+
+    def _hold_stored(self, lane: Lane, row: PartRow) -> None:
+        message = self._messages.get(row.message)
+        if message is None:
+            stored = self._store.message(row.message)
+            if stored is None:
+                return
+            message = self.from_store(stored)
+        self._hold(Part(message, row.part, lane, row.recipients, row.attempts))
+
+    def from_store(self, row: MessageRow) -> Message:
+        """A stored message taken into memory, its content left where it is."""
+        left = self._store.part_count(row.id)
+        return Message(
+            row.id, row.birth, row.sender, row.size, row.spool, row.meta, None, left, ended=list(row.ended)
+        )
+
+    def tick(self, now: float) -> bool:
+        """Once a second: wake lanes that are due, fetch destinations that are due, forget idle lanes.
+
+        Whether there is more to do at once.
+        """
+        found = self._store.due_destinations(now, 100) if self.has_room() else []
+        for number, key in found:
+            self.changes.parked.append((None, number))
+            if key in self._lanes:
+                self._lanes[key].more = True
+                self._hungry.add(self._lanes[key])
+            else:
+                self._add_lane(number, key, channel_of(key))
+        crowded = len(self._lanes) > _LANES
+        for lane in list(self._lanes.values()):
+            if lane.next_due <= now:
+                lane.next_due = math.inf
+                lane.more = True
+                self._hungry.add(lane)
+            elif not lane.at_hand and not lane.more and (crowded or now - lane.idle_since > _LINGER):
+                self._forget(lane, now)
+        return len(found) == 100
+
+    def _forget(self, lane: Lane, now: float) -> None:
+        if lane.paused_until > now and len(self._lanes) <= 2 * _LANES:
+            return
+        due = self._store.destination_next_due(lane.id, 0.0)
+        if due is None:
+            self.changes.forgotten.append((lane.id,))
+        else:
+            self.changes.parked.append((due, lane.id))
+        del self._lanes[lane.key]
+        self._hungry.discard(lane)
+
+    def wake_all(self) -> None:
+        """Look at every lane anew, pauses forgotten (after ALRM, a flush or a release)."""
+        for lane in self._lanes.values():
+            lane.paused_until = 0.0
+            lane.failures = 0
+            lane.more = True
+            self._hungry.add(lane)
+
+    def withdraw(self, message: int) -> bool:
+        """Let go of a message that the administrator changed in the store; False: it is being attempted just now."""
+        held = self._messages.get(message)
+        if held is None:
+            return True
+        if held.in_flight:
+            return False
+        del self._messages[message]
+        held.withdrawn = True
+        self._drop_content(held)
+        for lane in {part.lane for (number, _), part in list(self._at_hand.items()) if number == message}:
+            for part in [part for part in lane.waiting if part.message is held]:
+                lane.waiting.remove(part)
+                del self._at_hand[message, part.number]
+                held.at_hand -= 1
+        return True
+
+    def lanes(self) -> list[Lane]:
+        """Lanes at hand, for the administrator to see."""
+        return list(self._lanes.values())
+
+
+def channel_of(key: bytes) -> str:
+    """The channel of a destination's key: local ones begin with ``local``, and a colon follows if anything does."""
+    return "local" if key == b"local" or key.startswith(b"local:") else "remote"

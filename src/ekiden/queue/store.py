@@ -1,0 +1,161 @@
+"""The store's interface: what the queue role asks of whatever keeps messages on stable storage.
+
+A *message* has content and an envelope; its recipients are grouped into *parts*, each the recipients that go to one
+destination in one transaction. A part is due at a time; it is removed when all its recipients have come to an end.
+A message is removed with its last part. A *destination* exists as long as parts for it do; ``due`` is the time at
+which it must be looked at again, or None while the scheduler holds it in memory.
+
+All changes of one turn are one transaction (``apply``): after it returns they are durable, if it raises none of them
+happened. There is one caller and no thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from ekiden.base.envelope import Origin, Recipient
+from ekiden.base.outcome import Outcome
+
+NEVER = 9e15
+"""A due time that does not come: what a destination has while all its parts are held."""
+
+
+class StoreFull(Exception):
+    """No room on the device: nothing of this transaction happened, later ones may succeed."""
+
+
+class StoreFailed(Exception):
+    """The device or the file is damaged. Nothing more may be promised on top of it."""
+
+
+class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a message's envelope says besides sender and recipients, and where it came from."""
+
+    origin: Origin
+    body: int = 0
+    smtputf8: bool = False
+    ret: bytes = b""
+    envid: bytes = b""
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A recipient that came to an end of which the sender is to be told."""
+
+    recipient: Recipient
+    outcome: Outcome
+
+
+class MessageRow(msgspec.Struct, frozen=True, gc=False):
+    """A stored message without its content. ``spool`` names the content's file, or is empty for inline content."""
+
+    id: int
+    birth: float
+    sender: bytes
+    size: int
+    spool: str
+    held: bool
+    meta: Meta
+    ended: tuple[Ended, ...] = ()
+
+
+class PartRow(msgspec.Struct, frozen=True, gc=False):
+    """A stored part. ``due`` is None while the message is held. ``last`` is the last attempt's report, if any."""
+
+    message: int
+    part: int
+    destination: int
+    due: float | None
+    attempts: int
+    recipients: list[Recipient]
+    last: str = ""
+
+
+@dataclass(slots=True)
+class Changes:
+    """One transaction's worth, each list in the order of the statement's parameters.
+
+    Encoded columns (meta, recipients, ended) are msgpack octets: the caller has them at hand anyway.
+    """
+
+    destinations: list[tuple[int, bytes]] = field(default_factory=list)
+    """New ones: id, key. Their due is None: the scheduler holds them."""
+
+    messages: list[tuple[int, float, bytes, int, str | None, bytes, bytes | None]] = field(default_factory=list)
+    """New ones: id, birth, sender, size, spool, meta, content."""
+
+    parts: list[tuple[int, int, int, float, bytes]] = field(default_factory=list)
+    """New ones: message, part, destination id, due, recipients."""
+
+    finished: list[tuple[int, int]] = field(default_factory=list)
+    """Parts that are done: message, part."""
+
+    deferred: list[tuple[float, int, bytes, str, int, int]] = field(default_factory=list)
+    """Parts to try again: due, attempts, recipients, last report, message, part."""
+
+    ended: list[tuple[bytes | None, int]] = field(default_factory=list)
+    """Recipients whose end waits for a notice: encoded list or None, message."""
+
+    removed: list[tuple[int]] = field(default_factory=list)
+    """Messages without parts."""
+
+    parked: list[tuple[float | None, int]] = field(default_factory=list)
+    """Destinations: due or None (held by the scheduler), id."""
+
+    forgotten: list[tuple[int]] = field(default_factory=list)
+    """Destinations without parts: id."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.messages
+            or self.finished
+            or self.deferred
+            or self.removed
+            or self.ended
+            or self.parked
+            or self.forgotten
+            or self.parts
+            or self.destinations
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What start-up found: for the log's first lines."""
+
+    messages: int
+    spool_files_removed: int
+    unfinished_destinations: int
+
+
+class Store(Protocol):
+    """Every method may raise ``StoreFailed``; ``apply`` also ``StoreFull``."""
+
+    def recover(self) -> Found: ...
+    def apply(self, *groups: Changes) -> None: ...
+    def new_message_id(self) -> int: ...
+    def new_destination_id(self) -> int: ...
+    def due_destinations(self, now: float, limit: int) -> list[tuple[int, bytes]]: ...
+    def destination(self, key: bytes) -> int | None: ...
+    def destination_key(self, destination: int) -> bytes | None: ...
+    def next_due(self) -> float | None: ...
+    def destination_next_due(self, destination: int, after: float) -> float | None: ...
+    def claim(self, destination: int, now: float, limit: int) -> list[PartRow]: ...
+    def message(self, message: int) -> MessageRow | None: ...
+    def messages(self, after: int, limit: int) -> list[MessageRow]: ...
+    def part_count(self, message: int) -> int: ...
+    def parts(self, message: int) -> list[PartRow]: ...
+    def content(self, message: int) -> bytes | None: ...
+    def unnotified(self) -> list[int]: ...
+    def count(self) -> int: ...
+    def hold(self, messages: Sequence[int], now: float) -> int: ...
+    def release(self, messages: Sequence[int], now: float) -> int: ...
+    def delete(self, messages: Sequence[int]) -> int: ...
+    def flush(self, now: float, after: int) -> tuple[int, int]: ...
+    def create_spool(self, name: str) -> int: ...
+    def open_spool(self, name: str) -> int: ...
+    def unlink_spool(self, name: str) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,228 @@
+"""The administrator's requests to the queue role over ``run/control``: look, hold, release, delete, requeue, bounce.
+
+Every request is answered within one turn and does a bounded amount of work; whoever wants more asks for the next
+page. Rows are JSON objects.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from ekiden.queue.engine import Engine
+from ekiden.queue.inspect import Filter, describe, matches
+from ekiden.queue.store import Store, StoreFull
+from ekiden.runtime.frames import Frame, HostState
+from ekiden.settings.schema import Settings
+
+SCAN = 500
+"""Messages looked at per request, so that a filter that matches nothing does not stop the queue."""
+
+
+class List(Frame, frozen=True, tag=40):
+    """Up to ``limit`` messages with ids above ``after`` that match. Answer: ``Rows``."""
+
+    after: int
+    limit: int
+    filter: Filter
+
+
+class Show(Frame, frozen=True, tag=41):
+    """One message; up to ``octets`` of its content as a second row. Answer: ``Rows``, empty if it is not there."""
+
+    message: int
+    octets: int = 0
+
+
+class Act(Frame, frozen=True, tag=42):
+    """``hold``, ``release``, ``delete``, ``requeue`` or ``bounce`` these messages. Answer: ``Done``."""
+
+    action: str
+    messages: list[int]
+
+
+class Flush(Frame, frozen=True, tag=43):
+    """Make a bounded number of messages with ids above ``after`` due now. Answer: ``Done``."""
+
+    after: int = 0
+
+
+class Status(Frame, frozen=True, tag=44):
+    """The queue's figures and its destinations at hand. Answer: ``Rows``: figures, then a row per destination."""
+
+
+class Hosts(Frame, frozen=True, tag=45):
+    """Addresses that timed out (qmail-tcpto); ``forget`` them all (qmail-tcpok). Answer: ``Rows``."""
+
+    forget: bool = False
+
+
+class Configure(Frame, frozen=True, tag=46):
+    """New settings, from the supervisor. Answer: ``Done``."""
+
+    settings: Settings
+
+
+class Rows(Frame, frozen=True, tag=50):
+    """JSON objects, and the id to go on after (0: that was all)."""
+
+    rows: list[bytes]
+    next: int = 0
+
+
+class Done(Frame, frozen=True, tag=51):
+    """How many messages were changed, why not if an error came between, and the id to go on after (0: all done)."""
+
+    count: int
+    error: str = ""
+    next: int = 0
+
+
+ControlRequest = List | Show | Act | Flush | Status | Hosts | Configure
+ControlAnswer = Rows | Done
+
+_json = msgspec.json.Encoder().encode
+
+
+class Administration:
+    """Answers requests on the queue role's behalf."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        wake: Callable[[], None],
+        hosts: Callable[[], Mapping[str, HostState]],
+        forget_hosts: Callable[[], None],
+        configure: Callable[[Settings], None],
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._wake = wake
+        self._hosts = hosts
+        self._forget_hosts = forget_hosts
+        self._configure = configure
+        self._since = time.time()
+
+    def answer(self, frame: ControlRequest) -> ControlAnswer:
+        """Do what is asked for; never raises but for ``StoreFailed``."""
+        match frame:
+            case List():
+                return self._list(frame)
+            case Show():
+                return self._show(frame)
+            case Act():
+                return self._act(frame)
+            case Flush():
+                return self.flush(frame.after)
+            case Status():
+                return self._status()
+            case Hosts():
+                return self._tcpto(frame)
+            case Configure():
+                self._configure(frame.settings)
+                return Done(1)
+
+    def _list(self, frame: List) -> Rows:
+        rows: list[bytes] = []
+        after = frame.after
+        now = time.time()
+        found = self._store.messages(after, SCAN)
+        for message in found:
+            parts = self._store.parts(message.id)
+            if matches(frame.filter, message, parts, self._store.destination_key, now):
+                rows.append(_json(describe(message, parts, self._store.destination_key)))
+            after = message.id
+            if len(rows) >= frame.limit:
+                return Rows(rows, after)
+        return Rows(rows, after if len(found) == SCAN else 0)
+
+    def _show(self, frame: Show) -> Rows:
+        message = self._store.message(frame.message)
+        if message is None:
+            return Rows([])
+        rows = [_json(describe(message, self._store.parts(message.id), self._store.destination_key))]
+        if frame.octets:
+            if message.spool:
+                with open(self._store.open_spool(message.spool), "rb") as file:
+                    content = file.read(frame.octets)
+            else:
+                content = (self._store.content(message.id) or b"")[: frame.octets]
+            rows.append(content)
+        return Rows(rows)
+
+    def _act(self, frame: Act) -> Done:
+        now = time.time()
+        count = busy = 0
+        try:
+            for message in frame.messages:
+                if not self._engine.scheduler.withdraw(message):
+                    busy += 1
+                else:
+                    count += self._one(frame.action, message, now)
+        except StoreFull as error:
+            return Done(count, str(error))
+        self._wake()
+        return Done(count, f"{busy} being delivered just now, try again" if busy else "")
+
+    def _one(self, action: str, message: int, now: float) -> int:
+        match action:
+            case "hold":
+                return self._store.hold([message], now)
+            case "release":
+                self._engine.scheduler.wake_all()
+                return self._store.release([message], now)
+            case "delete":
+                return self._store.delete([message])
+            case "requeue":
+                return self._engine.requeue(message, now)
+            case "bounce":
+                return self._engine.give_up(message, now)
+        return 0
+
+    def flush(self, after: int = 0) -> Done:
+        """Make messages that are not held due now, and forget which destinations could not be reached."""
+        try:
+            count, following = self._store.flush(time.time(), after)
+        except StoreFull as error:
+            return Done(0, str(error))
+        self._forget_hosts()
+        self._engine.scheduler.wake_all()
+        self._wake()
+        return Done(count, next=following)
+
+    def _status(self) -> Rows:
+        scheduler = self._engine.scheduler
+        figures = {
+            "pid": os.getpid(),
+            "since": self._since,
+            "messages": self._store.count(),
+            "unprocessed": 0,
+            "in_flight": scheduler.in_flight,
+            "limit": scheduler.limit,
+        }
+        lanes = [
+            {
+                "destination": lane.key.decode("utf-8", "replace"),
+                "waiting": len(lane.waiting),
+                "in_flight": lane.in_flight,
+                "window": int(lane.window),
+                "paused_until": lane.paused_until,
+                "last": lane.last,
+            }
+            for lane in scheduler.lanes()[:1000]
+            if lane.at_hand or lane.paused_until
+        ]
+        return Rows([_json(row) for row in [figures, *lanes]])
+
+    def _tcpto(self, frame: Hosts) -> Rows:
+        rows = [
+            _json({"address": state.address, "since": state.since, "count": state.count})
+            for state in self._hosts().values()
+        ]
+        if frame.forget:
+            self._forget_hosts()
+        return Rows(rows)

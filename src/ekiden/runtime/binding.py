@@ -1,0 +1,90 @@
+"""Sockets bound before privileges are given up: the listeners of control/listen and the unix sockets of ``run/``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.settings.schema import Listener
+
+_FIRST_PASSED = 3
+
+
+class CannotListen(Exception):
+    """A listener cannot be bound; the text names it, says why and what to do."""
+
+
+def listen(listener: Listener, backlog: int) -> socket.socket:
+    """A listening socket for one line of control/listen."""
+    try:
+        if listener.path:
+            bound = unix_socket(Path(listener.path))
+        else:
+            family = socket.AF_INET6 if listener.host == "*" or ":" in listener.address else socket.AF_INET
+            bound = socket.socket(family, socket.SOCK_STREAM)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(listener.host != "*"))
+            bound.bind((listener.address, listener.port))
+        bound.listen(backlog)
+    except OSError as error:
+        remedy = "; ports below 1024 need root" if error.errno == 13 else ""
+        raise CannotListen(f"control/listen: {listener.service} {listener.where}: {error.strerror}{remedy}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """A bound stream socket at ``path``, replacing a stale one; through its directory, for long paths."""
+    if path.exists() and stat.S_ISSOCK(path.lstat().st_mode):
+        path.unlink()
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        bound.bind(f"/proc/self/fd/{directory}/{path.name}")
+    except OSError:
+        bound.close()
+        raise
+    finally:
+        os.close(directory)
+    return bound
+
+
+def passed_sockets() -> list[socket.socket]:
+    """Listening sockets that systemd passed (sd_listen_fds(3)), none if it passed none to this process."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    return [socket.socket(fileno=descriptor) for descriptor in range(_FIRST_PASSED, _FIRST_PASSED + count)]
+
+
+def take_passed(listener: Listener, passed: Sequence[socket.socket]) -> socket.socket | None:
+    """The passed socket that is bound where the listener wants to be."""
+    for bound in passed:
+        name = bound.getsockname()
+        if isinstance(name, tuple):
+            if name[1] == listener.port and name[0] in (listener.address, "::" if listener.host == "*" else ""):
+                return bound
+        elif listener.path and name == listener.path:
+            return bound
+    return None
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd (sd_notify(3)); nothing happens if it does not listen."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
+        try:
+            notifier.connect(address)
+            notifier.sendall(state.encode())
+        except OSError:
+            return

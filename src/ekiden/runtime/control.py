@@ -1,0 +1,59 @@
+"""Asking the queue role over ``run/control``, from the command line: one request, one answer, no event loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+import msgspec
+
+from ekiden.runtime.administration import ControlAnswer, ControlRequest
+
+_LENGTH = struct.Struct(">I")
+_decoder: msgspec.msgpack.Decoder[ControlAnswer] = msgspec.msgpack.Decoder(ControlAnswer)
+
+
+def request(home: Path, asked: ControlRequest, timeout: float = 30.0) -> ControlAnswer:
+    """The answer; OSError if ekiden does not run here or does not answer within ``timeout`` seconds."""
+    with Asking(home, timeout) as asking:
+        return asking.ask(asked)
+
+
+class Asking:
+    """A connection to the queue role for several requests, a context manager."""
+
+    def __init__(self, home: Path, timeout: float = 30.0) -> None:
+        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._connection.settimeout(timeout)
+        directory = os.open(home / "run", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._connection.connect(f"/proc/self/fd/{directory}/control")
+        except OSError:
+            self._connection.close()
+            raise
+        finally:
+            os.close(directory)
+
+    def __enter__(self) -> Asking:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._connection.close()
+
+    def ask(self, asked: ControlRequest) -> ControlAnswer:
+        """Send a request and wait for its answer."""
+        encoded = msgspec.msgpack.encode(asked)
+        self._connection.sendall(_LENGTH.pack(len(encoded)) + encoded)
+        (length,) = _LENGTH.unpack(self._exactly(4))
+        return _decoder.decode(self._exactly(length))
+
+    def _exactly(self, count: int) -> bytes:
+        received = bytearray()
+        while len(received) < count:
+            data = self._connection.recv(min(1 << 20, count - len(received)))
+            if not data:
+                raise ConnectionError("the queue process ended without an answer")
+            received += data
+        return bytes(received)

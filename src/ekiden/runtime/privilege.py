@@ -1,0 +1,98 @@
+"""Who each role runs as, and how it becomes that user for good (design: processes that do not trust each other)."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+USERS = {"queue": "qmailq", "smtpd": "qmaild", "remote": "qmailr", "log": "qmaill"}
+"""qmail's user for each role. ``local`` stays root, because it becomes each recipient in turn."""
+
+FALLBACK = "nobody"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A user and its group by number."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Identities:
+    """The identity of each role, None where privileges are kept, and the qmail users that do not exist."""
+
+    roles: dict[str, Identity | None]
+    missing: tuple[str, ...] = ()
+
+
+def identities(home: Path) -> Identities:
+    """Who the roles are to be.
+
+    Not root: everyone is the one user. Root with a home owned by somebody else: everyone is that user. Root with
+    its own home: qmail's users; those that do not exist are reported and replaced by ``nobody``.
+    """
+    if os.geteuid() != 0:
+        return Identities(dict.fromkeys((*USERS, "local")))
+    owner = home.stat()
+    if owner.st_uid != 0:
+        everyone = Identity(owner.st_uid, owner.st_gid)
+        return Identities(dict.fromkeys((*USERS, "local"), everyone))
+    missing = []
+    roles: dict[str, Identity | None] = {"local": None}
+    for role, user in USERS.items():
+        identity = _lookup(user)
+        if identity is None:
+            missing.append(user)
+            identity = _lookup(FALLBACK) or Identity(65534, 65534)
+        roles[role] = identity
+    return Identities(roles, tuple(missing))
+
+
+def _lookup(user: str) -> Identity | None:
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return None
+    return Identity(entry.pw_uid, entry.pw_gid)
+
+
+def group_of(name: str) -> int | None:
+    """A group's number, None if there is no such group."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def become(identity: Identity | None, root: Path | None = None) -> None:
+    """Change the root directory if asked to (root only), and give up everything but this identity, for good."""
+    if identity is None:
+        return
+    if root is not None:
+        os.chroot(root)
+        os.chdir("/")
+    os.setgroups([])
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+
+
+def own(path: Path, identity: Identity | None, mode: int | None = None) -> None:
+    """Give a file or directory to a role, as root; only the mode otherwise."""
+    if identity is not None and os.geteuid() == 0:
+        os.chown(path, identity.uid, identity.gid, follow_symlinks=False)
+    if mode is not None:
+        path.chmod(mode)
+
+
+def own_tree(directory: Path, identity: Identity | None) -> None:
+    """Give a directory and what is in it to a role, as root, where it does not own it yet."""
+    if identity is None or os.geteuid() != 0:
+        return
+    for path in (directory, *directory.rglob("*")):
+        if path.lstat().st_uid != identity.uid:
+            own(path, identity)

@@ -1,0 +1,387 @@
+"""The supervisor: binds what needs root, forks the roles, restarts them, and parses nothing from outside.
+
+It imports everything the roles need before it forks them, so that they share memory and start in milliseconds.
+Signals: TERM ends in order (door first, queue when its deliveries have finished, log last), HUP reads the settings
+anew, ALRM runs the queue now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ekiden.roles import local, log, queue, remote, smtpd
+from ekiden.runtime.administration import Configure
+from ekiden.runtime.binding import CannotListen, listen, notify_systemd, passed_sockets, take_passed, unix_socket
+from ekiden.runtime.control import request
+from ekiden.runtime.log import Log
+from ekiden.runtime.privilege import Identities, become, identities, own, own_tree
+from ekiden.runtime.role import Context, run
+from ekiden.settings.control import read
+from ekiden.settings.problem import SettingsError
+from ekiden.settings.schema import Listener, Settings
+
+_SOCKETS = {"intake": "smtpd", "remote": "remote", "local": "local", "inject": None, "control": None}
+"""The queue role's sockets and the role that each is for."""
+
+_SLOWEST_RESTART = 30.0
+_SETTLED = 60.0
+"""Seconds after which a role that died counts as having worked."""
+
+
+class CannotStart(Exception):
+    """Why ekiden does not start; the text is for the administrator."""
+
+
+@dataclass
+class Child:
+    """A role's process. ``draining``: replaced after a reload, finishing what it has at hand."""
+
+    role: str
+    index: int
+    pid: int
+    since: float
+    draining: bool = False
+
+
+@dataclass
+class Slot:
+    """A place for one process of a role, and when it may be filled again."""
+
+    role: str
+    index: int
+    failures: int = 0
+    not_before: float = 0.0
+
+
+@dataclass
+class Supervisor:
+    """One running home. ``announce`` is called once when connections are accepted."""
+
+    home: Path
+    announce: Callable[[], None]
+    settings: Settings = field(init=False)
+    children: dict[int, Child] = field(default_factory=dict)
+    slots: list[Slot] = field(default_factory=list)
+    generation: int = 1
+    stopping: bool = False
+
+    def serve(self) -> None:
+        """Run until TERM; raises ``CannotStart``."""
+        try:
+            self.settings = read(self.home / "control")
+        except SettingsError as error:
+            raise CannotStart(str(error)) from None
+        self._lock()
+        self.identities: Identities = identities(self.home)
+        self._log_read, self._log_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._log_write.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
+        self._prepare_directories()
+        self._bind()
+        self._wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        gc.collect()
+        gc.freeze()
+        self._spawn(Slot("log", 0))
+        self.log = self._new_log("supervisor")
+        if self.identities.missing:
+            users = " ".join(self.identities.missing)
+            self.log.warning(f"no such users: {users}: their roles run as nobody (make them with: ekiden install)")
+        self._start_roles()
+        self.announce()
+        notify_systemd("READY=1")
+        while not self.stopping:
+            self._wait(self._until_restart())
+        notify_systemd("STOPPING=1")
+        self._stop()
+
+    # What must be there before the first fork
+
+    def _lock(self) -> None:
+        for name in ("run", "log", "queue", "control"):
+            (self.home / name).mkdir(mode=0o755, exist_ok=True)
+        self._held = os.open(self.home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(f"{self.home}: ekiden is already running here") from None
+        os.ftruncate(self._held, 0)
+        os.pwrite(self._held, b"%d\n" % os.getpid(), 0)
+
+    def _prepare_directories(self) -> None:
+        roles = self.identities.roles
+        own(self.home / "run", None, 0o755)
+        (self.home / "queue").chmod(0o700)
+        own_tree(self.home / "queue", roles["queue"])
+        own_tree(self.home / "log", roles["log"])
+
+    def _bind(self) -> None:
+        passed = passed_sockets()
+        self._listeners: dict[Listener, socket.socket] = {}
+        try:
+            for listener in self.settings.listen:
+                self._listeners[listener] = take_passed(listener, passed) or listen(
+                    listener, self.settings.listenbacklog
+                )
+        except CannotListen as error:
+            raise CannotStart(str(error)) from None
+        self._sockets = {}
+        for name, role in _SOCKETS.items():
+            path = self.home / "run" / name
+            self._sockets[name] = bound = unix_socket(path)
+            own(path, self.identities.roles[role] if role else None, 0o666 if name == "inject" else 0o600)
+            bound.listen(1024)
+        self._run = os.open(self.home / "run", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    # Roles
+
+    def _wanted(self) -> list[Slot]:
+        cpus = len(os.sched_getaffinity(0))
+        doors = self.settings.smtpdprocesses or max(1, cpus // 2)
+        outs = self.settings.remoteprocesses or max(1, cpus // 4)
+        slots = [Slot("remote", index) for index in range(outs)] + [Slot("local", 0)]
+        if self.settings.listen:
+            slots += [Slot("smtpd", index) for index in range(doors)]
+        return slots
+
+    def _start_roles(self) -> None:
+        self.slots = [Slot("queue", 0), *self._wanted()]
+        ready, tell = os.pipe2(os.O_CLOEXEC)
+        self._ready = tell
+        self._spawn(self.slots[0])
+        os.close(tell)
+        # The queue recovers before anyone is let in, and says so by a byte; its death closes the pipe.
+        if not os.read(ready, 1):
+            self._stop()
+            raise CannotStart(f"the queue cannot be opened; see {self.home / 'log'}")
+        os.close(ready)
+        self._ready = -1
+        for slot in self.slots[1:]:
+            self._spawn(slot)
+        self._publish()
+
+    def _new_log(self, role: str) -> Log:
+        return Log(role, self._log_write, self.settings.logformat)
+
+    def _spawn(self, slot: Slot) -> None:
+        pid = os.fork()
+        if pid:
+            self.children[pid] = Child(slot.role, slot.index, pid, time.time())
+            return
+        status = 1
+        try:
+            self._become_role(slot)
+            status = 0
+        except KeyboardInterrupt:
+            pass
+        except BaseException as error:
+            _last_words(self._log_write, slot.role, error)
+        finally:
+            os._exit(status)
+
+    def _become_role(self, slot: Slot) -> None:
+        """In the child: close what is not this role's, give up privileges, work."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
+        os.close(self._wakeup)
+        _set_process_name(slot.role)
+        identity = self.identities.roles[slot.role]
+        if slot.role == "log":
+            self._serve_log(identity)
+            return
+        self._log_read.close()
+        context = Context(self.home, self.settings, self._new_log(slot.role), run=self._run)
+        if slot.role == "smtpd":
+            context.listeners = tuple(self._listeners.items())
+        else:
+            for listening in self._listeners.values():
+                listening.close()
+        if slot.role == "queue":
+            context.sockets = self._sockets
+            context.ready = self._tell_ready
+            changed_root = identity is not None and os.geteuid() == 0
+            become(identity, self.home / "queue" if changed_root else None)
+            context.queue = Path("/") if changed_root else self.home / "queue"
+        else:
+            for listening in self._sockets.values():
+                listening.close()
+            become(identity)
+        run(context, {"queue": queue, "remote": remote, "local": local, "smtpd": smtpd}[slot.role].main)
+
+    def _tell_ready(self) -> None:
+        if self._ready >= 0:
+            os.write(self._ready, b"1")
+            os.close(self._ready)
+
+    def _serve_log(self, identity: object) -> None:
+        for listening in (*self._listeners.values(), *self._sockets.values()):
+            listening.close()
+        self._log_write.close()
+        os.chdir(self.home / "log")
+        become(self.identities.roles["log"])
+        log.serve(self._log_read, self.settings, Path("."), self.settings.me.decode("ascii", "replace"))
+
+    # Events
+
+    def _until_restart(self) -> float | None:
+        alive = {(child.role, child.index) for child in self.children.values() if not child.draining}
+        missing = [slot for slot in self.slots if (slot.role, slot.index) not in alive]
+        return max(0.0, min(slot.not_before for slot in missing) - time.time()) if missing else None
+
+    def _wait(self, seconds: float | None) -> None:
+        select.select([self._wakeup], [], [], seconds)
+        received = b""
+        with contextlib.suppress(BlockingIOError):
+            received = os.read(self._wakeup, 4096)
+        if signal.SIGCHLD in received or not received:
+            self._reap()
+        if signal.SIGTERM in received or signal.SIGINT in received:
+            self.stopping = True
+            return
+        if signal.SIGHUP in received:
+            self._reload()
+        if signal.SIGALRM in received:
+            self._signal("queue", signal.SIGALRM)
+        self._refill()
+
+    def _reap(self) -> None:
+        while self.children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            child = self.children.pop(pid)
+            if child.draining or self.stopping:
+                continue
+            how = f"signal {-code}" if (code := os.waitstatus_to_exitcode(status)) < 0 else f"exit code {code}"
+            self._note_death(child, how)
+
+    def _note_death(self, child: Child, how: str) -> None:
+        for slot in self.slots:
+            if (slot.role, slot.index) == (child.role, child.index):
+                slot.failures = 0 if time.time() - child.since > _SETTLED else slot.failures + 1
+                delay = min(_SLOWEST_RESTART, 0.05 * 2**slot.failures)
+                slot.not_before = time.time() + delay
+        if child.role != "log":
+            self.log.alert(f"{child.role} process {child.pid} ended ({how}), starting another")
+
+    def _refill(self) -> None:
+        alive = {(child.role, child.index) for child in self.children.values() if not child.draining}
+        started = False
+        for slot in self.slots:
+            if (slot.role, slot.index) not in alive and slot.not_before <= time.time():
+                self._spawn(slot)
+                started = True
+        if started:
+            self._publish()
+
+    def _signal(self, role: str, number: signal.Signals) -> None:
+        for child in self.children.values():
+            if child.role == role and not child.draining:
+                os.kill(child.pid, number)
+
+    def _publish(self) -> None:
+        """Write ``run/roles``: who runs, for ``ekiden status``."""
+        rows = [vars(child) for child in self.children.values()]
+        state = {"supervisor": os.getpid(), "generation": self.generation, "roles": rows}
+        temporary = self.home / "run" / "roles.new"
+        temporary.write_text(json.dumps(state) + "\n")
+        temporary.rename(self.home / "run" / "roles")
+
+    # Reload
+
+    def _reload(self) -> None:
+        """Take over new settings whole, or keep the old ones and say why."""
+        try:
+            settings = read(self.home / "control")
+            listeners = self._rebind(settings)
+        except (SettingsError, CannotListen) as error:
+            self.log.alert(f"settings not changed: {error}")
+            return
+        self.settings, self._listeners = settings, listeners
+        self.generation += 1
+        for child in list(self.children.values()):
+            if child.role in ("smtpd", "remote", "local"):
+                child.draining = True
+        self.slots = [slot for slot in self.slots if slot.role in ("log", "queue")] + self._wanted()
+        self._configure_queue()
+        self._refill()
+        for child in self.children.values():
+            if child.draining:
+                os.kill(child.pid, signal.SIGTERM)
+        self.log = self._new_log("supervisor")
+        self.log.event("reloaded", "status: settings reloaded", generation=self.generation)
+        self._publish()
+
+    def _configure_queue(self) -> None:
+        try:
+            request(self.home, Configure(self.settings))
+        except (OSError, msgspec.DecodeError) as error:
+            self.log.warning(f"queue process did not take the new settings, restarting it: {error}")
+            self._signal("queue", signal.SIGTERM)
+
+    def _rebind(self, settings: Settings) -> dict[Listener, socket.socket]:
+        kept = {listener: bound for listener, bound in self._listeners.items() if listener in settings.listen}
+        for listener in settings.listen:
+            if listener not in kept:
+                kept[listener] = listen(listener, settings.listenbacklog)
+        for listener, bound in self._listeners.items():
+            if listener not in kept:
+                bound.close()
+        return kept
+
+    # End
+
+    def _stop(self) -> None:
+        """The door first, the queue when its deliveries have finished, then the deliverers, the log last."""
+        self.stopping = True
+        for bound in self._listeners.values():
+            bound.close()
+        for roles in (("smtpd",), ("queue",), ("remote", "local"), ("log",)):
+            self._end(roles)
+        notify_systemd("STOPPED=1")
+        for name in (*_SOCKETS, "roles"):
+            (self.home / "run" / name).unlink(missing_ok=True)
+
+    def _end(self, roles: tuple[str, ...]) -> None:
+        deadline = time.monotonic() + self.settings.shutdownseconds + 5
+        for child in self.children.values():
+            if child.role in roles:
+                os.kill(child.pid, signal.SIGTERM)
+        while any(child.role in roles for child in self.children.values()):
+            if time.monotonic() > deadline:
+                for child in self.children.values():
+                    if child.role in roles:
+                        os.kill(child.pid, signal.SIGKILL)
+            self._reap()
+            time.sleep(0.005)
+
+
+def _set_process_name(role: str) -> None:
+    """What ps and top show as the command's name."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
+        comm.write(f"ekiden-{role}")
+
+
+def _last_words(sink: socket.socket, role: str, error: BaseException) -> None:
+    """Log why a role ends; its own log may be in pieces."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    with contextlib.suppress(OSError):
+        Log(role, sink).alert(f"{role}: {type(error).__name__}: {error} ({where})")
