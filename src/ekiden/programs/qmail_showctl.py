@@ -23,8 +23,8 @@ BREAK = "-"
 PATERNALISM = 0o002
 """Mode bits that a home directory and a .qmail file may not have (dot-qmail(5))."""
 
-SPLIT = 23
-"""Directories that large messages are spread over, as qmail's queue does by default."""
+SPLIT = 1
+"""Directories that the queue's files are spread over: all are in one, as file systems index their directories now."""
 
 
 def main(argv: Sequence[str], home: Path) -> int:

@@ -13,15 +13,17 @@ import socket
 from ekiden.settings.file import ControlFile, shown
 from ekiden.settings.schema import SERVICES, Listener
 
+_FORM = "a line is SERVICE ADDRESS:PORT, then name=value words"
 _PLACE = re.compile(r"(\*|localhost|[0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 _OPTION = re.compile(r"([a-z][a-z0-9_-]*)=(.*)")
 
 
 def parse_listener(line: str) -> Listener:
     """The listener that a line of control/listen describes; ValueError says what is wrong and what is allowed."""
-    service, *rest = line.split()
+    # A line of nothing but vertical tabs is not blank for qmail, and has no words.
+    service, *rest = line.split() or [""]
     if service not in SERVICES:
-        raise ValueError(f"{service} is no service; allowed are {', '.join(SERVICES)}")
+        raise ValueError(f'"{service}" is no service; allowed are {", ".join(SERVICES)}')
     if not rest:
         raise ValueError(f"{service} has no address; write it as ADDRESS:PORT or as the path of a unix socket")
     host, port, path = _place(rest[0])
@@ -36,9 +38,9 @@ def parse_listeners(file: ControlFile) -> tuple[Listener, ...]:
         try:
             listener = parse_listener(entry.decode("ascii"))
         except UnicodeDecodeError:
-            file.refuse(number, f"{shown(entry)} is not ASCII", "write the service and the address in ASCII")
+            file.refuse(number, f"{shown(entry)} is not ASCII", _FORM)
         except ValueError as error:
-            file.refuse(number, str(error))
+            file.refuse(number, str(error), _FORM)
         else:
             if listener.where in listeners:
                 file.refuse(number, f"{listener.where} is taken by a line above", "give every listener its own place")
