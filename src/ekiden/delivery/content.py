@@ -1,0 +1,160 @@
+"""A message's content on its way into mailboxes: read from where it is, given with lines ended by LF.
+
+Three sources: octets in wire form from a frame, a spool file in wire form, and qmail-local's descriptor 0, which has
+LF already. Descriptors are read at positions of our own, because their file offset is shared with other deliveries.
+Reading errors are OSError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+PIECE = 256 * 1024
+"""Octets read at a time."""
+
+
+class Content:
+    """Base of the three. A content is closed when its delivery has ended."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content in pieces of arbitrary length, lines ended by LF."""
+        raise NotImplementedError
+
+    def wire(self) -> Iterator[bytes]:
+        """The content in pieces of arbitrary length, lines ended by CRLF."""
+        raise NotImplementedError
+
+    def descriptor(self) -> int:
+        """A seekable descriptor at the content's first octet, for programs; it stays this object's."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back what ``descriptor`` made."""
+
+    def header_has(self, line: bytes) -> bool:
+        """Whether the header section holds exactly this line (LF included)."""
+        rest = b""
+        for chunk in self.chunks():
+            # A line is kept until its end is seen; one that is longer than the wanted one is only skipped over.
+            lines = (rest + chunk).split(b"\n")
+            rest = lines.pop()
+            for candidate in lines:
+                if not candidate:
+                    return False
+                if candidate == line[:-1]:
+                    return True
+            rest = rest[: len(line)]
+        return False
+
+
+class WireContent(Content):
+    """Octets in wire form."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._plain = data.replace(b"\r\n", b"\n")
+        self._descriptor = -1
+
+    def chunks(self) -> Iterator[bytes]:
+        return iter((self._plain,))
+
+    def wire(self) -> Iterator[bytes]:
+        return iter((self.data,))
+
+    def header_has(self, line: bytes) -> bool:
+        end = 0 if self._plain.startswith(b"\n") else self._plain.find(b"\n\n")
+        header = self._plain if end < 0 else self._plain[: end + 1]
+        return header.startswith(line) or b"\n" + line in header
+
+    def descriptor(self) -> int:
+        if self._descriptor < 0:
+            self._descriptor = in_memory(self.chunks())
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        return self._descriptor
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class WireFile(Content):
+    """A file in wire form, open for reading; closed with this object."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._descriptor = -1
+
+    def chunks(self) -> Iterator[bytes]:
+        held = b""
+        for piece in self.wire():
+            data = held + piece
+            # A CR at the end may be half of a line end.
+            held = b"\r" if data.endswith(b"\r") else b""
+            yield data[: len(data) - len(held)].replace(b"\r\n", b"\n")
+        if held:
+            yield held
+
+    def wire(self) -> Iterator[bytes]:
+        return pieces(self._file)
+
+    def descriptor(self) -> int:
+        if self._descriptor < 0:
+            self._descriptor = in_memory(self.chunks())
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        return self._descriptor
+
+    def close(self) -> None:
+        for descriptor in {self._file, self._descriptor} - {-1}:
+            os.close(descriptor)
+        self._file = self._descriptor = -1
+
+
+class PlainFile(Content):
+    """A seekable file with lines ended by LF, such as qmail-local's descriptor 0; programs are given it itself."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def chunks(self) -> Iterator[bytes]:
+        return pieces(self._file)
+
+    def wire(self) -> Iterator[bytes]:
+        return (chunk.replace(b"\n", b"\r\n") for chunk in self.chunks())
+
+    def descriptor(self) -> int:
+        os.lseek(self._file, 0, os.SEEK_SET)
+        return self._file
+
+
+def pieces(file: int) -> Iterator[bytes]:
+    """A file's octets from its beginning, whatever its offset is."""
+    at = 0
+    while piece := os.pread(file, PIECE, at):
+        at += len(piece)
+        yield piece
+
+
+def in_memory(chunks: Iterator[bytes]) -> int:
+    """An anonymous file with these octets, sealed so that no program can change what the next one reads."""
+    import fcntl
+
+    descriptor = os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for chunk in chunks:
+            write_all(descriptor, chunk)
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every octet; OSError if that cannot be done."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        data = data[written:]
+        written = os.write(descriptor, data)

@@ -1,0 +1,61 @@
+"""A delivery carried out one step after another, waiting for each: qmail-local's way.
+
+Programs print to this process's own descriptors 1 and 2.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from ekiden.delivery import mailboxes, program
+from ekiden.delivery.letter import Letter
+from ekiden.delivery.local import Forward, Run, Step, ToMaildir, ToMbox, deliver, resume
+from ekiden.delivery.mbox import LOCK_SECONDS
+from ekiden.delivery.report import Report, Trouble
+
+Inject = Callable[[Forward, Letter], int]
+"""Queues the letter's content after its Delivered-To field; gives ``qp`` or raises Trouble."""
+
+_PAUSE = 0.1
+"""Seconds between two attempts at a lock."""
+
+
+def carry_out(letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) -> Report:
+    """Deliver one letter. ``surroundings``: what programs get beside the variables of qmail-command(8)."""
+    delivery = deliver(letter)
+    step = resume(delivery, letter, None)
+    while not isinstance(step, Report):
+        answer: int | Trouble
+        try:
+            answer = _perform(step, letter, inject, surroundings)
+        except Trouble as trouble:
+            answer = trouble
+        step = resume(delivery, letter, answer)
+    return step
+
+
+def _perform(step: Step, letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) -> int:
+    if isinstance(step, ToMaildir):
+        trouble = mailboxes.to_maildirs([(step.path, letter)])[0]
+    elif isinstance(step, ToMbox):
+        trouble = _to_mbox(step.path, letter)
+    elif isinstance(step, Run):
+        environment = surroundings | step.environment
+        process = program.start(step.command, letter.home, environment, letter.content.descriptor())
+        return program.judge(os.waitpid(process, 0)[1], silent=False)
+    else:
+        return inject(step, letter)
+    if trouble is not None:
+        raise trouble
+    return 0
+
+
+def _to_mbox(path: bytes, letter: Letter) -> Trouble | None:
+    until = time.monotonic() + LOCK_SECONDS
+    while (troubles := mailboxes.to_mbox(path, [letter])) is None:
+        if time.monotonic() >= until:
+            return mailboxes.locked(path)
+        time.sleep(_PAUSE)
+    return troubles[0]

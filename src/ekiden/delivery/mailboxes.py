@@ -1,0 +1,74 @@
+"""Letters into mailboxes, many at a time: one wait for the disk serves all that are at hand.
+
+Nothing here raises for a mailbox's sake; each letter gets None (stored and durable) or the Trouble it met.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from ekiden.delivery.letter import Letter
+from ekiden.delivery.maildir import Draft, settle
+from ekiden.delivery.mbox import Mbox
+from ekiden.delivery.report import Trouble, deferred, readable, unable
+
+
+def to_maildirs(entries: Sequence[tuple[bytes, Letter]]) -> list[Trouble | None]:
+    """Deliver each letter into its Maildir, and answer once all are durable."""
+    drafts: list[Draft] = []
+    troubles: list[Trouble | None] = []
+    written: list[int] = []
+    for at, (path, letter) in enumerate(entries):
+        try:
+            drafts.append(Draft(path, _stored(letter.return_path + letter.delivered_to, letter)))
+            written.append(at)
+            troubles.append(None)
+        except OSError as error:
+            troubles.append(_maildir_trouble(path, error))
+    settle(drafts)
+    for at, draft in zip(written, drafts, strict=True):
+        if draft.error is not None:
+            troubles[at] = _maildir_trouble(entries[at][0], draft.error)
+    return troubles
+
+
+def to_mbox(path: bytes, letters: Sequence[Letter]) -> list[Trouble | None] | None:
+    """Append letters to one mbox; None if it is locked by somebody else, so that nothing was done."""
+    try:
+        mbox = Mbox(path)
+    except OSError as error:
+        return [unable(f"open {readable(path)}", error, "4.2.1")] * len(letters)
+    try:
+        if not mbox.lock():
+            return None
+        troubles = [_append(mbox, path, letter) for letter in letters]
+        mbox.commit()
+    except OSError as error:
+        return [unable(f"write {readable(path)}", error)] * len(letters)
+    finally:
+        mbox.close()
+    return troubles
+
+
+def locked(path: bytes) -> Trouble:
+    """For a mailbox whose lock was not to be had in time."""
+    return deferred(f"{readable(path)} stayed locked by another program. (#4.2.1)")
+
+
+def _append(mbox: Mbox, path: bytes, letter: Letter) -> Trouble | None:
+    try:
+        mbox.append(letter.from_line + letter.return_path + letter.delivered_to, letter.content.chunks())
+    except OSError as error:
+        return unable(f"write {readable(path)}", error)
+    return None
+
+
+def _stored(front: bytes, letter: Letter) -> Iterable[bytes]:
+    return chain((front,), letter.content.chunks())
+
+
+def _maildir_trouble(path: bytes, error: OSError) -> Trouble:
+    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return unable(f"deliver to maildir {readable(path)}", error, "4.2.1" if missing else "4.3.0")

@@ -1,0 +1,121 @@
+"""Delivery into an mbox file: locked, appended, synchronised, and cut back if that fails (mbox(5), dot-qmail(5)).
+
+The lock is flock's, as qmail-local's. Several messages can be appended under one lock and made durable together.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterable, Iterator
+
+from ekiden.delivery.content import write_all
+from ekiden.delivery.maildir import sync_directory
+
+LOCK_SECONDS = 30.0
+"""How long a delivery waits for the lock."""
+
+
+class Mbox:
+    """An mbox file open for appending. ``lock`` first, then ``append`` any number of times, then ``commit``."""
+
+    def __init__(self, path: bytes) -> None:
+        """Open, creating it readable by its owner only; OSError if that cannot be done."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+        self._path = path
+        self._descriptor = os.open(path, flags, 0o600)
+        self._locked = False
+        self._start = 0
+
+    def lock(self) -> bool:
+        """Try to lock; False if somebody else has the lock, or replaced the file meanwhile.
+
+        Where the file system cannot lock, delivery goes on without, and nothing is cut back on failure.
+        """
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._locked = True
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+                return False
+        status = os.fstat(self._descriptor)
+        self._regular = stat.S_ISREG(status.st_mode)
+        self._start = status.st_size
+        # A reader that rewrites the file under the lock leaves us with one that nobody will look at.
+        return status.st_nlink > 0
+
+    def append(self, front: bytes, chunks: Iterable[bytes]) -> None:
+        """Append one message; ``front`` is the From_ line and the fields before the content.
+
+        After an OSError nothing of this message is left, and others can be appended.
+        """
+        start = os.fstat(self._descriptor).st_size
+        try:
+            write_all(self._descriptor, front)
+            for chunk in entry(chunks):
+                write_all(self._descriptor, chunk)
+        except BaseException:
+            self._cut(start)
+            raise
+
+    def commit(self) -> None:
+        """Make everything durable; after an OSError nothing of what was appended is left."""
+        if not self._regular:
+            return
+        try:
+            os.fsync(self._descriptor)
+            if not self._start:
+                sync_directory(os.path.dirname(self._path) or b".")
+        except OSError:
+            self._cut(self._start)
+            raise
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._descriptor)
+
+    def _cut(self, size: int) -> None:
+        if self._locked and self._regular:
+            try:
+                os.ftruncate(self._descriptor, size)
+            except OSError:
+                # The error that led here is the one to report.
+                return
+
+
+def entry(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The content as it stands in an mbox file: From_ lines quoted, a blank line at the end."""
+    last = b"\n"
+    for chunk in _quoted(chunks):
+        yield chunk
+        last = chunk[-1:]
+    yield b"\n" if last == b"\n" else b"\n\n"
+
+
+def _quoted(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Put one more ``>`` into every line that is ``From `` after any number of ``>``; gives no empty pieces."""
+    only_marks, held = True, b""
+    for chunk in chunks:
+        data = held + chunk
+        end = data.rfind(b"\n") + 1
+        rest = data[end:].lstrip(b">") if end or only_marks else b"x"
+        # What may yet become ``From `` waits for the next piece; the marks before it need not, since the additional
+        # one may stand behind them.
+        held = rest if b"From ".startswith(rest) else b""
+        data = data[: len(data) - len(held)]
+        if data:
+            yield _quote_lines(data, only_marks)
+        only_marks = held == rest
+    if held:
+        yield _quote_lines(held, only_marks)
+
+
+def _quote_lines(data: bytes, at_line_start: bool) -> bytes:
+    if b"From " not in data:
+        return data
+    import re
+
+    first, newline, rest = (b"", b"", data) if at_line_start else data.partition(b"\n")
+    return first + newline + re.sub(rb"(?m)^(>*)(?=From )", rb"\1>", rest)

@@ -1,0 +1,109 @@
+"""Injection through qmail-queue, the door that every classic program uses (qmail-queue(8), envelopes(5)).
+
+Runs HOME/bin/qmail-queue, or what QMAILQUEUE names, with the message on descriptor 0, the envelope on descriptor 1
+and a pipe for its own words on descriptor 6.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Sequence
+
+from ekiden.delivery.content import write_all
+from ekiden.delivery.report import DEFERRED, FAILED, Trouble
+
+_WORDS = {
+    11: "an envelope address is too long (#5.1.3)",
+    31: "the mail server refuses the message for good (#5.3.0)",
+    51: "out of memory (#4.3.0)",
+    52: "timeout (#4.3.0)",
+    53: "write error, or the disk is full (#4.3.0)",
+    54: "read error (#4.3.0)",
+    55: "configuration cannot be read (#4.3.0)",
+    56: "network trouble (#4.3.0)",
+    61: "trouble in the home directory (#4.3.0)",
+    62: "trouble creating queue files (#4.3.0)",
+    71: "the mail server refuses the message for now (#4.3.0)",
+    72: "the connection to the mail server timed out (#4.4.1)",
+    73: "the mail server refuses the connection (#4.4.1)",
+    74: "communication with the mail server failed (#4.4.2)",
+    81: "internal fault (#4.3.0)",
+    91: "bad envelope format (#4.3.0)",
+    115: "an envelope address is too long (#5.1.3)",
+    120: "it cannot be run (#4.3.0)",
+}
+"""Exit codes of qmail-queue(8)."""
+
+OWN_WORDS = 82
+"""Exit code with which qmail-queue says the reason itself on descriptor 6: ``D`` or ``Z``, then the text."""
+
+
+def inject(home: str, sender: bytes, recipients: Sequence[bytes], content: Iterable[bytes]) -> int:
+    """Queue a message (lines ended by LF) and give the process id of qmail-queue, ``qp`` in the log.
+
+    Raises Trouble, whose text ends with an enhanced status code, if the message is not queued; OSError if ``content``
+    cannot be read.
+    """
+    message, envelope, words = os.pipe(), os.pipe(), os.pipe()
+    try:
+        process = _start(home, message[0], envelope[0], words[1])
+    except OSError:
+        for descriptor in (message[1], envelope[1], words[0]):
+            os.close(descriptor)
+        raise Trouble(DEFERRED, _WORDS[120]) from None
+    finally:
+        for descriptor in (message[0], envelope[0], words[1]):
+            os.close(descriptor)
+    written = _write(message[1], content)
+    addresses = b"F%b\0" % sender + b"".join(b"T%b\0" % recipient for recipient in recipients) + b"\0"
+    # An envelope that is not finished keeps qmail-queue from taking half a message.
+    written = _write(envelope[1], (addresses,) if written else ()) and written
+    said = _read_words(words[0])
+    _process, status = os.waitpid(process, 0)
+    _judge(os.waitstatus_to_exitcode(status), written, said)
+    return process
+
+
+def _start(home: str, message: int, envelope: int, words: int) -> int:
+    program = os.environ.get("QMAILQUEUE", "bin/qmail-queue")
+    actions = [(os.POSIX_SPAWN_DUP2, target, at) for target, at in ((message, 0), (envelope, 1), (words, 6))]
+    # posix_spawn knows no working directory, and qmail-queue's name may be relative to the home.
+    return os.posix_spawn(
+        os.path.join(home, program), [program], os.environ, file_actions=actions, setsigdef=[signal.SIGPIPE]
+    )
+
+
+def _write(descriptor: int, chunks: Iterable[bytes]) -> bool:
+    """Write and close; whether the other side took everything."""
+    try:
+        for chunk in chunks:
+            write_all(descriptor, chunk)
+    except BrokenPipeError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _read_words(descriptor: int) -> bytes:
+    said = b""
+    try:
+        while len(said) < 255 and (piece := os.read(descriptor, 255 - len(said))):
+            said += piece
+    finally:
+        os.close(descriptor)
+    return said
+
+
+def _judge(code: int, written: bool, said: bytes) -> None:
+    if not code and written:
+        return
+    if code < 0:
+        raise Trouble(DEFERRED, "qmail-queue crashed (#4.3.0)")
+    if code == OWN_WORDS and len(said) > 2:
+        verdict = FAILED if said[:1] == b"D" else DEFERRED
+        raise Trouble(verdict, said[1:].decode("utf-8", "backslashreplace"))
+    permanent = 11 <= code <= 40 or code == 115
+    default = "permanent trouble (#5.3.0)" if permanent else "temporary trouble (#4.3.0)"
+    raise Trouble(FAILED if permanent else DEFERRED, "qmail-queue: " + _WORDS.get(code or 54, default))
