@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ekiden.base.envelope import Origin, Recipient
+from ekiden.queue.lane import Lane, Message, Part
+from ekiden.queue.scheduler import Scheduler
+from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.store import Changes, Meta
+from ekiden.settings.schema import Settings
+
+META = Meta(Origin("smtp", 1, 2))
+
+
+class House:
+    """A scheduler with its store, and messages put into both."""
+
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self.store = SQLiteStore(directory)
+        self.scheduler = Scheduler(settings, self.store)
+        self.sent = 0
+
+    def put(self, key: bytes, count: int, now: float = 100.0, channel: str = "remote") -> Lane:
+        lane = self.scheduler.lane(key, channel)
+        intake = Changes()
+        new = []
+        for _ in range(count):
+            number = self.store.new_message_id()
+            intake.messages.append((number, now, b"", 1, None, msgspec.msgpack.encode(META), b"x"))
+            recipients = [Recipient(b"a@" + key)]
+            intake.parts.append((number, 0, lane.id, now, msgspec.msgpack.encode(recipients)))
+            message = Message(number, now, b"", 1, "", META, b"x", left=1)
+            new.append((message, [Part(message, 0, lane, recipients)]))
+        self.commit(intake)
+        for message, parts in new:
+            self.scheduler.admit(message, parts)
+        return lane
+
+    def commit(self, *others: Changes) -> None:
+        self.store.apply(self.scheduler.changes, *others)
+        self.scheduler.changes = Changes()
+
+    def done(self, part: Part, now: float = 100.0) -> None:
+        self.scheduler.finish(part, now)
+        self.scheduler.changes.finished.append((part.message.id, part.number))
+        self.scheduler.changes.removed.append((part.message.id,))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path, Settings(me=b"me", concurrencyremote=20, concurrencydestination=20))
+
+
+def picked(house: House, now: float = 100.0) -> list[bytes]:
+    return [part.lane.key for part in house.scheduler.pick(now)]
+
+
+def test_one_destination_leaves_places_free(house: House) -> None:
+    lane = house.put(b"slow", 100)
+    lane.window = 20.0
+    assert picked(house) == [b"slow"] * 15  # three times the five that stay free
+    house.put(b"other", 1)
+    assert picked(house) == [b"other"]
+
+
+def test_destinations_take_turns(house: House) -> None:
+    house.put(b"a", 3)
+    house.put(b"b", 3)
+    assert picked(house) == [b"a", b"b"] * 3
+
+
+def test_the_window_grows_with_success_and_closes_with_failure(house: House) -> None:
+    lane = house.put(b"a", 100)
+    first = list(house.scheduler.pick(100.0))
+    assert len(first) == 5
+    for part in first:
+        house.done(part)
+        house.scheduler.reached(lane)
+    assert lane.window == 10
+    house.scheduler.unreachable(lane, 100.0, "no answer\n")
+    assert (lane.window, lane.paused_until, lane.failures) == (1, 110.0, 1)
+    house.scheduler.unreachable(lane, 105.0, "no answer\n")
+    assert lane.failures == 1, "attempts that were under way count once"
+    house.scheduler.unreachable(lane, 111.0, "no answer\n")
+    assert (lane.paused_until, lane.failures) == (131.0, 2)
+
+
+def test_memory_is_bounded_and_the_rest_comes_from_the_store(tmp_path: Path) -> None:
+    house = House(tmp_path, Settings(me=b"me", activemessages=10, concurrencydestinationstart=20))
+    house.put(b"a", 300)
+    seen = set()
+    for _ in range(200):
+        house.commit()
+        house.scheduler.refill(101.0)
+        parts = list(house.scheduler.pick(101.0))
+        assert len(house.scheduler._at_hand) <= 10 + 50
+        for part in parts:
+            assert part.message.id not in seen
+            seen.add(part.message.id)
+            house.done(part)
+    assert len(seen) == 300
+
+
+def test_a_deferred_part_comes_back_when_it_is_due(house: House) -> None:
+    house.put(b"a", 1)
+    (part,) = house.scheduler.pick(100.0)
+    house.scheduler.finish(part, 100.0)
+    house.scheduler.changes.deferred.append(
+        (500.0, 1, msgspec.msgpack.encode(part.recipients), "x", part.message.id, 0)
+    )
+    house.scheduler.later(part, 500.0)
+    house.commit()
+    for now, expected in ((499.0, 0), (500.0, 1)):
+        house.scheduler.tick(now)
+        house.commit()
+        house.scheduler.refill(now)
+        assert len(picked(house, now)) == expected
+
+
+def test_an_idle_destination_goes_back_to_the_store_and_is_found_again(house: House) -> None:
+    house.put(b"a", 1)
+    (part,) = house.scheduler.pick(100.0)
+    house.scheduler.finish(part, 100.0)
+    house.scheduler.changes.deferred.append(
+        (500.0, 1, msgspec.msgpack.encode(part.recipients), "x", part.message.id, 0)
+    )
+    house.scheduler.later(part, 500.0)
+    house.commit()
+    house.scheduler.refill(100.0)
+    house.scheduler.tick(200.0)
+    house.commit()
+    assert house.scheduler.lanes() == []
+    assert house.store.next_due() == 500.0
+    house.scheduler.tick(501.0)
+    house.commit()
+    house.scheduler.refill(501.0)
+    assert picked(house, 501.0) == [b"a"]
+
+
+def test_a_destination_without_parts_is_forgotten(house: House) -> None:
+    house.put(b"a", 1)
+    (part,) = house.scheduler.pick(100.0)
+    house.done(part)
+    house.commit()
+    house.scheduler.refill(100.0)
+    house.scheduler.tick(200.0)
+    house.commit()
+    assert house.store.destination(b"a") is None
+
+
+def test_an_idle_destination_is_not_forgotten_while_mail_for_it_waits_for_the_commit(house: House) -> None:
+    lane = house.put(b"a", 1)
+    (part,) = house.scheduler.pick(100.0)
+    house.done(part)
+    house.commit()
+    house.scheduler.refill(100.0)
+    assert house.scheduler.lane(b"a", "remote") is lane
+    house.scheduler.tick(1000.0)
+    assert house.scheduler.lanes() == [lane]
+
+
+def test_a_paused_destination_gives_its_parts_out_to_be_deferred(house: House) -> None:
+    lane = house.put(b"dead", 30)
+    house.scheduler.unreachable(lane, 100.0, "no answer\n")
+    assert len(picked(house, 105.0)) == 30
+
+
+def test_withdrawn_messages_are_not_attempted(house: House) -> None:
+    house.put(b"a", 2)
+    assert house.scheduler.withdraw(1)
+    assert len(picked(house)) == 1
+    assert not house.scheduler.withdraw(2), "it is being attempted"
