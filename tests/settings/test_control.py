@@ -58,6 +58,12 @@ def test_certificates_are_paths_of_files_that_exist(control: Control) -> None:
     assert (settings.serverkey, settings.clientcert) == ("", "")
 
 
+def test_certificates_are_found_from_anywhere(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = control({"servercert.pem": "x"})
+    monkeypatch.chdir(directory.parent)
+    assert read(Path("control")).servercert == f"{directory}/servercert.pem"
+
+
 def test_a_compiled_morercpthosts_stands_for_the_text(control: Control) -> None:
     directory = control({"morercpthosts": "A.example\n"})
     assert read(directory).morercpthosts == {b"a.example"}

@@ -19,6 +19,7 @@ from ekiden.settings.first import (
     make_home,
     plus_domain,
     require_host_name,
+    require_unconfigured,
     write,
     write_listen,
 )
@@ -54,6 +55,13 @@ def test_a_configured_home_is_sound(tmp_path: Path) -> None:
     settings = read(tmp_path / "control")
     assert settings.rcpthosts == settings.locals == {b"mail.example.org"}
     assert settings.listen == (Listener("smtp", "127.0.0.1", 2525), Listener("smtp", "[::1]", 2525))
+
+
+def test_a_home_that_does_not_exist_is_unconfigured(tmp_path: Path) -> None:
+    require_unconfigured(tmp_path / "new")
+    with pytest.raises(ConfigurationError):
+        configure(tmp_path / "new", "mail.example.org", lambda line: None)
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_hosts_that_were_there_stay(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def _read(control: Path) -> tuple[Settings | None, list[Problem]]:
     for name, setting in CATALOGUE.items():
         path = control / control_file(name)
         if setting.kind is Kind.FILE:
-            values[name] = str(path) if os.path.exists(path) else ""
+            # Absolute, because a role need not stand where the settings were read.
+            values[name] = os.path.abspath(path) if os.path.exists(path) else ""
         elif file := _open(path, found):
             value = parse(name, setting, file)
             found += file.problems

@@ -68,6 +68,7 @@ def configure(home: Path, name: str, say: Say) -> None:
     """What ``config-fast NAME`` does: no DNS, and the name is all there is; ``ConfigurationError``."""
     require_host_name(name)
     require_unconfigured(home)
+    _require_control(home)
     say(f"This host's fully qualified name is {name}.")
     control = home / "control"
     hosts = {file: appended(control / file, [name]) for file in ("rcpthosts", "locals")}
@@ -85,6 +86,7 @@ def configure_by_dns(home: Path, say: Say, resolver: Resolver | None = None) -> 
     """
     resolver = resolver or Resolver()
     require_unconfigured(home)
+    _require_control(home)
     host = resolver.hostname().lower()
     say(f"This host calls itself {host}.")
     name, addresses = canonical_name(host, resolver)
@@ -128,11 +130,14 @@ def require_host_name(name: str) -> None:
 
 
 def require_unconfigured(home: Path) -> None:
-    """``ConfigurationError`` if there is a control/me, or no control/ to write it to."""
-    if not (home / "control").is_dir():
-        raise ConfigurationError(f"There is no directory {home / 'control'}.")
+    """``ConfigurationError`` if there is a control/me. The home itself need not exist yet."""
     if os.path.lexists(home / "control" / "me"):
         raise ConfigurationError("control/me exists, so this host is configured already. Remove it to start afresh.")
+
+
+def _require_control(home: Path) -> None:
+    if not (home / "control").is_dir():
+        raise ConfigurationError(f"There is no directory {home / 'control'}.")
 
 
 def appended(path: Path, hosts: Sequence[str]) -> list[str]:
