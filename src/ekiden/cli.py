@@ -33,6 +33,17 @@ def run(arguments: Sequence[str]) -> int:
     return run_command(list(arguments), home)
 
 
+def run_classic(name: str, arguments: Sequence[str], home: str) -> int:
+    """What HOME/bin/NAME runs: the classic program of that name, also where ekiden has a command of that name."""
+    from ekiden.programs import find
+
+    program = find(name, classic=True)
+    if program is None:
+        print(f"ekiden: no such program: {name}", file=sys.stderr)
+        return 111
+    return program(arguments, Path(os.environ.get("EKIDEN_HOME") or home))
+
+
 def split_home(arguments: Sequence[str]) -> tuple[Path, list[str]]:
     """``--home DIR`` in front of the command, else EKIDEN_HOME, else /var/qmail; and what follows."""
     rest = list(arguments)

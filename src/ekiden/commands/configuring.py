@@ -19,6 +19,7 @@ def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
     """Make a home and its first control files, from FQDN or, without it, from the DNS."""
     import os
 
+    from ekiden.programs.install import write_bin
     from ekiden.settings import first
 
     try:
@@ -28,6 +29,7 @@ def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
             first.configure(home, fqdn, click.echo)
         else:
             first.configure_by_dns(home, click.echo)
+        write_bin(home)
         if places or not (home / "control" / "listen").exists():
             first.write_listen(home, places or [DEFAULT_LISTEN[os.geteuid() == 0]])
     except first.ConfigurationError as error:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 Program = Callable[[Sequence[str], Path], int]
 
-OWN = frozenset({"config"})
+OWN = frozenset({"config", "install"})
 """Names that mean ekiden's own command after ``ekiden``; the classic one is run as HOME/bin/NAME."""
 
 
-def find(name: str) -> Program | None:
-    """The classic program of that name; None if there is none."""
-    if name in OWN or not name.replace("-", "").isalnum():
+def find(name: str, classic: bool = False) -> Program | None:
+    """The classic program of that name; None if there is none, or if ekiden's own command is meant."""
+    if (name in OWN and not classic) or not name.replace("-", "").isalnum():
         return None
     module = f"{__name__}.{name.replace('-', '_')}"
     if importlib.util.find_spec(module) is None:
