@@ -1,0 +1,127 @@
+"""A running ekiden as its administrator sees it: a home directory, control files and the ``ekiden`` command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.peers.processes import free_port, is_alive, kill, process_tree, run
+
+COMMAND = Path(sys.executable).parent / "ekiden"
+
+
+class Ekiden:
+    """One home below ``directory``, whose smtpd listens on 127.0.0.1:``port``."""
+
+    def __init__(self, directory: Path, fqdn: str = "ekiden.example") -> None:
+        self.home = directory / "home"
+        self.port = free_port()
+        self.fqdn = fqdn
+
+    def command(self, *arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run ``ekiden --home HOME ARGUMENTS`` to its end; output and errors are in ``stdout``."""
+        return run([COMMAND, "--home", self.home, *arguments], seconds, check)
+
+    def configure(self) -> None:
+        """First configuration; clients on loopback addresses may relay."""
+        self.command("config", self.fqdn, "--listen", f"127.0.0.1:{self.port}")
+        self.control("tcp.smtp", '127.:allow,RELAYCLIENT=""', ":allow")
+
+    def control(self, name: str, *lines: str) -> None:
+        """Write a control file; takes effect at the next start or reload."""
+        path = self.home / "control" / name
+        # Written beside and renamed, as an administrator's editor does: a running ekiden never reads half a file.
+        beside = path.with_name(f"{name}.new")
+        beside.write_text("".join(f"{line}\n" for line in lines))
+        beside.rename(path)
+
+    def routes(self, *lines: str) -> None:
+        """Write smtproutes."""
+        self.control("smtproutes", *lines)
+
+    def start(self) -> None:
+        """Start; returns once it accepts connections, as the command promises."""
+        self.command("start")
+
+    def stop(self) -> None:
+        """Stop, and make sure that nothing is left running."""
+        left = self.pids()
+        if left:
+            self.command("stop", check=False)
+            for pid in left:
+                if is_alive(pid):
+                    kill(pid)
+
+    def kill_all(self) -> None:
+        """End every process at once, as a power failure does; the supervisor first, so that it starts none again."""
+        processes = self.pids()
+        for pid in sorted(processes, key=lambda pid: pid != self.supervisor()):
+            kill(pid)
+        for pid in self.pids():
+            kill(pid)
+
+    def reload(self) -> None:
+        """Make changed control files take effect."""
+        self.command("reload")
+
+    def supervisor(self) -> int:
+        """The supervisor's process; 0 when it does not run."""
+        roots = self._processes_of_home()
+        return min(roots, key=_start_time, default=0)
+
+    def pids(self) -> set[int]:
+        """All processes of this home."""
+        return process_tree(self._processes_of_home())
+
+    def roles(self) -> dict[int, str]:
+        """The processes of this home, each with its name as ``ps`` shows it."""
+        return {pid: name for pid in self.pids() if (name := _title(pid))}
+
+    def _processes_of_home(self) -> set[int]:
+        """Processes whose command line or working directory is of this home, except short-lived commands of ours."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and self._belongs(entry):
+                found.add(int(entry.name))
+        return found
+
+    def _belongs(self, process: Path) -> bool:
+        try:
+            if str(self.home).encode() in (process / "cmdline").read_bytes():
+                return True
+            return (process / "cwd").readlink().is_relative_to(self.home)
+        except OSError:
+            return False
+
+    def log(self) -> str:
+        """What has been logged so far, the oldest first."""
+        files = sorted((self.home / "log").glob("*"), key=lambda path: path.stat().st_mtime)
+        return "".join(path.read_text(errors="replace") for path in files if path.is_file())
+
+    def queue(self) -> list[dict[str, Any]]:
+        """What ``ekiden queue list --json`` lists."""
+        listed = self.command("queue", "list", "--json").stdout
+        return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
+
+    def status(self) -> dict[str, Any]:
+        """What ``ekiden status --json`` says."""
+        said: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return said
+
+
+def _start_time(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return sys.maxsize
+
+
+def _title(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        return f"{Path(f'/proc/{pid}/comm').read_text().strip()}: {words}"
+    except OSError:
+        return ""

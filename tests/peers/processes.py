@@ -1,0 +1,147 @@
+"""Processes, ports and temporary places of peers.
+
+Nothing here knows which peer it serves. ``Unavailable`` says that the machine lacks what a peer needs; fixtures turn
+it into a skipped test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SEARCH_PATH = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+class Unavailable(Exception):
+    """The peer's program is not installed, or needs rights that this run does not have."""
+
+
+def program(name: str) -> str:
+    """The path of an installed program, also from the system directories that a user's PATH lacks."""
+    path = shutil.which(name, path=SEARCH_PATH)
+    if path is None:
+        raise Unavailable(f"{name} is not installed: run tests/install-peers")
+    return path
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on now, below the range that outgoing connections take theirs from."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for _ in range(200):
+        candidate = 10_000 + int.from_bytes(os.urandom(2), "big") % 20_000
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, candidate))
+            except OSError:
+                continue
+            return candidate
+    raise OSError(f"no free port on {host}")
+
+
+@contextmanager
+def short_directory(prefix: str) -> Iterator[Path]:
+    """A temporary directory with a short path (unix sockets), open to the peers' own users, removed afterwards."""
+    path = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/tmp"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str, step: float = 0.02) -> None:
+    """Return once ``condition`` holds; AssertionError naming ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} seconds: {what}")
+        time.sleep(step)
+
+
+def accepts(host: str, port: int) -> bool:
+    """Whether somebody takes TCP connections there."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def run(
+    arguments: Sequence[str | Path], seconds: float = 60, check: bool = True, **keywords: object
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, its output read back from a file.
+
+    Not from a pipe: a daemon that the command leaves behind would hold that open. With ``check`` a non-zero exit is
+    an AssertionError that shows the output.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        finished: subprocess.CompletedProcess[str] = subprocess.run(
+            [str(argument) for argument in arguments],
+            stdin=subprocess.DEVNULL if "input" not in keywords else None,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            text=True,
+            check=False,
+            **keywords,  # type: ignore[call-overload]
+        )
+        output.seek(0)
+        finished.stdout = output.read()
+    if check and finished.returncode != 0:
+        command = " ".join(map(str, arguments))
+        raise AssertionError(f"{command}: exit code {finished.returncode}\n{finished.stdout}")
+    return finished
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Signal a process that may have ended already."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 3) -> None:
+    """Ask a child to end, and make it end if it does not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def process_tree(roots: Iterable[int]) -> set[int]:
+    """The processes given and all that descend from them, as far as they live."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(entry))
+    found: set[int] = set()
+    pending = [pid for pid in roots if is_alive(pid)]
+    while pending:
+        pid = pending.pop()
+        if pid not in found:
+            found.add(pid)
+            pending.extend(children.get(pid, ()))
+    return found
