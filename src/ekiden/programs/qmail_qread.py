@@ -17,7 +17,7 @@ from ekiden.queue.inspect import Filter
 from ekiden.runtime.administration import List, Rows
 from ekiden.runtime.control import Asking
 
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def main(argv: Sequence[str], home: Path) -> int:

@@ -1,0 +1,61 @@
+"""Memory of addresses that time out (tcpto), so that a dead host does not hold delivery slots.
+
+As qmail-tcpto(8) says: an address that times out twice, at least two minutes apart and without an answer between, is
+left alone for a while. The queue keeps the same table for all processes; this is the arithmetic on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CAPACITY = 1000
+"""Addresses remembered; the one that timed out longest ago makes room."""
+
+APART = 120.0
+"""Seconds within which another timeout says nothing new."""
+
+_ENOUGH = 2
+_MOST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """``count`` timeouts in a row, the last that counted at ``since`` (seconds of the epoch)."""
+
+    since: float
+    count: int
+
+
+class HostMemory:
+    """What is known of addresses. ``seconds``: how long one that timed out twice is left alone; 0 remembers nothing."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._known: dict[str, Timeouts] = {}
+
+    def is_dead(self, address: str, now: float) -> bool:
+        """Whether to leave the address alone at ``now``."""
+        known = self._known.get(address)
+        return known is not None and known.count >= _ENOUGH and now - known.since < self._seconds
+
+    def timed_out(self, address: str, now: float) -> Timeouts | None:
+        """Note a timeout; what is to be told to others, None if it changes nothing."""
+        known = self._known.get(address)
+        if not self._seconds or (known is not None and now < known.since + APART):
+            return None
+        changed = Timeouts(now, min(known.count + 1, _MOST) if known is not None else 1)
+        self.learn(address, changed)
+        return changed
+
+    def answered(self, address: str) -> bool:
+        """Note that the address answers; True if that is news."""
+        return self._known.pop(address, None) is not None
+
+    def learn(self, address: str, timeouts: Timeouts) -> None:
+        """Take over what another process found; a count of 0 forgets the address."""
+        self._known.pop(address, None)
+        if timeouts.count <= 0:
+            return
+        if len(self._known) >= CAPACITY:
+            del self._known[min(self._known, key=lambda known: self._known[known].since)]
+        self._known[address] = timeouts

@@ -1,0 +1,107 @@
+"""Lines on the wire: end of data, dot-stuffing, and newlines that are none (RFC 5321 sections 2.3.8, 4.5.2).
+
+Content is octets whose lines end with CRLF. Data ends with CRLF . CRLF and nothing else: a lone LF or CR is never
+taken for part of the mark, because two hosts that see the end in different places can be made to see a message in
+between (SMTP smuggling). Everything works on whole blocks with the interpreter's own searches; there is no loop over
+lines or octets.
+"""
+
+from __future__ import annotations
+
+import re
+
+_END = b"\r\n.\r\n"
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_BARE_CR = re.compile(rb"\r(?!\n)")
+
+
+def stuff(content: bytes) -> bytes:
+    """Content with a dot put before every dot that begins a line; the end mark is not added."""
+    stuffed = content.replace(b"\r\n.", b"\r\n..") if b"\r\n." in content else content
+    return b"." + stuffed if stuffed.startswith(b".") else stuffed
+
+
+def newlines_are_whole(block: bytes) -> bool:
+    """Whether every CR and every LF in the block is half of a CRLF."""
+    whole = block.count(b"\r\n")
+    return block.count(b"\n") == whole and block.count(b"\r") == whole
+
+
+def mend_newlines(block: bytes) -> bytes:
+    """The block with each lone LF made CRLF and each lone CR made a space.
+
+    A lone CR does not end a line, because ``CR CR LF``, which broken clients write, would then end the header.
+    """
+    return _BARE_LF.sub(b"\r\n", _BARE_CR.sub(b" ", block))
+
+
+def pair_split(block: bytes) -> int:
+    """Octets at the block's end that must wait for the next one to come, lest a CRLF be cut in two: 0 or 1."""
+    return 1 if block.endswith(b"\r") else 0
+
+
+class DotReader:
+    """Takes the octets after DATA in pieces of any size; gives the content without stuffing.
+
+    Keeps back at most four octets that may be the beginning of the end mark.
+    """
+
+    __slots__ = ("_held", "_skip")
+
+    def __init__(self) -> None:
+        # The command's own CRLF stands before the content: a dot may begin, and end, the very first line.
+        self._held = b"\r\n"
+        self._skip = 2
+
+    def read(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Content as far as it is known, and what follows the end mark; None in its place before the end."""
+        data = self._held + data
+        end = data.find(_END)
+        if end >= 0:
+            return self._content(data[: end + 2]), data[end + 5 :]
+        kept = _held_back(data)
+        self._held = data[len(data) - kept :]
+        block = data[: len(data) - kept] if kept else data
+        return (self._content(block) if block else b""), None
+
+    def _content(self, block: bytes) -> bytes:
+        if b"\r\n." in block:
+            block = block.replace(b"\r\n.", b"\r\n")
+        if self._skip:
+            self._skip = 0
+            return block[2:]
+        return block
+
+
+def _held_back(data: bytes) -> int:
+    """Length of the longest end of ``data`` that the end mark begins with."""
+    if data.endswith(b"\r\n.\r"):
+        return 4
+    if data.endswith(b"\r\n."):
+        return 3
+    if data.endswith(b"\r\n"):
+        return 2
+    return pair_split(data)
+
+
+class LineLimit:
+    """Finds lines longer than ``limit`` octets (without CRLF) in content that comes in blocks."""
+
+    __slots__ = ("_carried", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._carried = 0
+
+    def exceeded(self, block: bytes) -> bool:
+        """Whether a line became too long with this block. A block's last CR and LF may not be divided."""
+        reach = self._limit + 2
+        start, end = -self._carried, len(block)
+        while end - start > reach - 2:
+            newline = block.rfind(b"\n", max(start, 0), max(start + reach, 0))
+            if newline < 0:
+                return True
+            start = newline + 1
+        newline = block.rfind(b"\n", max(start, 0))
+        self._carried = end - (newline + 1 if newline >= 0 else start)
+        return False

@@ -1,0 +1,115 @@
+"""The beginning of a session: greeting, EHLO or HELO or LHLO, STARTTLS (RFC 5321 section 3.2, RFC 2033, RFC 3207)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ekiden.base.outcome import Outcome, Verdict
+from ekiden.wire.smtp import client_report as report
+from ekiden.wire.smtp.client_command import Extensions, read_extensions
+from ekiden.wire.smtp.client_event import Event, Lost, Ready, StartTls, State, Wish
+from ekiden.wire.smtp.client_reply import ReplyReader, reply_text
+
+_READY = Ready()
+
+
+class Opening:
+    """What a session has from its first octet on, and its states up to READY; ``Client`` adds the transactions.
+
+    ``peer`` is the next hop's address as reports show it, ``remote`` its name for RFC 3464.
+    """
+
+    def __init__(
+        self, peer: str, helo: bytes, remote: str = "", starttls: Wish = "never", lmtp: bool = False
+    ) -> None:
+        self.state = State.GREETING
+        self.extensions = Extensions()
+        self.secure = False
+        self.replies = 0
+        """Replies read so far; a timeout starts anew whenever this grows."""
+        self._peer = peer
+        self._remote = remote
+        self._helo = helo
+        self._starttls = starttls
+        self._lmtp = lmtp
+        self._reader = ReplyReader()
+        self._events: deque[Event] = deque()
+        self._output: list[bytes] = []
+
+    def tls_established(self) -> None:
+        """The handshake is made: everything that was said before is forgotten (RFC 3207 section 4.2)."""
+        self.secure = True
+        self.extensions = Extensions()
+        self._hello()
+
+    def lost(self, why: str = "", said: str = "") -> None:
+        """The connection ended, or shall end: ``why`` is a sentence for the report, ``said`` the server's last."""
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            self._events.append(Lost(report.died(self._peer, self._remote, why, False, said)))
+
+    def _greeted(self, reply: bytes) -> None:
+        self._hello()
+
+    def _hello(self) -> None:
+        self._output.append((b"LHLO " if self._lmtp else b"EHLO ") + self._helo + b"\r\n")
+        self.state = State.EHLO
+
+    def _greeting_failed(self, reply: bytes) -> None:
+        self._give_in(report.deferred(f"Connected to {self._peer} but greeting failed", self._remote, reply))
+
+    def _ehlo_accepted(self, reply: bytes) -> None:
+        self.extensions = read_extensions(reply)
+        self._consider_tls()
+
+    def _ehlo_unknown(self, reply: bytes) -> None:
+        if self._lmtp:
+            self._name_rejected(reply)
+            return
+        self._output.append(b"HELO " + self._helo + b"\r\n")
+        self.state = State.HELO
+
+    def _helo_accepted(self, reply: bytes) -> None:
+        self._consider_tls()
+
+    def _name_rejected(self, reply: bytes) -> None:
+        self._give_in(report.deferred(f"Connected to {self._peer} but my name was rejected", self._remote, reply))
+
+    def _consider_tls(self) -> None:
+        if not self.secure and self._starttls != "never":
+            if self.extensions.starttls:
+                self._output.append(b"STARTTLS\r\n")
+                self.state = State.STARTTLS
+                return
+            if self._starttls == "always":
+                self._no_tls("")
+                return
+        self._become_ready()
+
+    def _become_ready(self) -> None:
+        self.state = State.READY
+        self._events.append(_READY)
+
+    def _tls_agreed(self, reply: bytes) -> None:
+        if self._reader.pending:
+            # Octets sent in the clear must not be taken for the server's words under TLS.
+            self.lost("It went on in the clear after agreeing to TLS.")
+            return
+        self.state = State.HANDSHAKE
+        self._events.append(StartTls())
+
+    def _tls_refused(self, reply: bytes) -> None:
+        if self._starttls == "always":
+            self._no_tls(f"Remote host said: {reply_text(reply)}\n")
+        else:
+            self._become_ready()
+
+    def _no_tls(self, said: str) -> None:
+        text = f"Connected to {self._peer} but it does not speak TLS, which is required here. (#4.7.0)\n{said}"
+        self._give_in(Outcome(Verdict.DEFERRED, "4.7.0", text, self._remote))
+
+    def _give_in(self, outcome: Outcome) -> None:
+        """No message will go through this session."""
+        self._output.append(b"QUIT\r\n")
+        self.state = State.CLOSED
+        self._events.append(Lost(outcome))
