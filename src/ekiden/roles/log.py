@@ -199,6 +199,8 @@ def serve(sink: socket.socket, settings: Settings, directory: Path, hostname: st
         signal.signal(number, lambda _number, _frame: None)
     # Control-C in a terminal reaches every process; the other roles still have something to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whoever forked us may have blocked them, so that none comes before it is understood.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOP, *_REOPEN))
     try:
         _run(sink, writer, wakeup)
     finally:
