@@ -19,7 +19,7 @@ MAIL = 2
 SYSLOG_PATH = "/dev/log"
 JOURNAL_PATH = "/run/systemd/journal/socket"
 
-_FOLD = 799
+FOLD = 799
 """Octets of text per entry, as splogger has it: longer ones are cut by some syslog daemons."""
 
 _PATIENCE = 0.5
@@ -33,10 +33,13 @@ def priority(text: bytes) -> int:
     return WARNING if text.startswith(b"warning:") else INFO
 
 
-def fold(stamp: bytes, text: bytes) -> Iterator[bytes]:
-    """Entries for one line: ``stamp text``, and as long as something is left over ``stamp+text``. None if blank."""
-    for start in range(0, len(text), _FOLD):
-        yield stamp + (b"+" if start else b" ") + text[start : start + _FOLD]
+def fold(stamp: bytes, text: bytes, continued: bool = False) -> Iterator[bytes]:
+    """Entries for one line: ``stamp text``, and as long as something is left over ``stamp+text``. None if blank.
+
+    ``continued``: the line's first entry was made earlier.
+    """
+    for start in range(0, len(text), FOLD):
+        yield stamp + (b"+" if start or continued else b" ") + text[start : start + FOLD]
 
 
 class _Daemon:
