@@ -1,0 +1,335 @@
+"""What both sides owe each other in an SMTP session: input framed, questions asked, answers and replies sent.
+
+The verbs are in server.py; the shell's contract is told there. Here is what octets mean in each state: command lines,
+content until the dot, counted chunks, or nothing any more.
+
+Commands may end with a bare LF, as qmail-smtpd takes them from people who type, until the session's first content:
+after content a lone LF may be another host's idea of where the content ended, so only CRLF counts from there on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from ekiden.base.reply import Reply
+from ekiden.wire.lines import DotReader
+from ekiden.wire.smtp import replies
+from ekiden.wire.smtp.content import ContentGate
+from ekiden.wire.smtp.events import (
+    Content,
+    DataBegins,
+    Ended,
+    EndOfMessage,
+    Event,
+    Hello,
+    Mail,
+    Rcpt,
+    Refusal,
+)
+from ekiden.wire.smtp.profile import Profile
+from ekiden.wire.smtp.states import ACCEPTED, ANSWERED, NO_COMMANDS, Commands, State
+
+PIPELINE_OCTETS = 65_536
+"""Input kept while an answer is owed before ``choked`` asks the shell to stop reading."""
+
+
+class Session:
+    """One session without its verbs, which ``Server`` adds. ``secured``: TLS is on from the beginning."""
+
+    __slots__ = (
+        "_after",
+        "_asked",
+        "_at",
+        "_body",
+        "_commands",
+        "_dots",
+        "_errors",
+        "_gate",
+        "_input",
+        "_last",
+        "_lenient",
+        "_out",
+        "_reason",
+        "_remaining",
+        "_state",
+        "_utf8",
+        "profile",
+        "recipients",
+        "tls",
+    )
+
+    # Set when they begin to mean something, not once per connection.
+    _after: State
+    _body: int
+    _dots: DotReader
+    _gate: ContentGate
+    _last: bool
+    _remaining: int
+    _utf8: bool
+
+    commands: ClassVar[Mapping[State, Commands]] = {}
+    """What may be said in which state: the verb's handler, or the reply that refuses it."""
+
+    def __init__(self, profile: Profile, secured: bool = False) -> None:
+        self.profile = profile
+        self.tls = secured
+        self.recipients = 0
+        self._input = b""
+        self._at = 0
+        self._out: list[bytes] = []
+        self._errors = 0
+        self._lenient = True
+        self._asked: Event | None = None
+        self._reason = ""
+        self._enter(State.READY)
+
+    # The shell's side.
+
+    def greet(self) -> None:
+        """Say 220, RFC 5321 section 4.2's first reply."""
+        self._out.append(b"220 %b ESMTP\r\n" % self.profile.greeting.encode())
+
+    def farewell(self, reply: Reply, reason: str) -> None:
+        """Say this, usually a 421, and end the session, whatever its state."""
+        self._asked = None
+        self._out.append(reply.encode())
+        self._end(reason)
+
+    def receive(self, data: bytes) -> None:
+        """Take octets from the client."""
+        self._input = self._input[self._at :] + data if self._at < len(self._input) else data
+        self._at = 0
+
+    @property
+    def choked(self) -> bool:
+        """Whether enough input waits for an answer."""
+        return self._asked is not None and len(self._input) - self._at > PIPELINE_OCTETS
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is at hand and no answer owed: a good moment for ``farewell``."""
+        return self._state is State.READY and self._asked is None
+
+    @property
+    def answering(self) -> bool:
+        """Whether a question waits for its answer."""
+        return self._asked is not None
+
+    def output(self) -> bytes:
+        """Everything to be sent now."""
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    def next_event(self) -> Event | None:
+        """The next question or notice; None if an answer or more input is awaited."""
+        while self._asked is None:
+            event = _READERS[self._state](self)
+            if event is not ANSWERED:
+                return event
+        return None
+
+    def accept(self) -> None:
+        """Answer the question with its usual positive reply."""
+        asked = self._asked
+        assert asked is not None, "no question was asked"
+        if isinstance(asked, Hello):
+            profile = self.profile
+            if not asked.extended:
+                self._accepted(profile.hello)
+            else:
+                self._accepted(profile.extended_hello_secured if self.tls else profile.extended_hello)
+        else:
+            self._accepted(replies.ACCEPT[type(asked)])
+
+    def reply(self, reply: Reply) -> None:
+        """Answer the question; codes below 400 accept."""
+        encoded = reply.encode()
+        if reply.code < 400:
+            self._accepted(encoded)
+            return
+        asked = self._asked
+        assert asked is not None, "no question was asked"
+        self._asked = None
+        self._out.append(encoded)
+        if type(asked) is EndOfMessage:
+            self._enter(State.READY)
+        elif type(asked) is not DataBegins:
+            self._count_error()
+
+    def secured(self) -> None:
+        """The handshake is made: forget everything that was said in clear (RFC 3207 section 4.2)."""
+        self.tls = True
+        if self._at < len(self._input):
+            self._end("plaintext after STARTTLS")
+        elif self._state is State.HANDSHAKE:
+            self._enter(State.READY)
+
+    # Answers and states.
+
+    def _accepted(self, encoded: bytes) -> None:
+        asked = self._asked
+        assert asked is not None, "no question was asked"
+        self._asked = None
+        self._out.append(encoded)
+        kind = type(asked)
+        if kind is Mail:
+            assert isinstance(asked, Mail)
+            self._body = asked.envelope.body
+            self._utf8 = asked.envelope.smtputf8
+            self.recipients = 0
+        elif kind is Rcpt:
+            self.recipients += 1
+        elif kind is DataBegins:
+            self._gate = ContentGate(self.profile)
+            self._dots = DotReader()
+        self._enter(ACCEPTED[kind])
+
+    def _ask(self, event: Event) -> Event:
+        self._asked = event
+        return event
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self._commands = self.commands.get(state, NO_COMMANDS)
+
+    def _end(self, reason: str) -> None:
+        self._input, self._at = b"", 0
+        self._reason = reason
+        self._enter(State.ENDING)
+
+    def _refuse(self, reply: Reply, transaction_over: bool = False) -> Event:
+        self._out.append(reply.encode())
+        self._count_error()
+        return Refusal(reply, transaction_over)
+
+    def _count_error(self) -> None:
+        self._errors += 1
+        if self.profile.errors and self._errors >= self.profile.errors:
+            self.farewell(replies.TOO_MANY_ERRORS, "too many errors")
+
+    # Readers, one for each kind of state.
+
+    def _read_command(self) -> Event | None:
+        data, at = self._input, self._at
+        end = data.find(b"\n", at)
+        limit = self.profile.command_octets
+        if end < 0:
+            if len(data) - at >= limit > 0:
+                self._after = self._state
+                self._enter(State.OVERLONG)
+                return ANSWERED
+            return None
+        self._at = end + 1
+        if end - at >= limit > 0:
+            return self._refuse(replies.LINE_TOO_LONG)
+        if data[end - 1 : end] == b"\r" and end > at:
+            line = data[at : end - 1]
+        elif self._lenient:
+            line = data[at:end]
+        else:
+            return self._refuse(replies.BARE_LF)
+        verb, _space, argument = line.partition(b" ")
+        handler = self._commands.get(verb) or self._commands.get(verb.upper())
+        if handler is None:
+            return self._refuse(replies.UNKNOWN)
+        if type(handler) is Reply:
+            return self._refuse(handler)
+        assert callable(handler)
+        return handler(self, argument)
+
+    def _read_overlong(self) -> Event | None:
+        end = self._input.find(b"\n", self._at)
+        if end < 0:
+            self._input, self._at = b"", 0
+            return None
+        self._at = end + 1
+        self._enter(self._after)
+        return self._refuse(replies.LINE_TOO_LONG)
+
+    def _read_data(self) -> Event | None:
+        data = self._input[self._at :] if self._at else self._input
+        self._input, self._at = b"", 0
+        if not data:
+            return None
+        block, rest = self._dots.read(data)
+        gate = self._gate
+        if block:
+            block = gate.admit(block)
+        if rest is None:
+            return Content(block) if block else None
+        self._input = rest
+        self._lenient = False
+        if gate.fault is None:
+            return self._ask(EndOfMessage(block))
+        return self._refuse_content(gate.fault)
+
+    def _read_chunk(self) -> Event | None:
+        block = self._take()
+        if not block and self._remaining:
+            return None
+        done = not self._remaining
+        gate = self._gate
+        block = gate.admit_part(block, done and self._last)
+        if not done:
+            return Content(block) if block else ANSWERED
+        if gate.fault is not None:
+            return self._refuse_content(gate.fault)
+        if self._last:
+            return self._ask(EndOfMessage(block))
+        self._out.append(replies.CHUNK)
+        self._enter(State.CHUNKS)
+        return Content(block) if block else ANSWERED
+
+    def _read_skip(self) -> Event | None:
+        if not self._take() and self._remaining:
+            return None
+        if self._remaining:
+            return ANSWERED
+        self._enter(self._after)
+        return self._refuse(replies.MAIL_OR_RCPT_FIRST)
+
+    def _take(self) -> bytes:
+        """Up to the chunk's end."""
+        block = self._input[self._at : self._at + self._remaining]
+        self._at += len(block)
+        self._remaining -= len(block)
+        return block
+
+    def _refuse_content(self, fault: Reply) -> Event:
+        self._out.append(fault.encode())
+        self._enter(State.READY)
+        return Refusal(fault, True)
+
+    def _read_handshake(self) -> Event | None:
+        if self._at < len(self._input):
+            self._end("plaintext after STARTTLS")
+            return ANSWERED
+        return None
+
+    def _read_ending(self) -> Event | None:
+        self._enter(State.ENDED)
+        return Ended(self._reason)
+
+    def _read_nothing(self) -> Event | None:
+        self._input, self._at = b"", 0
+        return None
+
+
+_READERS: Mapping[State, Callable[[Session], Event | None]] = {
+    State.READY: Session._read_command,
+    State.MAIL: Session._read_command,
+    State.RCPT: Session._read_command,
+    State.CHUNKS: Session._read_command,
+    State.DATA: Session._read_data,
+    State.CHUNK: Session._read_chunk,
+    State.SKIP: Session._read_skip,
+    State.OVERLONG: Session._read_overlong,
+    State.HANDSHAKE: Session._read_handshake,
+    State.ENDING: Session._read_ending,
+    State.ENDED: Session._read_nothing,
+}
