@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ekiden.routing.destination import RouteError
+from ekiden.routing.destination import RouteError, parse_destination
 from ekiden.routing.route import KNOWN_DOMAINS, Decision, Router
 from ekiden.settings.schema import Settings
 
@@ -78,6 +78,14 @@ def test_default_entries_take_everything_that_is_not_local() -> None:
     assert router.route(b"a@[192.0.2.1]").destination == b"[192.10.10.2]:25"
     assert router.route(b"a@").destination == b"[192.10.10.2]:25"
     assert router.route(b"a@direct.example").destination == b"direct.example"
+
+
+def test_the_default_port_is_a_setting() -> None:
+    router = make_router(remoteport=2525, smtproutes={b"a": b"relay", b"b": b"relay:26"})
+    assert router.route(b"x@a").destination == b"relay:2525"
+    assert router.route(b"x@b").destination == b"relay:26"
+    assert parse_destination(router.route(b"x@c").destination, 2525).port == 2525
+    assert parse_destination(router.route(b"x@[192.0.2.1]").destination, 2525).port == 2525
 
 
 def test_without_locals_even_our_own_name_is_remote() -> None:

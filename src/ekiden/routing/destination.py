@@ -4,8 +4,8 @@ A key is one short byte string, so that recipients with the same next hop compar
 written. Five forms exist, and this module is the only place that knows them:
 
     local                 the local channel
-    example.org           MX look-up of this domain, port 25
-    [192.0.2.1]           this address, port 25, no look-up: the recipient's domain is an address literal
+    example.org           MX look-up of this domain, default port
+    [192.0.2.1]           this address, default port, no look-up: the recipient's domain is an address literal
     relay.example.org:26  this host's addresses, no MX look-up: an artificial route
     [2001:db8::1]:25      this address: an artificial route
 
@@ -77,16 +77,16 @@ def mx_destination(domain: bytes) -> bytes:
     return domain.lower().replace(b"%", b"%25").replace(b":", b"%3A")
 
 
-def relay_destination(relay: bytes) -> bytes:
+def relay_destination(relay: bytes, default_port: int = SMTP_PORT) -> bytes:
     """The key for the right-hand side of an smtproutes line: ``host``, ``host:port``, ``[address]:port``.
 
     An IPv6 address stands in brackets if a port follows. Raises RouteError for an empty host, for white space and
-    for a port that is not a number from 1 to 65535. An empty port means 25.
+    for a port that is not a number from 1 to 65535. Without a port the default one is meant.
     """
     address = _canonical(relay, AF_INET6)
     if address is not None:
-        return b"[%b]:%d" % (address, SMTP_PORT)
-    host, port = _split_port(relay)
+        return b"[%b]:%d" % (address, default_port)
+    host, port = _split_port(relay, default_port)
     if not host or host.split() != [host] or b"[" in host[1:]:
         raise RouteError(f"{_show(relay)}: the relay must be host, host:port, [address] or [address]:port")
     address = parse_literal(host)
@@ -97,7 +97,7 @@ def relay_destination(relay: bytes) -> bytes:
     return b"%b:%d" % (host.lower(), port)
 
 
-def _split_port(relay: bytes) -> tuple[bytes, int]:
+def _split_port(relay: bytes, default_port: int) -> tuple[bytes, int]:
     host, port = relay, b""
     if relay[:1] == b"[":
         end = relay.find(b"]") + 1
@@ -108,7 +108,7 @@ def _split_port(relay: bytes) -> tuple[bytes, int]:
     elif b":" in relay:
         host, _, port = relay.partition(b":")
     if not port:
-        return host, SMTP_PORT
+        return host, default_port
     if not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
         raise RouteError(f"{_show(relay)}: the port must be a number from 1 to 65535")
     return host, int(port)
@@ -118,13 +118,16 @@ def _show(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-def parse_destination(key: bytes) -> Destination:
-    """What a key of the remote channel says; total, since keys come only from this module."""
+def parse_destination(key: bytes, default_port: int = SMTP_PORT) -> Destination:
+    """What a key of the remote channel says; keys come only from this module.
+
+    ``default_port`` (the setting remoteport) is for keys that name none: domains and recipients' address literals.
+    """
     if key[:1] == b"[":
         address, bracket, port = key[1:].partition(b"]")
         if bracket and port[:1] in (b"", b":") and parse_literal(b"[%b]" % address) is not None:
-            return Destination(address, int(port[1:] or SMTP_PORT), is_literal=True, use_mx=False)
+            return Destination(address, int(port[1:] or default_port), is_literal=True, use_mx=False)
     host, colon, port = key.partition(b":")
     if colon:
         return Destination(host, int(port), is_literal=False, use_mx=False)
-    return Destination(host.replace(b"%3A", b":").replace(b"%25", b"%"))
+    return Destination(host.replace(b"%3A", b":").replace(b"%25", b"%"), default_port)

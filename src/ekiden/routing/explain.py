@@ -12,6 +12,7 @@ import msgspec
 
 from ekiden.routing.destination import Destination, parse_destination
 from ekiden.routing.rewrite import domain_of, percent_expansions, route_entry, virtual_entry
+from ekiden.settings.file import entries, load
 
 if TYPE_CHECKING:
     from ekiden.routing.route import Router
@@ -34,19 +35,14 @@ class Reason(msgspec.Struct, frozen=True, gc=False):
 def find_line(control: Path | None, name: str, key: bytes, keyed: bool = False) -> int:
     """The number of the line that says ``key`` in a control file, from 1; 0 if there is none or no such file.
 
-    ``keyed``: lines are ``key:value``. The last such line counts, as it does for qmail.
+    ``key`` is lower-case. ``keyed``: lines are ``key:value``. The last such line counts, as it does for qmail.
+    Raises OSError if the file is there and cannot be read.
     """
-    if control is None:
-        return 0
-    try:
-        content = (control / name).read_bytes()
-    except OSError:
-        return 0
+    raw = load(control / name) if control is not None else None
     found = 0
-    for number, line in enumerate(content.split(b"\n"), 1):
-        line = line.rstrip(b" \t\r")
-        said = line.partition(b":")[0] if keyed else line
-        if said.lower() == key and line and not line.startswith(b"#") and (b":" in line or not keyed):
+    for number, entry in entries(raw or b""):
+        said = entry.lower()
+        if said.startswith(key + b":") if keyed else said == key:
             found = number
     return found
 
@@ -88,7 +84,7 @@ def _explain_channel(router: Router, recipient: bytes, control: Path | None) -> 
 
 
 def _explain_route(router: Router, recipient: bytes, domain: bytes, control: Path | None) -> Reason:
-    hop = parse_destination(router.route(recipient).destination)
+    hop = parse_destination(router.route(recipient).destination, router.port)
     entry = route_entry(domain, router.smtproutes)
     if entry is None:
         return Reason(f"{_show(recipient)} is remote: {_hop(hop)}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
+from ekiden.tables.text import dotted_suffixes
+
 
 def domain_of(address: bytes) -> bytes:
     """What follows the last @; the whole of an address without one."""
@@ -36,14 +38,6 @@ def wildcard_keys(domain: bytes) -> Iterator[bytes]:
     yield domain
     yield from dotted_suffixes(domain)
     yield b""
-
-
-def dotted_suffixes(domain: bytes) -> Iterator[bytes]:
-    """Each suffix of the domain that begins with a dot, shorter than the domain itself, the longest first."""
-    dot = domain.find(b".", 1)
-    while dot >= 0:
-        yield domain[dot:]
-        dot = domain.find(b".", dot + 1)
 
 
 def virtual_entry(address: bytes, virtualdomains: Mapping[bytes, bytes]) -> tuple[bytes, bytes] | None:

@@ -45,18 +45,19 @@ class _Plan(msgspec.Struct, frozen=True, gc=False):
 
 
 class Router:
-    """Decides by the settings me, envnoathost, percenthack, locals, virtualdomains and smtproutes.
+    """Decides by the settings envnoathost, percenthack, locals, virtualdomains, smtproutes and remoteport.
 
     Raises RouteError if smtproutes holds a relay that cannot be connected to.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._envnoathost = b"@" + (settings.envnoathost or settings.me)
+        self._envnoathost = b"@" + settings.envnoathost
         self.percenthack = frozenset(map(bytes.lower, settings.percenthack))
         self.locals = frozenset(map(bytes.lower, settings.locals))
         self.virtualdomains = {key.lower(): value for key, value in settings.virtualdomains.items()}
         self.smtproutes = {key.lower(): value for key, value in settings.smtproutes.items()}
-        self._relays = {key: _relay(key, value) for key, value in self.smtproutes.items()}
+        self.port = settings.remoteport
+        self._relays = {key: _relay(key, value, self.port) for key, value in self.smtproutes.items()}
         self._domains_with_users = frozenset(domain_of(key) for key in self.virtualdomains if b"@" in key)
         self._plans: dict[bytes, _Plan] = {}
 
@@ -109,10 +110,10 @@ class Router:
         return (entry and entry[1]) or mx_destination(domain)
 
 
-def _relay(domain: bytes, relay: bytes) -> bytes:
+def _relay(domain: bytes, relay: bytes, port: int) -> bytes:
     if not relay:
         return b""
     try:
-        return relay_destination(relay)
+        return relay_destination(relay, port)
     except RouteError as error:
         raise RouteError(f"smtproutes: {domain.decode('utf-8', 'backslashreplace')}:{error}") from None
