@@ -66,9 +66,8 @@ def test_many_and_large_records_are_found(tmp_path: Path) -> None:
 
 
 def test_keys_of_one_hash_are_told_apart(tmp_path: Path) -> None:
-    # (h * 33) ^ c: two octets can make up for each other.
-    assert cdb_hash(b"ab") == cdb_hash(b"b\x01") or cdb_hash(b"a\x00") == cdb_hash(b"`!")
-    records = [(b"a\x00", b"1"), (b"`!", b"2")]
+    records = [(b"!B", b"1"), (b'"!', b"2")]
+    assert cdb_hash(records[0][0]) == cdb_hash(records[1][0])
     with Cdb(write(tmp_path, records)) as table:
         assert [table.get(key) for key, _ in records] == [b"1", b"2"]
 
