@@ -1,4 +1,4 @@
-"""Which user controls a local address: users/cdb first, then the rules of qmail-getpw (qmail-users(5), qmail-getpw(8)).
+"""Which user controls a local address: users/cdb first, then qmail-getpw's rules (qmail-users(5), qmail-getpw(8)).
 
 The catch-all is the user ``alias`` with HOME/alias, so that two homes on one machine never meet. Started
 unprivileged, there is only one user: an assignment in users/assign is followed if it names that user's uid, and every
@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+from ekiden.tables.cdb import Cdb
+from ekiden.tables.table import TableError
 
 ALIAS = b"alias"
 BREAK = b"-"
@@ -61,7 +64,7 @@ class UsersUnavailable(Exception):
 
 Accounts = Callable[[bytes], Account | None]
 Assignments = Callable[[bytes], bytes | None]
-"""A key of users/cdb to its value; None if there is none. Raises OSError or ValueError for a broken file."""
+"""A key of users/cdb to its value; None if there is none. TableError if the file cannot be read."""
 
 
 def system_account(name: bytes) -> Account | None:
@@ -94,7 +97,7 @@ def assigned(local: bytes, assignments: Assignments) -> User | None:
                 value = assignments(key[:end])
                 if value is not None:
                     return _from_value(value + local[end - 1 :])
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UsersUnavailable(f"Trouble reading users/cdb: {error}. (#4.3.5)") from None
     return None
 
@@ -116,7 +119,7 @@ def account_user(local: bytes, accounts: Accounts = system_account) -> User | No
     An account counts if its uid is not zero and it owns its home; names with capital letters never match. Raises
     UsersUnavailable if a home cannot be looked at for a reason that may pass.
     """
-    for end in range(min(len(local), NAME_OCTETS + len(local)), -1, -1):
+    for end in range(len(local), -1, -1):
         if end >= NAME_OCTETS or (end < len(local) and local[end : end + 1] != BREAK):
             continue
         account = accounts(local[:end].lower())
@@ -137,7 +140,7 @@ def _owns_home(account: Account) -> bool:
 
 
 class Users:
-    """Finds users for one home. ``assignments`` is None if there is no users/cdb."""
+    """Finds users for one home. A new users/cdb is used from the next look-up on."""
 
     def __init__(
         self,
@@ -147,7 +150,9 @@ class Users:
     ) -> None:
         """``uid`` is the process's effective user id, looked up if not given."""
         self._alias_home = os.fsencode(home / "alias")
-        self._cdb = home / "users" / "cdb"
+        self._path = home / "users" / "cdb"
+        self._cdb: Cdb | None = None
+        self._version: tuple[int, ...] = ()
         self._accounts = accounts
         self._uid = os.geteuid() if uid is None else uid
 
@@ -155,7 +160,7 @@ class Users:
         """The user in charge of ``local``; raises UsersUnavailable."""
         user = self._assigned(local)
         if user is None and self._uid == 0:
-            user = account_user(local, self._accounts)
+            user = account_user(local, self._account)
         if user is None:
             user = self.alias(local)
         if not user.uid:
@@ -170,22 +175,33 @@ class Users:
         """The catch-all user: the account ``alias``, or whoever owns HOME/alias if there is no such account."""
         if self._uid:
             return User(ALIAS, self._uid, os.getegid(), self._alias_home, BREAK, local)
-        account = self._accounts(ALIAS)
+        account = self._account(ALIAS)
         if account is not None:
-            return User(account.name, account.uid, account.gid, self._alias_home, BREAK, local)
+            return User(account.name, account.uid, account.gid, account.home, BREAK, local)
         try:
             status = os.stat(self._alias_home)
         except OSError as error:
             raise UsersUnavailable(f"Unable to find the alias user: {error.strerror}. (#4.3.5)") from None
         return User(ALIAS, status.st_uid, status.st_gid, self._alias_home, BREAK, local)
 
-    def _assigned(self, local: bytes) -> User | None:
-        from ekiden.tables.cdb import Cdb
+    def _account(self, name: bytes) -> Account | None:
+        account = self._accounts(name)
+        if account is not None and name == ALIAS:
+            account.home = self._alias_home
+        return account
 
+    def _assigned(self, local: bytes) -> User | None:
         try:
-            with Cdb(self._cdb) as cdb:
-                return assigned(local, cdb.get)
+            status = os.stat(self._path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise UsersUnavailable(f"Trouble opening users/cdb: {error}. (#4.3.5)") from None
+        except OSError as error:
+            raise UsersUnavailable(f"Trouble reading users/cdb: {error.strerror}. (#4.3.5)") from None
+        version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        try:
+            if self._cdb is None or self._version != version:
+                self._cdb = Cdb(self._path)
+                self._version = version
+            return assigned(local, self._cdb.get)
+        except TableError as error:
+            raise UsersUnavailable(f"Trouble reading users/cdb: {error}. (#4.3.5)") from None

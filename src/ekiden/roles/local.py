@@ -1,0 +1,275 @@
+"""The local role: finds each recipient's user and has a process of that user deliver (qmail-lspawn(8)).
+
+As root this process opens no file of a user's. Each user's deliveries are done by a child that became the user and
+is kept for a few seconds, so that a busy mailbox costs no process per message and one wait for the disk serves many
+messages. Whatever goes wrong with a child is a deferral for the messages that it had in hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from ekiden.base.envelope import Envelope
+from ekiden.base.outcome import Outcome, Verdict
+from ekiden.delivery.carrier import Carrier
+from ekiden.delivery.content import Content, WireContent, WireFile
+from ekiden.delivery.letter import Letter
+from ekiden.delivery.local import NO_MAILBOX, Forward
+from ekiden.delivery.program import surroundings
+from ekiden.delivery.report import Report, Trouble, deferred, failed
+from ekiden.routing.users import User, Users, UsersUnavailable
+from ekiden.runtime.crew import Crew
+from ekiden.runtime.frames import Attempt, DeliveryRequest
+from ekiden.runtime.frames import Report as ReportFrame
+from ekiden.runtime.injection import Injection, NotQueued
+from ekiden.runtime.link import Link
+from ekiden.runtime.role import Context
+
+CHILDREN = 64
+"""Users whose processes are kept at the same time, if concurrencylocal does not ask for more."""
+
+TEXT_CHARACTERS = 4000
+"""Longest report taken from a child."""
+
+_STATUS = re.compile(r"\(#([245]\.\d{1,3}\.\d{1,3})\)")
+_DEFAULT_STATUS = ("2.0.0", "4.0.0", "5.0.0")
+
+
+class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One delivery for a child; the fields are those of delivery.letter.Letter, content in wire form."""
+
+    token: int
+    user: bytes
+    home: bytes
+    local: bytes
+    dash: bytes
+    ext: bytes
+    domain: bytes
+    sender: bytes
+    body: int
+    smtputf8: bool
+    content: bytes
+    has_descriptor: bool
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a task ended."""
+
+    token: int
+    verdict: Verdict
+    text: str
+
+
+async def main(context: Context) -> None:
+    """Deliver until the queue goes away, or until told to stop and what is in hand has ended."""
+    role = LocalRole(context)
+    await role.serve()
+
+
+class LocalRole:
+    """The parent: attempts in, reports out."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._users = Users(context.home)
+        self._ended = asyncio.Event()
+        self._tokens = 0
+        self._busy = 0
+        self._crew = Crew(
+            self._loop,
+            lambda connection: work(context, connection),
+            Done,
+            max(CHILDREN, context.settings.concurrencylocal),
+            keep=(context.run,),
+        )
+        self._link: Link[DeliveryRequest] = Link(
+            self._loop,
+            context.connect("local"),
+            msgspec.msgpack.Decoder(DeliveryRequest),
+            self._take,
+            lambda _reason: self._ended.set(),
+        )
+
+    async def serve(self) -> None:
+        stopping = self._loop.create_task(self._context.stopping.wait())
+        stopping.add_done_callback(lambda _task: self._end_if_idle())
+        await self._ended.wait()
+        stopping.cancel()
+        self._link.close()
+        self._crew.end()
+
+    def _end_if_idle(self) -> None:
+        if self._context.stopping.is_set() and not self._busy and not self._link.backlog:
+            self._ended.set()
+
+    def _take(self, frame: DeliveryRequest, descriptor: int | None) -> None:
+        if isinstance(frame, Attempt):
+            try:
+                self._attempt(frame, descriptor)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
+
+    def _attempt(self, attempt: Attempt, descriptor: int | None) -> None:
+        """Begin one delivery per recipient; the report goes out when all have ended."""
+        recipients = attempt.envelope.recipients
+        outcomes: dict[int, Outcome] = {}
+        self._busy += 1
+
+        def ended(number: int, outcome: Outcome) -> None:
+            outcomes[number] = outcome
+            if len(outcomes) == len(recipients):
+                self._busy -= 1
+                self._link.send(ReportFrame(attempt.job, [outcomes[at] for at in range(len(recipients))]))
+                # Only when the report has left may the connection be closed.
+                self._loop.call_soon(self._loop.call_soon, self._end_if_idle)
+
+        for number, recipient in enumerate(recipients):
+            self._deliver(attempt, recipient.address, descriptor, partial(ended, number))
+
+    def _deliver(
+        self, attempt: Attempt, recipient: bytes, descriptor: int | None, ended: Callable[[Outcome], None]
+    ) -> None:
+        local, at, domain = recipient.rpartition(b"@")
+        try:
+            if not at:
+                raise failed("Sorry, address must include host name. (#5.1.3)")
+            if b"\0" in recipient:
+                raise failed(NO_MAILBOX)
+            if not local:
+                # qmail-lspawn(8): an empty mailbox name is a trash address.
+                ended(Outcome(Verdict.DELIVERED, "2.0.0", ""))
+                return
+            self._give(attempt, self._users.find(local), local, domain, descriptor, ended)
+        except Trouble as trouble:
+            ended(outcome_of(trouble.verdict, trouble.text + "\n"))
+        except UsersUnavailable as error:
+            ended(outcome_of(Verdict.DEFERRED, f"{error}\n"))
+        except OSError as error:
+            ended(outcome_of(Verdict.DEFERRED, f"Unable to start a delivery: {error.strerror}. (#4.3.0)\n"))
+
+    def _give(
+        self,
+        attempt: Attempt,
+        user: User,
+        local: bytes,
+        domain: bytes,
+        descriptor: int | None,
+        ended: Callable[[Outcome], None],
+    ) -> None:
+        envelope: Envelope = attempt.envelope
+        self._tokens += 1
+        task = Task(
+            self._tokens,
+            user.name,
+            user.home,
+            local,
+            user.dash,
+            user.ext,
+            domain,
+            envelope.sender,
+            envelope.body,
+            envelope.smtputf8,
+            attempt.content,
+            descriptor is not None,
+        )
+        own = None if descriptor is None else os.dup(descriptor)
+        try:
+            self._crew.give(user.uid, user.gid, task.token, task, own, lambda done: ended(_outcome(done)))
+        except OSError:
+            if own is not None:
+                os.close(own)
+            raise
+
+
+def _outcome(done: Done | None) -> Outcome:
+    if done is None:
+        return outcome_of(Verdict.DEFERRED, "The delivery's process crashed. (#4.3.0)\n")
+    return outcome_of(done.verdict, done.text[:TEXT_CHARACTERS])
+
+
+def outcome_of(verdict: int, text: str) -> Outcome:
+    """An outcome with the enhanced status code that the text ends with, if it fits the verdict."""
+    codes = [code for code in _STATUS.findall(text) if code[0] == "245"[verdict]]
+    return Outcome(verdict, codes[-1] if codes else _DEFAULT_STATUS[verdict], text)
+
+
+# What follows runs in a user's process.
+
+
+def work(context: Context, connection: socket.socket) -> None:
+    """Deliver tasks from ``connection`` until it is closed and nothing is in hand."""
+    loop = asyncio.SelectorEventLoop()
+    try:
+        Worker(context, connection, loop).run()
+    finally:
+        loop.close()
+
+
+class Worker:
+    """The child: tasks in, ends of deliveries out. This process is the user."""
+
+    def __init__(self, context: Context, connection: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._default = context.settings.defaultdelivery
+        self._injection = Injection(loop, lambda: context.connect("inject"), context.settings.inlinebytes)
+        self._carrier = Carrier(loop, self._forward, surroundings(os.environ, str(context.home)))
+        self._envelopes: dict[Letter, Task] = {}
+        self._closed = False
+        self._link: Link[Task] = Link(
+            loop, connection, msgspec.msgpack.Decoder(Task), self._take, self._end, self._carrier.turn
+        )
+
+    def run(self) -> None:
+        self._loop.run_forever()
+
+    def _take(self, task: Task, descriptor: int | None) -> None:
+        content: Content = WireContent(task.content) if descriptor is None else WireFile(descriptor)
+        letter = Letter(
+            task.user,
+            task.home,
+            task.local,
+            task.dash,
+            task.ext,
+            task.domain,
+            task.sender,
+            self._default,
+            content,
+            time.time(),
+        )
+        self._envelopes[letter] = task
+        self._carrier.take(letter, lambda report: self._done(letter, report))
+
+    def _done(self, letter: Letter, report: Report) -> None:
+        task = self._envelopes.pop(letter)
+        self._link.send(Done(task.token, Verdict(report.verdict), report.text))
+        if self._closed and not self._carrier.busy:
+            self._loop.stop()
+
+    def _end(self, _reason: str) -> None:
+        self._closed = True
+        if not self._carrier.busy:
+            self._loop.stop()
+
+    def _forward(self, step: Forward, letter: Letter, answer: Callable[[int | Trouble], None]) -> None:
+        task = self._envelopes[letter]
+
+        def ended(result: int | NotQueued) -> None:
+            if isinstance(result, int):
+                answer(result)
+                return
+            text = f"Unable to forward message: {result.text} (#{result.status})."
+            answer(failed(text) if result.permanent else deferred(text))
+
+        envelope = Envelope(step.sender, [], task.body, task.smtputf8)
+        name = b"alias" if task.user == b"alias" else b"uid %d" % os.getuid()
+        self._injection.inject(envelope, step.recipients, name, letter.delivered_to, letter.content.wire, ended)
