@@ -89,7 +89,7 @@ def make_postfix(place: Path) -> Iterator[Callable[..., Postfix]]:
 
         def make(**parameters: str) -> Postfix:
             try:
-                postfix = Postfix(place / f"postfix-{next(numbers)}", free_port(), **parameters)
+                postfix = Postfix(place / f"postfix-{next(numbers)}", free_port(), parameters)
             except Unavailable as reason:
                 pytest.skip(str(reason))
             running.callback(postfix.stop)

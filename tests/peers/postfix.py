@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Postfix:
     into its spool; without, it logs to syslog as shipped.
     """
 
-    def __init__(self, directory: Path, port: int, log: bool = True, **parameters: str) -> None:
+    def __init__(self, directory: Path, port: int, parameters: Mapping[str, str], log: bool = True) -> None:
         if os.geteuid() != 0:
             raise Unavailable("Postfix needs root")
         self._program = program("postfix")

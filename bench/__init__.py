@@ -1,0 +1,1 @@
+"""Benchmarks: ekiden beside Postfix on the same machine, in the same run, in turn."""
