@@ -61,7 +61,7 @@ def script(page: str) -> str:
 def test_script_takes_unmarked_blocks_in_order_with_free_ports() -> None:
     page = "```sh\na 127.0.0.1:2525\n```\n```console\n$ b\n```\n```sh root\nc\n```\n\n```sh\nd 2525\n```\n"
     said = re.sub(r"\b\d{5}\b", "PORT", script(page))
-    assert said == "echo '--- line 1'\na 127.0.0.1:PORT\necho '--- line 13'\nd PORT\n"
+    assert said == "echo '--- line 1'\na 127.0.0.1:PORT\necho '--- line 11'\nd PORT\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
