@@ -23,6 +23,7 @@ Incoming = TypeVar("Incoming")
 _LENGTH = struct.Struct(">I")
 _READ = 256 * 1024
 _DESCRIPTORS = 250
+"""As many as one system call carries (the kernel's limit is 253)."""
 MAXIMUM_FRAME = 64 * 1024 * 1024
 """Octets. A longer frame is a fault of the peer; inline content is far smaller."""
 
@@ -55,7 +56,7 @@ class Link(Generic[Incoming]):
         self._descriptors: deque[int] = deque()
         self._outgoing: list[bytes] = []
         self._outgoing_descriptors: list[int] = []
-        self._unsent = b""
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self._flushing = False
         self._waiting_to_write = False
         self.closed = False
@@ -64,7 +65,7 @@ class Link(Generic[Incoming]):
     @property
     def backlog(self) -> int:
         """Octets accepted by ``send`` that the kernel has not taken yet."""
-        return len(self._unsent) + sum(map(len, self._outgoing))
+        return sum(len(data) for data, _ in self._unsent) + sum(map(len, self._outgoing))
 
     def send(self, frame: Any, descriptor: int | None = None) -> None:
         """Queue a frame; the descriptor, if any, is sent along and closed here."""
@@ -74,7 +75,8 @@ class Link(Generic[Incoming]):
             return
         encoded = self._encode(frame)
         if descriptor is not None:
-            # A descriptor marks a boundary: it must arrive no earlier than its frame's first octet.
+            if len(self._outgoing_descriptors) == _DESCRIPTORS:
+                self._gather()
             self._outgoing_descriptors.append(descriptor)
         self._outgoing.append(_LENGTH.pack(len(encoded)))
         self._outgoing.append(encoded)
@@ -91,54 +93,58 @@ class Link(Generic[Incoming]):
         if self._waiting_to_write:
             self._loop.remove_writer(self._connection.fileno())
         self._connection.close()
-        for descriptor in (*self._descriptors, *self._outgoing_descriptors):
-            os.close(descriptor)
+        self._gather()
+        for descriptors in (self._descriptors, *(descriptors for _, descriptors in self._unsent)):
+            for descriptor in descriptors:
+                os.close(descriptor)
         self._descriptors.clear()
-        self._outgoing_descriptors.clear()
+        self._unsent.clear()
         self._on_close(reason)
+
+    def _gather(self) -> None:
+        """What was sent so far leaves in one system call, with no more descriptors than one may carry."""
+        if self._outgoing:
+            self._unsent.append((b"".join(self._outgoing), self._outgoing_descriptors))
+            self._outgoing = []
+            self._outgoing_descriptors = []
 
     def _flush(self) -> None:
         self._flushing = False
-        if self.closed or self._waiting_to_write:
-            return
-        data = b"".join((self._unsent, *self._outgoing)) if self._unsent else b"".join(self._outgoing)
-        self._outgoing.clear()
-        self._write(data)
+        if not self.closed:
+            self._gather()
+            if not self._waiting_to_write:
+                self._write()
 
-    def _write(self, data: bytes) -> None:
-        descriptors, self._outgoing_descriptors = self._outgoing_descriptors, []
+    def _write(self) -> None:
+        """Write until all is gone or the socket is full; then go on when it can take more."""
         try:
-            if descriptors:
-                # The kernel takes 253 at once; the peer reads them in order.
-                now, later = descriptors[:_DESCRIPTORS], descriptors[_DESCRIPTORS:]
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", now))]
-                sent = self._connection.sendmsg([data], rights)
-                for descriptor in now:
-                    os.close(descriptor)
-                self._outgoing_descriptors = later
-            else:
-                sent = self._connection.send(data)
+            while self._unsent:
+                data, descriptors = self._unsent[0]
+                sent = self._send_some(data, descriptors)
+                if sent < len(data):
+                    self._unsent[0] = (data[sent:], [])
+                else:
+                    self._unsent.popleft()
         except BlockingIOError:
-            sent = 0
-            self._outgoing_descriptors = descriptors
+            pass
         except OSError as error:
-            self._outgoing_descriptors = descriptors
             self.close(f"write: {error.strerror}")
             return
-        self._unsent = data[sent:]
-        want = bool(self._unsent)
-        if want != self._waiting_to_write:
-            self._waiting_to_write = want
-            if want:
-                self._loop.add_writer(self._connection.fileno(), self._writable)
+        if bool(self._unsent) != self._waiting_to_write:
+            self._waiting_to_write = not self._waiting_to_write
+            if self._waiting_to_write:
+                self._loop.add_writer(self._connection.fileno(), self._write)
             else:
                 self._loop.remove_writer(self._connection.fileno())
-        if not want and self._outgoing and not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
 
-    def _writable(self) -> None:
-        self._write(self._unsent)
+    def _send_some(self, data: bytes, descriptors: list[int]) -> int:
+        if not descriptors:
+            return self._connection.send(data)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        sent = self._connection.sendmsg([data], rights)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return sent
 
     def _readable(self) -> None:
         try:

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
+from ekiden.base.outcome import Outcome, Verdict
+from ekiden.base.reply import Reply
+from ekiden.queue.engine import Engine
+from ekiden.queue.lane import Part
+from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.store import StoreFull
+from ekiden.settings.schema import Settings
+
+SMTP = Origin("smtp", 77, 2, "192.0.2.1", b"client")
+CONTENT = b"Subject: test\r\n\r\nbody\r\n"
+ROUTES = {b"": b"192.0.2.9"}
+OK = Outcome(Verdict.DELIVERED, "2.0.0", "192.0.2.9 accepted message.\nRemote host said: 250 ok\n")
+LATER = Outcome(Verdict.DEFERRED, "4.2.0", "192.0.2.9 does not like recipient.\nRemote host said: 450 later\n")
+NEVER = Outcome(Verdict.FAILED, "5.1.1", "192.0.2.9 does not like recipient.\nRemote host said: 550 no\n")
+
+
+class Journal:
+    """Lines as the log would have them, by name."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: self.lines.append((name, *values))
+
+
+class World:
+    """An engine on a real store, with the delivery side played by the test."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        settings = {"me": b"me", "smtproutes": ROUTES, "concurrencydestinationstart": 20, **settings}
+        self.settings = Settings(**settings)
+        self.store = SQLiteStore(directory)
+        self.journal = Journal()
+        self.attempts: list[tuple[Part, Envelope]] = []
+        self.open = ["local", "remote"]
+        self.engine = Engine(self.settings, self.store, self.journal, self)
+        self.answers: list[int | Reply] = []
+
+    def channels(self) -> list[str]:
+        return self.open
+
+    def send(self, part: Part, envelope: Envelope) -> bool:
+        self.attempts.append((part, envelope))
+        return True
+
+    def inject(
+        self, *recipients: Recipient, sender: bytes = b"s@example.org", now: float = 1000.0, **more: Any
+    ) -> None:
+        envelope = Envelope(sender, list(recipients), **more)
+        self.engine.accept(envelope, SMTP, CONTENT, "", len(CONTENT), now, self.answers.append)
+
+    def turn(self, now: float = 1000.0) -> list[tuple[Part, Envelope]]:
+        """One turn; the attempts that it started."""
+        self.attempts = []
+        self.engine.turn(now)
+        return self.attempts
+
+    def logged(self, name: str) -> list[tuple[Any, ...]]:
+        return [line[1:] for line in self.journal.lines if line[0] == name]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def to(address: bytes, **more: Any) -> Recipient:
+    return Recipient(address, **more)
+
+
+def test_an_accepted_message_is_stored_answered_and_tried_at_once(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    assert world.answers == [], "nothing is answered before the commit"
+    ((part, envelope),) = world.turn()
+    assert world.answers == [1]
+    assert (envelope.sender, part.lane.key) == (b"s@example.org", b"[192.0.2.9]:25")
+    assert world.store.content(1) == CONTENT
+    assert world.logged("info") == [(1, len(CONTENT), b"s@example.org", 77, 2)]
+    assert world.logged("starting") == [(1, 1, "remote", b"a@example.com")]
+
+
+def test_a_delivered_message_is_gone(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.report(part, [OK], False, 1001.0)
+    world.turn(1001.0)
+    assert (world.store.count(), world.store.message(1), world.store.parts(1)) == (0, None, [])
+    assert world.logged("result") == [(1, OK)]
+    assert world.logged("end") == [(1,)]
+
+
+def test_recipients_of_one_destination_share_a_transaction(world: World) -> None:
+    world.inject(*(to(b"%d@example.com" % n) for n in range(120)))
+    sizes = [len(envelope.recipients) for _, envelope in world.turn()]
+    assert sizes == [50, 50, 20]
+
+
+def test_each_local_recipient_stands_alone(tmp_path: Path) -> None:
+    world = World(tmp_path, locals=frozenset({b"here"}))
+    world.inject(to(b"a@here"), to(b"b@here"))
+    assert sorted(part.lane.key for part, _ in world.turn()) == [b"local:a@here", b"local:b@here"]
+
+
+def test_deferred_recipients_are_tried_again_and_the_others_not(world: World) -> None:
+    world.inject(to(b"a@example.com"), to(b"b@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.report(part, [OK, LATER], False, 1000.0)
+    assert world.turn(1000.0) == []
+    (row,) = world.store.parts(1)
+    assert (row.due, row.attempts, [r.address for r in row.recipients]) == (1400.0, 1, [b"b@example.com"])
+    assert row.last == LATER.text
+    world.engine.tick(1401.0)
+    ((again, envelope),) = world.turn(1401.0)
+    assert [r.address for r in envelope.recipients] == [b"b@example.com"]
+    world.engine.report(again, [OK], False, 1401.0)
+    world.turn(1401.0)
+    assert world.store.count() == 0
+
+
+def test_a_failed_recipient_is_returned_in_the_transaction_that_ends_it(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.report(part, [NEVER], False, 1001.0)
+    ((_notice, envelope),) = world.turn(1001.0)
+    assert (envelope.sender, [r.address for r in envelope.recipients]) == (b"", [b"s@example.org"])
+    assert world.store.message(1) is None
+    content = world.store.content(2)
+    assert content is not None
+    assert b"<a@example.com>:" in content
+    assert b"Subject: test" in content
+    assert world.logged("bounce") == [(1, 2)]
+
+
+def test_failures_of_one_message_share_a_notice(world: World) -> None:
+    world.engine.configure(Settings(me=b"me", smtproutes={b"x": b"192.0.2.1", b"y": b"192.0.2.2"}))
+    world.inject(to(b"a@x"), to(b"b@y"))
+    first, second = (part for part, _ in world.turn())
+    world.engine.report(first, [NEVER], False, 1001.0)
+    assert world.turn(1001.0) == []
+    assert world.store.unnotified() == [1], "the failure is on disk before the notice is made"
+    world.engine.report(second, [NEVER], False, 1002.0)
+    world.turn(1002.0)
+    content = world.store.content(2) or b""
+    assert b"<a@x>:" in content
+    assert b"<b@y>:" in content
+    assert world.store.count() == 1
+
+
+def test_a_notice_that_a_crash_prevented_is_made_at_start(tmp_path: Path) -> None:
+    world = World(tmp_path / "old") if (tmp_path / "old").mkdir() is None else None
+    assert world is not None
+    world.engine.configure(Settings(me=b"me", smtproutes={b"x": b"192.0.2.1", b"y": b"192.0.2.2"}))
+    world.inject(to(b"a@x"), to(b"b@y"))
+    first, _second = (part for part, _ in world.turn())
+    world.engine.report(first, [NEVER], False, 1001.0)
+    world.turn(1001.0)
+    world.store.close()
+    again = World(tmp_path / "old")
+    again.store.recover()
+    again.engine.recover(1002.0)
+    again.turn(1002.0)
+    assert again.store.unnotified() == []
+    assert again.logged("bounce")[0][0] == 1
+
+
+def test_a_message_past_its_lifetime_is_given_up(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.report(part, [LATER], False, 1000.0 + 604801)
+    world.turn(1000.0 + 604801)
+    assert world.store.message(1) is None
+    assert b"in the queue too long" in (world.store.content(2) or b"")
+
+
+def test_the_null_sender_gets_a_double_bounce_to_postmaster_and_that_is_the_end(world: World) -> None:
+    world.inject(to(b"a@example.com"), sender=b"")
+    ((part, _),) = world.turn()
+    world.engine.report(part, [NEVER], False, 1001.0)
+    ((second, envelope),) = world.turn(1001.0)
+    assert (envelope.sender, [r.address for r in envelope.recipients]) == (b"#@[]", [b"postmaster@me"])
+    world.engine.report(second, [NEVER], False, 1002.0)
+    world.turn(1002.0)
+    assert world.store.count() == 0
+    assert world.logged("triple_bounce") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("notify", "outcome", "notices"),
+    [
+        (Notify.DEFAULT, OK, 0),
+        (Notify.SUCCESS, OK, 1),
+        (Notify.SUCCESS, NEVER, 0),
+        (Notify.FAILURE, NEVER, 1),
+        (Notify.NEVER, NEVER, 0),
+    ],
+)
+def test_notices_are_sent_as_asked(world: World, notify: Notify, outcome: Outcome, notices: int) -> None:
+    world.inject(to(b"a@example.com", notify=int(notify)))
+    ((part, _),) = world.turn()
+    world.engine.report(part, [outcome], False, 1001.0)
+    world.turn(1001.0)
+    assert world.store.count() == notices
+
+
+def test_a_delay_is_told_once_and_only_if_asked_for(world: World) -> None:
+    world.inject(to(b"a@example.com", notify=int(Notify.DELAY | Notify.FAILURE)), to(b"b@example.com"))
+    now = 1000.0
+    notices = 0
+    for _ in range(12):
+        world.engine.tick(now)
+        for part, envelope in world.turn(now):
+            if envelope.sender:
+                world.engine.report(part, [LATER] * len(envelope.recipients), False, now)
+            else:
+                notices += 1
+                world.engine.report(part, [OK], False, now)
+        world.turn(now)
+        (row,) = world.store.parts(1)
+        assert row.due is not None
+        now = row.due
+    assert now > 1000 + world.settings.delaynotice
+    assert notices == 1
+
+
+def test_a_destination_that_cannot_be_reached_rests(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.report(part, [LATER], True, 1000.0)
+    world.inject(to(b"b@example.com"))
+    assert world.turn(1001.0) == [], "deferred at once, nobody is bothered"
+    assert world.logged("result")[-1][1].text == LATER.text
+    world.inject(to(b"c@example.com"))
+    assert len(world.turn(1011.0)) == 1, "after the pause one is tried"
+
+
+def test_what_a_lost_process_had_in_hand_is_tried_again_soon(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.lost(part, 1000.0)
+    world.turn(1000.0)
+    (row,) = world.store.parts(1)
+    assert row.due == 1001.0
+
+
+def test_nothing_is_started_while_nobody_is_there_to_deliver(world: World) -> None:
+    world.open = []
+    world.inject(to(b"a@example.com"))
+    assert world.turn() == []
+    world.open = ["remote"]
+    assert len(world.turn()) == 1
+
+
+class FullStore(SQLiteStore):
+    """A store on a device that is full while ``full`` is set."""
+
+    full = False
+
+    def apply(self, *groups: Any) -> None:
+        if self.full:
+            raise StoreFull("disk is full")
+        super().apply(*groups)
+
+
+def test_a_full_device_refuses_new_mail_and_keeps_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.queue.test_engine.SQLiteStore", FullStore, raising=False)
+    world = World(tmp_path)
+    store = FullStore(tmp_path / "other") if (tmp_path / "other").mkdir() is None else None
+    assert store is not None
+    world.store = store
+    world.engine = Engine(world.settings, store, world.journal, world)
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    store.full = True
+    world.engine.report(part, [OK], False, 1001.0)
+    world.inject(to(b"b@example.com"))
+    assert world.turn(1001.0) == []
+    refusal = world.answers[-1]
+    assert isinstance(refusal, Reply)
+    assert (refusal.code, refusal.status) == (452, "4.3.1")
+    store.full = False
+    world.turn(1002.0)
+    assert store.count() == 0, "the delivery was recorded when there was room again"
+    world.inject(to(b"c@example.com"))
+    assert len(world.turn(1003.0)) == 1
+
+
+def test_verp_senders_are_made_for_each_recipient(world: World) -> None:
+    world.inject(to(b"a@x.org"), to(b"b@y.org"), sender=b"list-@host-@[]")
+    assert sorted(envelope.sender for _, envelope in world.turn()) == [b"list-a=x.org@host", b"list-b=y.org@host"]
+
+
+def test_an_administrator_bounces_and_requeues(world: World) -> None:
+    world.inject(to(b"a@example.com"), to(b"b@example.com"))
+    ((part, _),) = world.turn()
+    assert not world.engine.give_up(1, 1000.0), "it is being delivered"
+    world.engine.report(part, [LATER, LATER], False, 1000.0)
+    world.turn(1000.0)
+    world.engine.configure(Settings(me=b"me", smtproutes={b"": b"192.0.2.10"}))
+    assert world.engine.requeue(1, 1001.0)
+    world.turn(1001.0)
+    ((part, _),) = world.turn(1001.0)
+    assert part.lane.key == b"[192.0.2.10]:25"
+    world.engine.report(part, [LATER, LATER], False, 1001.0)
+    world.turn(1001.0)
+    assert world.engine.give_up(1, 1002.0)
+    world.turn(1002.0)
+    assert world.store.message(1) is None
+    assert world.logged("end") == [(1,)]
