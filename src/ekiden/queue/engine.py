@@ -17,8 +17,9 @@ from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.base.reply import Reply
 from ekiden.queue.backoff import expired, next_attempt
+from ekiden.queue.bounce import compose
+from ekiden.queue.dsn import Original
 from ekiden.queue.lane import Message, Part
-from ekiden.queue.notices import notice_for
 from ekiden.queue.scheduler import Scheduler
 from ekiden.queue.store import Changes, Ended, Meta, Store, StoreFull
 from ekiden.routing.route import Router
@@ -314,8 +315,19 @@ class Engine:
 
     def _notify(self, message: Message, now: float, stored: bool) -> None:
         """Queue the notice about ended recipients, in the same transaction that records their end."""
-        content = self._beginning(message)
-        notice = notice_for(self._settings, message, content, now)
+        meta = message.meta
+        original = Original(
+            message.id,
+            message.birth,
+            message.sender,
+            self._beginning(message),
+            message.size,
+            meta.ret,
+            meta.envid,
+            meta.body,
+            meta.smtputf8,
+        )
+        notice = compose(self._settings, original, message.ended, now, os.getpid())
         if notice is None:
             if any(ended.outcome.verdict == Verdict.FAILED for ended in message.ended):
                 self._journal.triple_bounce(message.id)
