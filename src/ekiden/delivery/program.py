@@ -7,7 +7,6 @@ ended with everything it started.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Mapping
 
 from ekiden.delivery.report import DEFERRED, FAILED, Trouble, deferred, unable
@@ -18,13 +17,14 @@ HARD = frozenset({100, 64, 65, 70, 76, 77, 78, 112})
 STOP = 99
 """Exit code of a program that delivered and wants the rest of the .qmail file ignored."""
 
-_PASSED_ON = ("PATH", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "QMAILQUEUE", "EKIDEN_HOME", "PYTHONPATH")
+_PASSED_ON = ("PATH", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "QMAILQUEUE")
 
 
 def surroundings(environment: Mapping[str, str], home: str) -> dict[bytes, bytes]:
     """The part of a daemon's environment that programs get; HOME/bin comes first in PATH, as in qmail's rc."""
     kept = {name: environment[name] for name in _PASSED_ON if name in environment}
     kept["PATH"] = f"{home}/bin:" + kept.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    kept["EKIDEN_HOME"] = home
     return {os.fsencode(name): os.fsencode(value) for name, value in kept.items()}
 
 
@@ -40,6 +40,8 @@ def start(
     ``message`` becomes descriptor 0; ``output`` becomes descriptors 1 and 2, which are inherited if it is None.
     Changes this process's working directory. Raises Trouble if the program cannot be started.
     """
+    import signal  # Costs a classic program that runs none several milliseconds.
+
     actions: list[tuple[int, int, int]] = [(os.POSIX_SPAWN_DUP2, message, 0)]
     if output is not None:
         actions += [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
@@ -76,6 +78,8 @@ def judge(wait_status: int, silent: bool) -> bool:
 
 def end(process: int) -> None:
     """End a program that took too long, and what it started."""
+    import signal
+
     try:
         os.killpg(process, signal.SIGKILL)
     except ProcessLookupError:

@@ -8,6 +8,7 @@ other address is an extension of alias, whose files are the one user's.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,11 @@ ALIAS = b"alias"
 BREAK = b"-"
 NAME_OCTETS = 32
 """Account names must be shorter (qmail-getpw(8))."""
+
+REMEMBER_SECONDS = 1.0
+"""How long the system's answer about an account is used; asking costs up to a millisecond with some databases."""
+
+_REMEMBERED = 1000
 
 
 class User:
@@ -155,6 +161,8 @@ class Users:
         self._version: tuple[int, ...] = ()
         self._accounts = accounts
         self._uid = os.geteuid() if uid is None else uid
+        self._known: dict[bytes, Account | None] = {}
+        self._forget_at = 0.0
 
     def find(self, local: bytes) -> User:
         """The user in charge of ``local``; raises UsersUnavailable."""
@@ -185,9 +193,16 @@ class Users:
         return User(ALIAS, status.st_uid, status.st_gid, self._alias_home, BREAK, local)
 
     def _account(self, name: bytes) -> Account | None:
+        now = time.monotonic()
+        if now >= self._forget_at or len(self._known) >= _REMEMBERED:
+            self._known.clear()
+            self._forget_at = now + REMEMBER_SECONDS
+        if name in self._known:
+            return self._known[name]
         account = self._accounts(name)
         if account is not None and name == ALIAS:
-            account.home = self._alias_home
+            account = Account(account.name, account.uid, account.gid, self._alias_home)
+        self._known[name] = account
         return account
 
     def _assigned(self, local: bytes) -> User | None:
