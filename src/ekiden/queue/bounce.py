@@ -14,6 +14,7 @@ Everything here is pure: no clock, no file.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ DOUBLE_BOUNCE = b"#@[]"
 
 PER_RECIPIENT = b"-@[]"
 """How a sender ends whose every recipient gets a sender of its own: ``list-@host-@[]`` (addresses(5))."""
+
+_EMPTY_LINE = re.compile(r"(?<=\n)\n")
 
 HEADER_OCTETS = 65_536
 """Most octets of the original's header that a notice returns."""
@@ -184,10 +187,10 @@ def _news(settings: Settings, one: Ended) -> bytes:
 
 
 def _reasons(one: Ended) -> Iterator[bytes]:
-    """The report's lines; an empty one would end the paragraph and becomes ``/``, as qmail-send has it."""
-    text = one.outcome.text.rstrip("\n")
+    """The report's lines. An empty one would end the paragraph and becomes a ``/``, as in qmail-send's bounces."""
+    text = _EMPTY_LINE.sub("/", "\n" + one.outcome.text.rstrip("\n"))[1:]
     for line in text.split("\n") if text else ():
-        yield from cut(clean(line.replace("\t", " ").encode("utf-8", "replace")) or b"/")
+        yield from cut(clean(line.replace("\t", " ").encode("utf-8", "replace")))
 
 
 def _break(original: Original, failed: bool, full: bool) -> bytes:
