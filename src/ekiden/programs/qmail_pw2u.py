@@ -73,10 +73,8 @@ def options(argv: Sequence[str]) -> Rules | None:
 
 def assignments(accounts: Sequence[bytes], users: Path, rules: Rules) -> Iterator[bytes]:
     """The lines of users/assign."""
-    include, exclude = (_names(users / name) for name in ("include", "exclude"))
-    mailnames = {
-        line.partition(b":")[0].lower(): line.partition(b":")[2] for line in _names(users / "mailnames") or ()
-    }
+    include, exclude = _lines(users / "include"), frozenset(_lines(users / "exclude") or ())
+    mailnames = dict(line.split(b":", 1) for line in _lines(users / "mailnames") or () if b":" in line)
     known: dict[bytes, bytes] = {}
     for line in accounts:
         fields = line.split(b":")
