@@ -69,19 +69,23 @@ class Ekiden:
 
     def supervisor(self) -> int:
         """The supervisor's process; 0 when it does not run."""
-        roots = self._processes_of_home()
-        return min(roots, key=_start_time, default=0)
+        try:
+            pid = int((self.home / "run" / "lock").read_text())
+        except (OSError, ValueError):
+            return 0
+        return pid if is_alive(pid) and pid in self.pids() else 0
 
     def pids(self) -> set[int]:
         """All processes of this home."""
         return process_tree(self._processes_of_home())
 
     def roles(self) -> dict[int, str]:
-        """The processes of this home, each with its name as ``ps`` shows it."""
-        return {pid: name for pid in self.pids() if (name := _title(pid))}
+        """The supervisor's children by process id, each with its role's name."""
+        state = json.loads((self.home / "run" / "roles").read_text())
+        return {role["pid"]: role["role"] for role in state["roles"]}
 
     def _processes_of_home(self) -> set[int]:
-        """Processes whose command line or working directory is of this home, except short-lived commands of ours."""
+        """Processes whose command line or working directory is of this home."""
         found = set()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._belongs(entry):
@@ -103,25 +107,10 @@ class Ekiden:
 
     def queue(self) -> list[dict[str, Any]]:
         """What ``ekiden queue list --json`` lists."""
-        listed = self.command("queue", "list", "--json").stdout
+        listed = self.command("queue", "list", "--limit", "0", "--json").stdout
         return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
 
     def status(self) -> dict[str, Any]:
         """What ``ekiden status --json`` says."""
         said: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
         return said
-
-
-def _start_time(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return sys.maxsize
-
-
-def _title(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
-        return f"{Path(f'/proc/{pid}/comm').read_text().strip()}: {words}"
-    except OSError:
-        return ""

@@ -1,0 +1,167 @@
+"""Slow, silent and many: what they do to themselves must not be felt by others."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.peers.dialogue import dialogue
+from tests.peers.ekiden import Ekiden
+from tests.peers.processes import wait_until
+from tests.peers.sinks import Sink
+
+pytestmark = pytest.mark.slow
+
+IDLE = 1000
+CONTENT = b"Subject: t\r\n\r\nhello\r\n"
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Room for the idle connections in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = IDLE + 500
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip("too few file descriptors allowed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def deliver_quickly(ekiden: Ekiden, sink: Sink, seconds: float = 3) -> None:
+    """A message goes from door to sink within ``seconds``."""
+    before = len(sink.received())
+    start = time.monotonic()
+    with dialogue(ekiden.port) as talk:
+        assert talk.message(CONTENT, "a@a.example", "b@b.example")[0] == "2"
+    sink.wait_for(before + 1, seconds)
+    assert time.monotonic() - start < seconds
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_thousand_idle_connections(home: Ekiden, sink: Sink) -> None:
+    home.control("connectionsperclient", "2000")
+    home.routes(f":{sink.route}")
+    home.start()
+    idle = [socket.create_connection(("127.0.0.1", home.port), timeout=20) for _ in range(IDLE)]
+    try:
+        assert all(connection.recv(3) == b"220" for connection in idle)
+        deliver_quickly(home, sink)
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_connections_of_one_client_are_limited(home: Ekiden, sink: Sink) -> None:
+    home.control("connectionsperclient", "10")
+    home.control("smtpdprocesses", "1")
+    home.routes(f":{sink.route}")
+    home.start()
+    held = [socket.create_connection(("127.0.0.1", home.port), timeout=10) for _ in range(10)]
+    try:
+        assert all(connection.recv(3) == b"220" for connection in held)
+        with socket.create_connection(("127.0.0.1", home.port), timeout=10) as one_more:
+            assert one_more.recv(3) in (b"421", b"")
+    finally:
+        for connection in held:
+            connection.close()
+    wait_until(lambda: _greets(home.port), 5, "the client is welcome again")
+
+
+def _greets(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        return connection.recv(3) == b"220"
+
+
+def test_silent_client_is_let_go(home: Ekiden) -> None:
+    home.control("timeoutsmtpd", "2")
+    home.start()
+    with dialogue(home.port) as talk:
+        start = time.monotonic()
+        said = talk.connection.recv(200)
+        assert said == b"" or said.startswith(b"4")
+        assert 1 < time.monotonic() - start < 8
+
+
+def test_client_of_one_octet_at_a_time(relay: Ekiden, sink: Sink) -> None:
+    whole = b"EHLO c\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n"
+    with dialogue(relay.port, ehlo="") as talk:
+        for position in range(len(whole)):
+            talk.send(whole[position : position + 1])
+            time.sleep(0.002)
+        assert [talk.reply()[:3] for _ in range(4)] == ["250", "250", "250", "354"]
+        for octet in CONTENT + b".\r\n":
+            talk.send(bytes([octet]))
+        assert talk.reply()[0] == "2"
+    assert sink.wait_for(1)[0].content.endswith(b"\r\n\r\nhello\r\n")
+
+
+def test_client_that_vanishes_in_data(relay: Ekiden, sink: Sink) -> None:
+    with dialogue(relay.port) as talk:
+        for command in ("MAIL FROM:<a@a.example>", "RCPT TO:<b@b.example>", "DATA"):
+            assert talk.say(command)[0] in "23"
+        talk.send(b"Subject: half\r\n\r\nhalf a mess")
+    deliver_quickly(relay, sink)
+    assert [message.header("Subject") for message in sink.received()] == ["t"]
+
+
+def test_silent_server_does_not_hold_up_others(home: Ekiden, make_sink: Callable[..., Sink], sink: Sink) -> None:
+    silent = make_sink("--delay", "CONNECT=600")
+    home.routes(f"silent.example:{silent.route}", f":{sink.route}")
+    home.control("concurrencyremote", "30")
+    home.start()
+    with dialogue(home.port) as talk:
+        for number in range(100):
+            assert talk.message(CONTENT, "a@a.example", f"u{number}@silent.example")[0] == "2"
+    deliver_quickly(home, sink, seconds=5)
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "DOT"])
+def test_server_silent_at_any_stage_defers(home: Ekiden, make_sink: Callable[..., Sink], stage: str) -> None:
+    silent = make_sink("--delay", f"{stage}=600")
+    home.routes(f":{silent.route}")
+    for name in ("greeting", "helo", "mail", "rcpt", "datainit", "datablock", "dataend", "remote", "connect"):
+        home.control(f"timeout{name}", "2")
+    home.start()
+    with dialogue(home.port) as talk:
+        assert talk.message(CONTENT, "a@a.example", "b@b.example")[0] == "2"
+    wait_until(lambda: _is_deferred(home), 15, "deferred", step=0.2)
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "DOT"])
+def test_server_that_hangs_up_defers(home: Ekiden, make_sink: Callable[..., Sink], stage: str) -> None:
+    rude = make_sink("--hangup", stage)
+    home.routes(f":{rude.route}")
+    home.start()
+    with dialogue(home.port) as talk:
+        assert talk.message(CONTENT, "a@a.example", "b@b.example")[0] == "2"
+    wait_until(lambda: _is_deferred(home), 10, "deferred", step=0.2)
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "DOT"])
+@pytest.mark.parametrize("reply", ["451 4.3.0 later", "what is this?"], ids=["temporary", "nonsense"])
+def test_no_refusal_is_deferred(home: Ekiden, make_sink: Callable[..., Sink], stage: str, reply: str) -> None:
+    odd = make_sink("--reply", f"{stage}={reply}")
+    home.routes(f":{odd.route}")
+    home.start()
+    with dialogue(home.port) as talk:
+        assert talk.message(CONTENT, "a@a.example", "b@b.example")[0] == "2"
+    wait_until(lambda: _is_deferred(home), 10, "deferred", step=0.2)
+
+
+def test_slow_server_gets_its_mail(home: Ekiden, make_sink: Callable[..., Sink]) -> None:
+    slow = make_sink("--delay", "CONNECT=1", "--delay", "RCPT=1", "--delay", "DOT=1")
+    home.routes(f":{slow.route}")
+    home.start()
+    with dialogue(home.port) as talk:
+        assert talk.message(CONTENT, "a@a.example", "b@b.example")[0] == "2"
+    slow.wait_for(1, seconds=15)
+    wait_until(lambda: home.queue() == [], 5, "the queue is empty")
+
+
+def _is_deferred(ekiden: Ekiden) -> bool:
+    queue = ekiden.queue()
+    return len(queue) == 1 and all(recipient["attempts"] >= 1 for recipient in queue[0]["recipients"])
