@@ -1,0 +1,51 @@
+"""Load without faults: every message arrives exactly once, and a backlog costs no memory to speak of."""
+
+from __future__ import annotations
+
+import pytest
+from bench.measure import pss_bytes, settle
+from tests.peers.accounting import Ledger
+from tests.peers.client import LoadClient
+from tests.peers.deliveries import account, drain
+from tests.peers.ekiden import Ekiden
+from tests.peers.sinks import Sink
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+MEBIBYTE = 1024**2
+
+
+@pytest.mark.parametrize("reuse", [1, 50], ids=["one-a-session", "reused"])
+def test_exactly_once(relay: Ekiden, sink: Sink, reuse: int) -> None:
+    ledger = Ledger()
+    recipients = [f"u{number}@d{number % 7}.example" for number in range(21)]
+    LoadClient(relay.port, ledger, recipients, sessions=20, reuse=reuse, limit=2000).run()
+    assert (ledger.broken, ledger.refused, len(ledger.acknowledged)) == (0, 0, 2000)
+    assert drain(relay, 30) == 0
+    books = account(ledger, sink)
+    assert books and books.duplicates == 0, books
+
+
+def test_large_contents_arrive_whole(relay: Ekiden, sink: Sink) -> None:
+    ledger = Ledger()
+    LoadClient(relay.port, ledger, sessions=4, limit=24, size=lambda number: 10_000 << (number % 9)).run()
+    assert len(ledger.acknowledged) == 24
+    assert drain(relay, 30) == 0
+    books = account(ledger, sink)
+    assert books and books.duplicates == 0, books
+
+
+def test_backlog_costs_disk_not_memory(home: Ekiden, sink: Sink) -> None:
+    sink.stop()
+    home.routes(f":{sink.route}")
+    home.start()
+    LoadClient(home.port, Ledger(), sessions=10, reuse=100, limit=500).run()
+    settle(home.pids)
+    before = pss_bytes(home.pids())
+    ledger = Ledger()
+    LoadClient(home.port, ledger, sessions=10, reuse=100, limit=5000, size=lambda _number: 8000).run()
+    settle(home.pids)
+    grown = pss_bytes(home.pids()) - before
+    assert len(ledger.acknowledged) == 5000
+    # 5,000 x 8 KB are 40 MB of content, of which the caches may hold a part.
+    assert grown < 25 * MEBIBYTE, f"{grown / MEBIBYTE:.0f} MiB more for 5,000 deferred messages"

@@ -1,0 +1,58 @@
+"""What became of a ledger's messages: read from the sink, from a Maildir and from bounces, and set against it."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+from tests.peers.accounting import Account, Ledger, balance
+from tests.peers.ekiden import Ekiden
+from tests.peers.sink import describe
+from tests.peers.sinks import Sink
+
+_NAMED = re.compile(rb"^Message-ID: *<([^>]+)>", re.MULTILINE | re.IGNORECASE)
+
+
+def make_inbox(ekiden: Ekiden, name: str) -> Path:
+    """A Maildir for the local address ``name``, by way of the alias user."""
+    maildir = ekiden.home / "alias" / "inboxes" / name
+    for part in ("cur", "new", "tmp"):
+        (maildir / part).mkdir(parents=True, exist_ok=True)
+    instructions = ekiden.home / "alias" / f".qmail-{name}"
+    instructions.write_text(f"{maildir}/\n")
+    owner = (ekiden.home / "alias").stat()
+    for path in (maildir.parent, maildir, *maildir.iterdir()):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    return maildir
+
+
+def drain(ekiden: Ekiden, seconds: float) -> int:
+    """Have everything tried until the queue is empty; how many messages are stuck after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        flushed = ekiden.command("queue", "flush", check=False)
+        left = ekiden.command("queue", "list", "--limit", "0", "--json", check=False)
+        count = left.stdout.count('"id"')
+        if flushed.returncode == left.returncode == 0 and count == 0:
+            return 0
+        if time.monotonic() > deadline:
+            return count or -1
+        time.sleep(0.5)
+
+
+def account(ledger: Ledger, sink: Sink, maildir: Path | None = None) -> Account:
+    """Balance the ledger with the sink and the Maildir; messages from ``<>`` are bounces that name theirs."""
+    arrivals: list[tuple[str, str]] = []
+    bounced: list[str] = []
+    for message in sink.received():
+        if message.sender.startswith("<>"):
+            named = _NAMED.findall(message.content.replace(b"\r\n", b"\n"))
+            bounced += [identity.decode() for identity in named if identity.decode() in ledger.sent]
+        else:
+            arrivals.append((message.id, message.hash))
+    for path in (maildir / "new").iterdir() if maildir else ():
+        entry = describe(path.read_bytes())
+        arrivals.append((str(entry["id"]), str(entry["hash"])))
+    return balance(ledger, arrivals, bounced)
