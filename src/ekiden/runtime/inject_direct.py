@@ -1,0 +1,133 @@
+"""The way into the queue while ekiden does not run: open the store, put the message in, close it.
+
+For whoever may write the queue's directory. The queue's lock is held meanwhile, so that a queue process that starts
+now, or another injection, waits or says that the queue is taken.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from ekiden.base.envelope import Body as BodyKind
+from ekiden.base.envelope import Envelope, Origin, Recipient
+from ekiden.base.outcome import Outcome
+from ekiden.base.reply import Reply
+from ekiden.queue.engine import Engine
+from ekiden.queue.lane import Part
+from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.store import StoreFailed, StoreFull
+from ekiden.runtime.inject_door import PERMANENT, QUEUE_TROUBLE, REFUSED, WRITE_ERROR, Body, Letter, NotQueued
+from ekiden.settings.control import read
+from ekiden.settings.problem import SettingsError
+
+LOCK_SECONDS = 10.0
+"""How long to wait for another who has the queue."""
+
+_CONFIGURATION = 55
+
+
+class Direct:
+    """The store, ours until ``close``."""
+
+    def __init__(self, home: str) -> None:
+        directory = Path(home, "queue")
+        try:
+            self._settings = read(Path(home, "control"))
+            self._lock = _lock(directory)
+        except SettingsError as error:
+            raise NotQueued(_CONFIGURATION, f"unable to read the configuration: {error} (#4.3.0)") from None
+        except OSError as error:
+            raise NotQueued(QUEUE_TROUBLE, f"unable to lock the queue: {error.strerror} (#4.3.0)") from None
+        try:
+            self._store = SQLiteStore(directory, self._settings.checkpointpages)
+        except (OSError, StoreFailed) as error:
+            os.close(self._lock)
+            raise NotQueued(QUEUE_TROUBLE, f"unable to open the queue: {error} (#4.3.0)") from None
+        self._granted: list[str] = []
+
+    def close(self) -> None:
+        """Leave the store as the queue process does."""
+        for name in self._granted:
+            self._store.unlink_spool(name)
+        self._store.close()
+        os.close(self._lock)
+
+    def grant(self) -> tuple[str, int]:
+        """A new spool file."""
+        name = f"{time.time_ns():x}-{os.getpid():x}-{len(self._granted):x}"
+        try:
+            descriptor = self._store.create_spool(name)
+        except OSError as error:
+            raise NotQueued(WRITE_ERROR, f"unable to make a spool file: {error.strerror} (#4.3.1)") from None
+        self._granted.append(name)
+        return name, descriptor
+
+    def queue(self, letter: Letter, body: Body) -> int:
+        """Put the message into the store; what is due is attempted when ekiden starts."""
+        engine = Engine(self._settings, self._store, _Silence(), _Nobody())
+        engine.stopping = True
+        answers: list[int | Reply] = []
+        origin = Origin("local", letter.pid, os.getuid())
+        now = time.time()
+        try:
+            engine.accept(_envelope(letter, body), origin, body.inline, body.spool, body.size, now, answers.append)
+            engine.turn(now)
+        except (StoreFull, StoreFailed) as error:
+            raise NotQueued(WRITE_ERROR, f"unable to write the queue: {error} (#4.3.0)") from None
+        (answer,) = answers
+        if isinstance(answer, Reply):
+            code = PERMANENT if answer.code >= 500 else WRITE_ERROR if answer.status == "4.3.1" else REFUSED
+            raise NotQueued(code, f"{answer.text} (#{answer.status})")
+        if body.spool:
+            self._granted.remove(body.spool)
+        return answer
+
+
+def _lock(directory: Path) -> int:
+    """The queue's lock, as the queue process takes it; OSError if another has it for too long."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise
+            time.sleep(0.02)
+        else:
+            return descriptor
+
+
+def _envelope(letter: Letter, body: Body) -> Envelope:
+    recipients = [Recipient(address, letter.notify) for address in letter.recipients]
+    kind = BodyKind.EIGHTBIT if body.eight_bit else BodyKind.SEVENBIT
+    return Envelope(letter.sender, recipients, kind, letter.is_utf8, letter.ret, letter.envid)
+
+
+class _Silence:
+    """The journal of an engine that only takes in: the log belongs to the process that runs the queue."""
+
+    def status(self, local: int, concurrencylocal: int, remote: int, concurrencyremote: int) -> None: ...
+    def new_message(self, message: int) -> None: ...
+    def info(self, message: int, size: int, sender: bytes, qp: int, uid: int) -> None: ...
+    def starting(self, delivery: int, message: int, channel: str, recipient: bytes) -> None: ...
+    def result(self, delivery: int, outcome: Outcome) -> None: ...
+    def bounce(self, message: int, notice: int) -> None: ...
+    def triple_bounce(self, message: int) -> None: ...
+    def end(self, message: int) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def alert(self, text: str) -> None: ...
+
+
+class _Nobody:
+    """The transport of an engine that only takes in."""
+
+    def channels(self) -> list[str]:
+        return []
+
+    def send(self, part: Part, envelope: Envelope) -> bool:
+        return False

@@ -1,0 +1,69 @@
+"""Handing a message to whatever stands for qmail-queue in this home (qmail-queue(8), variable QMAILQUEUE).
+
+Another program than ours, named by QMAILQUEUE or put in HOME/bin/qmail-queue's place, is run; ours is not, because
+what it does can be done right here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+
+from ekiden.base.dates import utc_date
+from ekiden.runtime.inject import Injection
+from ekiden.runtime.inject_door import PERMANENT, REFUSED, Letter, NotQueued
+
+_OURS = b"run_classic('qmail-queue'"
+_KNOWN = {"alias": b"by alias", "qmaild": b"from network", "qmails": b"for bounce"}
+
+
+def submit(home: str, letter: Letter, content: Iterable[bytes]) -> int:
+    """Queue a message whose lines end with LF; the process id that the log shows as ``qp``. Raises ``NotQueued``.
+
+    A program that stands for qmail-queue is told sender and recipients and nothing else of the letter.
+    """
+    if _is_replaced(home):
+        return _run_program(home, letter, content)
+    with Injection(home) as injection:
+        injection.content(received_first(letter.pid, content))
+        injection.send(letter)
+    return letter.pid
+
+
+def received_first(pid: int, content: Iterable[bytes]) -> Iterator[bytes]:
+    """The content with qmail-queue's trace field in front."""
+    yield b"Received: (qmail %d invoked %b); %b\n" % (pid, _invoker(os.getuid()), utc_date(time.time()))
+    yield from content
+
+
+def _invoker(uid: int) -> bytes:
+    import pwd
+
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = ""
+    return _KNOWN.get(name) or b"by uid %d" % uid
+
+
+def _is_replaced(home: str) -> bool:
+    if "QMAILQUEUE" in os.environ:
+        return True
+    try:
+        with open(os.path.join(home, "bin", "qmail-queue"), "rb") as file:
+            return _OURS not in file.read(4096)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _run_program(home: str, letter: Letter, content: Iterable[bytes]) -> int:
+    from ekiden.delivery.queue_program import inject
+    from ekiden.delivery.report import FAILED, Trouble
+
+    try:
+        return inject(home, letter.sender, letter.recipients, content)
+    except Trouble as trouble:
+        raise NotQueued(PERMANENT if trouble.verdict == FAILED else REFUSED, str(trouble)) from None
