@@ -1,0 +1,179 @@
+"""qmail-inject: complete the header of the message on descriptor 0 and queue it (qmail-inject(8), qmail-header(5)).
+
+Exit code 0 when it is queued or printed, 100 for wrong use or a header that cannot be read, 111 for trouble that may
+pass. A message that nobody is to receive is no trouble; a warning is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from ekiden.base.mailbox import Malformed, quote
+from ekiden.routing.inject import Defaults, Sender
+from ekiden.routing.inject_header import Header, InvalidField, is_field
+from ekiden.runtime.control_line import control_line, control_lines
+from ekiden.runtime.inject_door import Letter, NotQueued
+from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.submission import submit
+
+_READ = 262_144
+
+
+class Request:
+    """What is to be done, beside the message. ``dsn`` is NOTIFY, RET and ENVID, as ``runtime.inject_door.Letter``."""
+
+    def __init__(self, recipients: Sequence[bytes] = (), sender: bytes | None = None) -> None:
+        self.recipients = recipients
+        self.sender = sender
+        self.use_header = True
+        self.send = True
+        self.dsn: tuple[int, bytes, bytes] = (0, b"", b"")
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """``argv`` is options and recipients."""
+    try:
+        request = _request(argv)
+    except BadOption as error:
+        print(f"qmail-inject: {error}", file=sys.stderr)
+        return 100
+    with open(0, "rb", buffering=_READ, closefd=False) as message:
+        return run(request, home, message)
+
+
+def _request(argv: Sequence[str]) -> Request:
+    found, recipients = options(argv, "aAhHnNf:")
+    strategy, send, sender = "A", True, None
+    for letter, value in found:
+        if letter == "f":
+            sender = os.fsencode(value)
+        elif letter in "nN":
+            send = letter == "N"
+        else:
+            strategy = letter
+    if strategy == "A":
+        strategy = "a" if recipients else "h"
+    request = Request([os.fsencode(each) for each in recipients] if strategy != "h" else [], sender)
+    request.use_header = strategy != "a"
+    request.send = send
+    return request
+
+
+def run(request: Request, home: Path, message: IO[bytes]) -> int:
+    """Complete and queue, or print; the exit code. Says on standard error what went wrong."""
+    try:
+        letter, content = _complete(request, str(home), message)
+        if not request.send:
+            _print(letter, content)
+        else:
+            if not letter.recipients:
+                print("qmail-inject: warning: no recipients; nobody gets this message", file=sys.stderr)
+            submit(str(home), letter, content)
+    except Malformed as error:
+        return _fail(100, f"unable to parse address: {error}")
+    except InvalidField as error:
+        return _fail(100, f"unable to parse this line:\n{os.fsdecode(error.field)}".rstrip("\n"))
+    except NotQueued as error:
+        return _fail(100 if error.permanent else 111, str(error))
+    except OSError as error:
+        return _fail(111, f"read error: {error.strerror}")
+    except MemoryError:
+        return _fail(111, "out of memory")
+    return 0
+
+
+def _fail(code: int, text: str) -> int:
+    print(f"qmail-inject: fatal: {text}", file=sys.stderr)
+    return code
+
+
+def _complete(request: Request, home: str, message: IO[bytes]) -> tuple[Letter, Iterator[bytes]]:
+    """The envelope and the whole message, of which the header is read already."""
+    followup = _mailing_lists()
+    defaults = _defaults(home)
+    sender = None if request.sender is None else _address(defaults, request.sender)
+    recipients = [_address(defaults, each) for each in request.recipients]
+    header = Header(defaults, Sender(os.environb), time.time(), os.getpid(), sender, followup)
+    body = _take_header(header, message)
+    new = header.finish()
+    if request.use_header:
+        recipients += header.recipients
+    return Letter(header.sender, [each for each in recipients if each], *request.dsn), _joined(new, body)
+
+
+def _address(defaults: Defaults, address: bytes) -> bytes:
+    try:
+        return defaults.complete_address(address)
+    except Malformed:
+        raise Malformed(os.fsdecode(address)) from None
+
+
+def _take_header(header: Header, message: IO[bytes]) -> Iterator[bytes]:
+    """Put the message's fields into ``header``; the rest of the message, with the empty line that begins it.
+
+    A line of an mbox is kept as MBOX-Line, any other that begins no field begins the body.
+    """
+    field = b""
+    for line in message:
+        if field and line[:1] in b" \t":
+            field += line if line.endswith(b"\n") else line + b"\n"
+            continue
+        if field:
+            header.field(field)
+        line = line if line.endswith(b"\n") else line + b"\n"
+        if line.startswith(b"From "):
+            line = b"MBOX-Line: " + line
+        if not is_field(line):
+            return _joined(line if line == b"\n" else b"\n" + line, _pieces(message))
+        field = line
+    if field:
+        header.field(field)
+    return iter(())
+
+
+def _joined(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _pieces(message: IO[bytes]) -> Iterator[bytes]:
+    """What is left of the message, its last line completed."""
+    last = b"\n"
+    while piece := message.read(_READ):
+        yield piece
+        last = piece[-1:]
+    if last != b"\n":
+        yield b"\n"
+
+
+def _print(letter: Letter, content: Iterable[bytes]) -> None:
+    out = sys.stdout.buffer
+    out.write(b"Return-Path: <" + quote(letter.sender) + b">\n")
+    for piece in content:
+        out.write(piece)
+    out.flush()
+
+
+def _defaults(home: str) -> Defaults:
+    """From the environment, else control/, else control/me, else words that show what is missing."""
+    me = control_line(home, "me")
+
+    def value(name: str) -> bytes:
+        variable = os.environb.get(b"QMAIL" + name.upper().encode())
+        if variable is not None:
+            return variable
+        found = control_line(home, name)
+        return found if found is not None else me if me is not None else name.encode()
+
+    return Defaults(*map(value, ("defaulthost", "defaultdomain", "plusdomain", "idhost")))
+
+
+def _mailing_lists() -> frozenset[bytes]:
+    """The addresses in QMAILMFTFILE, lower-case."""
+    path = os.environ.get("QMAILMFTFILE")
+    return frozenset(line.lower() for line in (path and control_lines(path)) or ())

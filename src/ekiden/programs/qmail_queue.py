@@ -1,0 +1,51 @@
+"""qmail-queue: queue the message on descriptor 0 under the envelope on descriptor 1 (qmail-queue(8)).
+
+Says nothing; the exit code tells: 0 queued, 11 to 40 permanent trouble, others temporary (docs/qmail-queue.md).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.inject import Injection
+from ekiden.runtime.inject_door import Letter, NotQueued
+from ekiden.runtime.inject_envelope import read_envelope
+from ekiden.runtime.submission import received_first
+
+_READ = 262_144
+_DAY = 86_400
+"""Seconds until a client that does not finish is given up."""
+
+_HOME_TROUBLE = 61
+_OUT_OF_MEMORY = 51
+_TIMEOUT = 52
+_BUG = 81
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """Takes no arguments; those given are not looked at, as in the original."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(_TIMEOUT))
+    signal.alarm(_DAY)
+    if not home.is_dir():
+        return _HOME_TROUBLE
+    try:
+        return _queue(str(home))
+    except MemoryError:
+        return _OUT_OF_MEMORY
+    except Exception:
+        return _BUG
+
+
+def _queue(home: str) -> int:
+    try:
+        with Injection(home) as injection:
+            injection.content(received_first(os.getpid(), iter(lambda: os.read(0, _READ), b"")))
+            sender, recipients = read_envelope(1)
+            injection.send(Letter(sender, recipients))
+    except NotQueued as error:
+        return error.code
+    return 0
