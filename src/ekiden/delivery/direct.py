@@ -23,7 +23,7 @@ _PAUSE = 0.1
 
 
 def carry_out(letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) -> Report:
-    """Deliver one letter. ``surroundings``: what programs get beside the variables of qmail-command(8)."""
+    """Deliver one letter and close its content. ``surroundings``: what programs get beside the variables of qmail-command(8)."""
     delivery = deliver(letter)
     step = resume(delivery, letter, None)
     while not isinstance(step, Report):
@@ -33,6 +33,7 @@ def carry_out(letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) 
         except Trouble as trouble:
             answer = trouble
         step = resume(delivery, letter, answer)
+    letter.content.close()
     return step
 
 

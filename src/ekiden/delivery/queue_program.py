@@ -44,7 +44,7 @@ def inject(home: str, sender: bytes, recipients: Sequence[bytes], content: Itera
     Raises Trouble, whose text ends with an enhanced status code, if the message is not queued; OSError if ``content``
     cannot be read.
     """
-    message, envelope, words = os.pipe(), os.pipe(), os.pipe()
+    message, envelope, words = list(os.pipe()), os.pipe(), os.pipe()
     try:
         process = _start(home, message[0], envelope[0], words[1])
     except OSError:
@@ -54,12 +54,17 @@ def inject(home: str, sender: bytes, recipients: Sequence[bytes], content: Itera
     finally:
         for descriptor in (message[0], envelope[0], words[1]):
             os.close(descriptor)
-    written = _write(message[1], content)
-    addresses = b"F%b\0" % sender + b"".join(b"T%b\0" % recipient for recipient in recipients) + b"\0"
     # An envelope that is not finished keeps qmail-queue from taking half a message.
-    written = _write(envelope[1], (addresses,) if written else ()) and written
-    said = _read_words(words[0])
-    _process, status = os.waitpid(process, 0)
+    envelope_text = b"F%b\0" % sender + b"".join(b"T%b\0" % recipient for recipient in recipients) + b"\0"
+    try:
+        written = _feed(message[1], content)
+        os.close(message.pop())
+        written = written and _feed(envelope[1], (envelope_text,))
+    finally:
+        for descriptor in (*message[1:], envelope[1]):
+            os.close(descriptor)
+        said = _read_words(words[0])
+        _process, status = os.waitpid(process, 0)
     _judge(os.waitstatus_to_exitcode(status), written, said)
     return process
 
@@ -79,15 +84,13 @@ def _start(home: str, message: int, envelope: int, words: int) -> int:
     )
 
 
-def _write(descriptor: int, chunks: Iterable[bytes]) -> bool:
-    """Write and close; whether the other side took everything."""
+def _feed(descriptor: int, chunks: Iterable[bytes]) -> bool:
+    """Write to qmail-queue; whether it took everything."""
     try:
         for chunk in chunks:
             write_all(descriptor, chunk)
     except BrokenPipeError:
         return False
-    finally:
-        os.close(descriptor)
     return True
 
 
