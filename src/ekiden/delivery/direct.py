@@ -23,7 +23,10 @@ _PAUSE = 0.1
 
 
 def carry_out(letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) -> Report:
-    """Deliver one letter and close its content. ``surroundings``: what programs get beside the variables of qmail-command(8)."""
+    """Deliver one letter, and close its content.
+
+    ``surroundings``: what programs get beside the variables of qmail-command(8).
+    """
     delivery = deliver(letter)
     step = resume(delivery, letter, None)
     while not isinstance(step, Report):
