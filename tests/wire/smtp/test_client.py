@@ -1,0 +1,469 @@
+"""Dialogues of the SMTP client, each run with the server's octets whole, one by one, and with more behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from ekiden.base.envelope import Body, Envelope, Notify, Recipient
+from ekiden.base.outcome import Verdict
+from ekiden.wire.smtp.client import Client, Done, Lost, Ready, StartTls, State, WantContent
+
+PEER = "192.0.2.25"
+CONTENT = b"Subject: a\r\n\r\n.dot\r\n"
+
+
+@dataclass
+class Case:
+    """``script``: what the server says (S) and the client must say (C), line by line."""
+
+    name: str
+    script: str
+    verdicts: list[tuple[int, str, str]]
+    state: State = State.READY
+    options: dict[str, object] = field(default_factory=dict)
+    envelope: Envelope = field(default_factory=lambda: envelope(b"jiro@nix.example"))
+    content: bytes | None = CONTENT
+    body: int = Body.SEVENBIT
+    utf8: bool = False
+
+
+def envelope(*recipients: bytes | Recipient, **more: object) -> Envelope:
+    given = [entry if isinstance(entry, Recipient) else Recipient(entry) for entry in recipients]
+    return Envelope(b"haruo@nix.example", given, **more)  # type: ignore[arg-type]
+
+
+GREETING = """
+S: 220 mx.example ESMTP
+C: EHLO me.example
+"""
+PLAIN = GREETING + "S: 250 mx.example\n"
+PIPELINING = GREETING + "S: 250-mx.example\nS: 250-SIZE 1000\nS: 250 PIPELINING\n"
+EVERYTHING = GREETING + "".join(
+    f"S: 250-{word}\n"
+    for word in ("mx.example", "pipelining", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME")
+).replace("250-BINARYMIME", "250 BINARYMIME")
+BODY = """
+C: Subject: a
+C:
+C: ..dot
+C: .
+"""
+OK = (Verdict.DELIVERED, "2.0.0", f"{PEER} accepted message.\nRemote host said: 250 2.0.0 queued\n")
+
+CASES = [
+    Case(
+        "plain",
+        PLAIN
+        + """
+C: MAIL FROM:<haruo@nix.example>
+S: 250 ok
+C: RCPT TO:<jiro@nix.example>
+S: 250 ok
+C: DATA
+S: 354 go ahead
+"""
+        + BODY
+        + "S: 250 2.0.0 queued",
+        [OK],
+    ),
+    Case(
+        "pipelined",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<jiro@nix.example>
+C: RCPT TO:<"a b"@nix.example>
+C: DATA
+S: 250 ok
+S: 250-yes
+S: 250 yes
+S: 250 ok
+S: 354 go ahead
+"""
+        + BODY
+        + "S: 250 2.0.0 queued",
+        [OK, OK],
+        envelope=envelope(b"jiro@nix.example", b"a b@nix.example"),
+    ),
+    Case(
+        "HELO when EHLO is unknown",
+        GREETING
+        + """
+S: 502 what
+C: HELO me.example
+S: 250 mx.example
+C: MAIL FROM:<haruo@nix.example>
+S: 250 ok
+C: RCPT TO:<jiro@nix.example>
+S: 250 ok
+C: DATA
+S: 354
+"""
+        + BODY
+        + "S: 250 2.0.0 queued",
+        [OK],
+    ),
+    Case(
+        "one recipient refused, one deferred, the last goes on",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<a@x.example>
+C: RCPT TO:<b@x.example>
+C: RCPT TO:<c@x.example>
+C: DATA
+S: 250 ok
+S: 550 5.1.1 unknown
+S: 450 busy
+S: 250 ok
+S: 354 go ahead
+"""
+        + BODY
+        + "S: 250 2.0.0 queued",
+        [
+            (
+                Verdict.FAILED,
+                "5.1.1",
+                f"{PEER} does not like recipient.\nRemote host said: 550 5.1.1 unknown\nGiving up on {PEER}.\n",
+            ),
+            (
+                Verdict.DEFERRED,
+                "4.0.0",
+                f"{PEER} does not like recipient.\nRemote host said: 450 busy\nGiving up on {PEER}.\n",
+            ),
+            OK,
+        ],
+        envelope=envelope(b"a@x.example", b"b@x.example", b"c@x.example"),
+    ),
+    Case(
+        "no recipient valid, DATA refused",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<jiro@nix.example>
+C: DATA
+S: 250 ok
+S: 551 5.7.1 no
+S: 503 no recipients
+""",
+        [
+            (
+                Verdict.FAILED,
+                "5.7.1",
+                f"{PEER} does not like recipient.\nRemote host said: 551 5.7.1 no\nGiving up on {PEER}.\n",
+            )
+        ],
+    ),
+    Case(
+        "no recipient valid, DATA accepted: a lone dot",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<jiro@nix.example>
+C: DATA
+S: 250 ok
+S: 450 no
+S: 354 go
+C: .
+S: 554 nobody
+""",
+        [
+            (
+                Verdict.DEFERRED,
+                "4.0.0",
+                f"{PEER} does not like recipient.\nRemote host said: 450 no\nGiving up on {PEER}.\n",
+            )
+        ],
+    ),
+    Case(
+        "sender rejected without pipelining",
+        PLAIN
+        + """
+C: MAIL FROM:<haruo@nix.example>
+S: 553 5.1.8 who?
+""",
+        [
+            (
+                Verdict.FAILED,
+                "5.1.8",
+                f"Connected to {PEER} but sender was rejected.\nRemote host said: 553 5.1.8 who?\n",
+            )
+        ],
+    ),
+    Case(
+        "sender rejected with pipelining: the answers to the rest are read",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<jiro@nix.example>
+C: DATA
+S: 451 later
+S: 503 no
+S: 503 no
+""",
+        [
+            (
+                Verdict.DEFERRED,
+                "4.0.0",
+                f"Connected to {PEER} but sender was rejected.\nRemote host said: 451 later\n",
+            )
+        ],
+    ),
+    Case(
+        "DATA refused",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<jiro@nix.example>
+C: DATA
+S: 250 ok
+S: 250 ok
+S: 452 4.3.1 full
+""",
+        [(Verdict.DEFERRED, "4.3.1", f"{PEER} failed on DATA command.\nRemote host said: 452 4.3.1 full\n")],
+    ),
+    Case(
+        "refused after the dot",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<jiro@nix.example>
+C: DATA
+S: 250 ok
+S: 250 ok
+S: 354 ok
+"""
+        + BODY
+        + "S: 554-5.6.0 I do not\nS: 554 5.6.0 like this",
+        [
+            (
+                Verdict.FAILED,
+                "5.6.0",
+                f"{PEER} failed after I sent the message.\n"
+                "Remote host said: 554-5.6.0 I do not\n554 5.6.0 like this\n",
+            )
+        ],
+    ),
+    Case(
+        "every parameter of the envelope",
+        EVERYTHING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x+2By
+C: RCPT TO:<jiro@nix.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;j@nix.example
+C: RCPT TO:<saburo@nix.example> NOTIFY=NEVER
+C: DATA
+S: 250 ok
+S: 250 ok
+S: 250 ok
+S: 354 ok
+"""
+        + BODY
+        + "S: 250 2.0.0 queued",
+        [OK, OK],
+        envelope=envelope(
+            Recipient(b"jiro@nix.example", Notify.SUCCESS | Notify.DELAY, b"rfc822;j@nix.example"),
+            Recipient(b"saburo@nix.example", Notify.NEVER),
+            ret=b"HDRS",
+            envid=b"x+2By",
+        ),
+        body=Body.EIGHTBIT,
+        utf8=True,
+    ),
+    Case(
+        "BDAT for binary content",
+        EVERYTHING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20 BODY=BINARYMIME
+C: RCPT TO:<jiro@nix.example>
+S: 250 ok
+S: 250 ok
+C: BDAT 20 LAST
+C: Subject: a
+C:
+C: .dot
+S: 250 2.0.0 queued
+""",
+        [OK],
+        body=Body.BINARY,
+    ),
+    Case(
+        "LMTP: one answer per valid recipient",
+        """
+S: 220 store LMTP
+C: LHLO me.example
+S: 250-store
+S: 250 PIPELINING
+C: MAIL FROM:<haruo@nix.example>
+C: RCPT TO:<a@x.example>
+C: RCPT TO:<b@x.example>
+C: RCPT TO:<c@x.example>
+C: DATA
+S: 250 ok
+S: 250 ok
+S: 550 no
+S: 250 ok
+S: 354 ok
+"""
+        + BODY
+        + "S: 250 2.0.0 queued\nS: 452 4.2.2 full",
+        [
+            OK,
+            (
+                Verdict.FAILED,
+                "5.0.0",
+                f"{PEER} does not like recipient.\nRemote host said: 550 no\nGiving up on {PEER}.\n",
+            ),
+            (
+                Verdict.DEFERRED,
+                "4.2.2",
+                f"{PEER} failed after I sent the message.\nRemote host said: 452 4.2.2 full\n",
+            ),
+        ],
+        options={"lmtp": True},
+        envelope=envelope(b"a@x.example", b"b@x.example", b"c@x.example"),
+    ),
+    Case(
+        "streamed content",
+        PLAIN
+        + """
+C: MAIL FROM:<haruo@nix.example>
+S: 250 ok
+C: RCPT TO:<jiro@nix.example>
+S: 250 ok
+C: DATA
+S: 354 go ahead
+"""
+        + BODY
+        + "S: 250 2.0.0 queued",
+        [OK],
+        content=None,
+    ),
+    Case(
+        "421 in mid-transaction: what is undecided is deferred",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<a@x.example>
+C: RCPT TO:<b@x.example>
+C: DATA
+S: 250 ok
+S: 550 no
+S: 421 4.3.2 bye
+""",
+        [
+            (
+                Verdict.FAILED,
+                "5.0.0",
+                f"{PEER} does not like recipient.\nRemote host said: 550 no\nGiving up on {PEER}.\n",
+            ),
+            (
+                Verdict.DEFERRED,
+                "4.4.2",
+                f"Connected to {PEER} but connection died. (#4.4.2)\nRemote host said: 421 4.3.2 bye\n",
+            ),
+        ],
+        State.CLOSED,
+        envelope=envelope(b"a@x.example", b"b@x.example"),
+    ),
+    Case(
+        "addresses that would break the line never leave",
+        PIPELINING
+        + """
+C: MAIL FROM:<haruo@nix.example> SIZE=20
+C: RCPT TO:<jiro@nix.example>
+C: DATA
+S: 250 ok
+S: 250 ok
+S: 354 ok
+"""
+        + BODY
+        + "S: 250 2.0.0 queued",
+        [
+            (
+                Verdict.FAILED,
+                "5.1.3",
+                "Recipient cannot be written in SMTP: control character in local part b'a\\r\\nDATA'. (#5.1.3)\n"
+                f"Giving up on {PEER}.\n",
+            ),
+            OK,
+        ],
+        envelope=envelope(b"a\r\nDATA@x.example", b"jiro@nix.example"),
+    ),
+]
+
+
+class Player:
+    """Plays a case: feeds the server's lines in pieces, collects what the client says, and serves its events."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.client = Client(PEER, b"me.example", "mx.example", **case.options)  # type: ignore[arg-type]
+        self.said = b""
+        self.done: Done | None = None
+        self.lost: Lost | None = None
+
+    def serve(self) -> None:
+        client, case = self.client, self.case
+        while (event := client.next_event()) is not None:
+            if isinstance(event, Ready):
+                client.send(case.envelope, case.content, len(CONTENT), case.body, case.utf8)
+            elif isinstance(event, WantContent):
+                for octet in CONTENT:
+                    client.content(bytes([octet]))
+                client.content_end()
+            elif isinstance(event, StartTls):
+                client.tls_established()
+            elif isinstance(event, Done):
+                assert self.done is None
+                self.done = event
+            else:
+                self.lost = event
+        self.said += client.output()
+
+    def play(self, size: int, trailing: bytes = b"") -> None:
+        blocks: list[tuple[str, bytes]] = []
+        for line in self.case.script.strip().splitlines():
+            if not line.strip():
+                continue
+            side, text = line[0], line[3:].encode() + b"\r\n"
+            if blocks and blocks[-1][0] == side:
+                blocks[-1] = (side, blocks[-1][1] + text)
+            else:
+                blocks.append((side, text))
+        for number, (side, text) in enumerate(blocks):
+            if side == "C":
+                assert self.said == text
+                self.said = b""
+                continue
+            assert self.said == b""
+            data = text + (trailing if number == len(blocks) - 1 else b"")
+            for start in range(0, len(data), size):
+                self.client.receive(data[start : start + size])
+                self.serve()
+        assert self.said == b""
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_dialogue(case: Case, size: int) -> None:
+    player = Player(case)
+    player.play(size)
+    assert player.done is not None
+    assert [(o.verdict, o.status, o.text) for o in player.done.outcomes] == case.verdicts
+    assert player.client.state is case.state
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("trailing", [b"250 and another\r\n", b"2", b"garbage", b"\0" * 100_000])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_words_too_many_end_the_session_but_change_no_outcome(case: Case, trailing: bytes, size: int) -> None:
+    player = Player(case)
+    player.play(size, trailing)
+    assert player.done is not None
+    assert [(o.verdict, o.status, o.text) for o in player.done.outcomes] == case.verdicts
+    client = player.client
+    if client.state is State.READY:
+        client.send(case.envelope, case.content, 0)
+    assert client.state is State.CLOSED
