@@ -1,0 +1,154 @@
+"""Which hosts take a domain's mail: the rules of RFC 5321 section 5.1 and RFC 7505, without a resolver.
+
+``find_hosts`` is a generator: it yields batches of questions, is sent the answers in the same order, and returns the
+hosts in the order in which they are to be tried, or the outcome for all recipients if there are none. So the same
+rules serve the daemon, which asks a whole batch at once, and qmail-remote, which asks one after the other.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Callable, Container, Generator, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+from ekiden.base.outcome import Outcome, Verdict
+from ekiden.routing.destination import Destination, parse_literal
+
+HOSTS = 30
+"""Mail exchangers looked at; more are not a mail system's but an attack's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """``kind`` is ``MX``, ``A`` or ``AAAA``."""
+
+    name: bytes
+    kind: str
+
+
+class Answered(enum.Enum):
+    """FOUND; NOTHING: the name exists without such records; NO_NAME: NXDOMAIN; FAILED: ask again later."""
+
+    FOUND = enum.auto()
+    NOTHING = enum.auto()
+    NO_NAME = enum.auto()
+    FAILED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``exchangers`` are (preference, name without final dot) for MX, ``addresses`` are text for A and AAAA.
+
+    CNAME chains are already followed (RFC 1034 section 3.6.2).
+    """
+
+    result: Answered
+    exchangers: tuple[tuple[int, bytes], ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """An address to try, with the name that led there (empty for a literal)."""
+
+    address: str
+    port: int
+    name: bytes = b""
+    preference: int = 0
+
+    @property
+    def remote(self) -> str:
+        """How reports name it (RFC 3464 Remote-MTA)."""
+        return self.name.decode("ascii", "replace") if self.name else f"[{self.address}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """``is_own_address`` and ``own_names`` find MX records that point to this host; ``ipv6``: use IPv6 addresses."""
+
+    is_own_address: Callable[[str], bool]
+    own_names: Container[bytes] = frozenset()
+    ipv6: bool = True
+    port: int = 25
+
+
+Search = Generator[list[Question], Sequence[Answer], list[Host] | Outcome]
+
+
+LOOKUP_FAILED = Outcome(Verdict.DEFERRED, "4.4.3", "CNAME lookup failed temporarily. (#4.4.3)\n")
+NO_EXCHANGER = Outcome(Verdict.FAILED, "5.4.4", "Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n")
+BEST_IS_ME = Outcome(
+    Verdict.FAILED,
+    "5.4.6",
+    "Sorry. Although I'm listed as a best-preference MX or A for that host,\n"
+    "control/locals does not make it mine, and sending it on would be a loop. (#5.4.6)\n",
+)
+
+
+def find_hosts(destination: Destination, here: Surroundings, chance: random.Random | None = None) -> Search:
+    """The hosts for a destination, by preference, equal ones shuffled, IPv6 and IPv4 in turn within a host."""
+    if destination.is_literal:
+        return [Host(destination.host.decode(), destination.port)]
+    literal = parse_literal(destination.host)
+    if literal is not None:
+        return [Host(literal.decode(), destination.port)]
+    if not destination.use_mx:
+        return (yield from _hosts_of([(0, destination.host)], destination.port, here, _no_host(destination.host)))
+    return (yield from _search_exchangers(destination, here, chance or random.Random()))
+
+
+def _search_exchangers(destination: Destination, here: Surroundings, chance: random.Random) -> Search:
+    (answer,) = yield [Question(destination.host, "MX")]
+    if answer.result is Answered.FAILED:
+        return LOOKUP_FAILED
+    if answer.result is Answered.NO_NAME:
+        return _no_host(destination.host)
+    exchangers = order([entry for entry in answer.exchangers if entry[1]], chance)
+    if answer.exchangers and not exchangers:
+        return _null_mx(destination.host)
+    if exchangers:
+        hosts = yield from _hosts_of(exchangers[:HOSTS], destination.port, here, NO_EXCHANGER)
+    else:
+        implicit = [(0, destination.host)]
+        hosts = yield from _hosts_of(implicit, destination.port, here, _no_host(destination.host))
+    return hosts if isinstance(hosts, Outcome) else (before_me(hosts, here) or BEST_IS_ME)
+
+
+def order(exchangers: Sequence[tuple[int, bytes]], chance: random.Random) -> list[tuple[int, bytes]]:
+    """Lowest preference first; equal ones at random, so that they share the load."""
+    return sorted(exchangers, key=lambda entry: (entry[0], chance.random()))
+
+
+def before_me(hosts: Sequence[Host], here: Surroundings) -> list[Host]:
+    """The hosts that are preferred to this one, if it is among them (RFC 5321 section 5.1: no loops)."""
+    mine = [host.preference for host in hosts if host.name in here.own_names or here.is_own_address(host.address)]
+    return [host for host in hosts if not mine or host.preference < min(mine)]
+
+
+def _hosts_of(
+    names: Sequence[tuple[int, bytes]], port: int, here: Surroundings, nothing: Outcome
+) -> Generator[list[Question], Sequence[Answer], list[Host] | Outcome]:
+    """All names' addresses in order; ``nothing`` if there is none for certain."""
+    kinds = ("AAAA", "A") if here.ipv6 else ("A",)
+    answers = yield [Question(name, kind) for _, name in names for kind in kinds]
+    hosts: list[Host] = []
+    for place, (preference, name) in enumerate(names):
+        found = [answer.addresses for answer in answers[place * len(kinds) : (place + 1) * len(kinds)]]
+        mixed = chain.from_iterable(zip_longest(*found))
+        hosts += [Host(address, port, name, preference) for address in mixed if address is not None]
+    if hosts:
+        return hosts
+    return LOOKUP_FAILED if any(answer.result is Answered.FAILED for answer in answers) else nothing
+
+
+def _no_host(name: bytes) -> Outcome:
+    shown = "".join(chr(octet) if 33 <= octet <= 126 else "?" for octet in name)
+    return Outcome(Verdict.FAILED, "5.1.2", f"Sorry, I couldn't find any host named {shown}. (#5.1.2)\n")
+
+
+def _null_mx(name: bytes) -> Outcome:
+    shown = name.decode("ascii", "replace")
+    text = f"Sorry, {shown} says in the DNS that it takes no mail (null MX). (#5.1.10)\n"
+    return Outcome(Verdict.FAILED, "5.1.10", text)
