@@ -144,6 +144,4 @@ def _whole(job: Job) -> bytes:
 
 UNREADABLE = Outcome(Verdict.DEFERRED, "4.3.0", "Unable to read message. (#4.3.0)\n")
 NO_RESOURCES = Outcome(Verdict.DEFERRED, "4.3.0", "System resources temporarily unavailable. (#4.3.0)\n")
-NO_CONNECTION = Outcome(
-    Verdict.DEFERRED, "4.4.1", "Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
-)
+NO_CONNECTION = Outcome(Verdict.DEFERRED, "4.4.1", "Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n")

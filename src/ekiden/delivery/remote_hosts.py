@@ -27,7 +27,7 @@ class Timeouts:
 
 
 class HostMemory:
-    """What is known of addresses. ``seconds``: how long one that timed out twice is left alone; 0 remembers nothing."""
+    """What is known of addresses. One that timed out twice is left alone for ``seconds``; 0 remembers nothing."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -7,10 +7,11 @@ task for a message.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Protocol, cast
 
 from ekiden.base.outcome import Outcome
-from ekiden.delivery.remote import NO_RESOURCES, PIECE, UNREADABLE, Job, is_slow, prepare
+from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES, PIECE, UNREADABLE, Job, is_slow, prepare
 from ekiden.wire.smtp.client import Client, Done, Event, Lost, Ready, StartTls, State
 
 QUIT_SECONDS = 5.0
@@ -18,19 +19,18 @@ QUIT_SECONDS = 5.0
 
 
 class Tls(Protocol):
-    """TLS over octets: see runtime.tls_client."""
+    """TLS over octets, see runtime.tls_client: ``receive`` gives plain octets and what is to be sent in answer.
+
+    All raise ssl.SSLError when the peer does not speak TLS with us.
+    """
+
+    established: bool
 
     def start(self) -> bytes: ...
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]: ...
 
     def send(self, data: bytes) -> bytes: ...
-
-    established: bool
-
-
-class TlsFailedError(Exception):
-    """The handshake failed, or the peer broke TLS later on."""
 
 
 class Owner(Protocol):
@@ -40,12 +40,14 @@ class Owner(Protocol):
 
     def session_lost(self, session: Session, job: Job | None, outcome: Outcome) -> None: ...
 
+    def session_closed(self, session: Session) -> None: ...
+
     def make_tls(self, session: Session) -> Tls: ...
 
 
 class Session(asyncio.Protocol):
-    """``timeouts`` is seconds by State; ``host`` the next hop's name for TLS; ``opened`` gets None once messages may
-    go, or the Outcome that says why none will.
+    """``timeouts`` is seconds by State; ``host`` and ``address`` are the next hop's, for TLS; ``opened`` gets None once
+    messages may go, or the Outcome that says why none will.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Session(asyncio.Protocol):
         timeouts: tuple[float, ...],
         destination: bytes,
         host: str = "",
+        address: str = "",
     ) -> None:
         self._loop = loop
         self._owner = owner
@@ -63,15 +66,22 @@ class Session(asyncio.Protocol):
         self._timeouts = timeouts
         self.destination = destination
         self.host = host
+        self.address = address
         self.opened: asyncio.Future[Outcome | None] = loop.create_future()
         self.job: Job | None = None
         self.used = 0
         self.deadline = loop.time() + timeouts[State.GREETING]
         self.tls_failed = False
+        self.failure = NO_CONNECTION
+        """What ended the session while it had no job."""
+        self.employed = False
+        """Whether the owner counts it among its destination's sessions."""
         self._tls: Tls | None = None
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._offset = 0
+        self._preparing = False
+        self._lost: Outcome | None = None
 
     # What the owner calls
 
@@ -81,6 +91,7 @@ class Session(asyncio.Protocol):
         self.used += 1
         if is_slow(job, self.client.extensions):
             self.deadline = self._loop.time() + self._timeouts[State.SENT]
+            self._preparing = True
             future = self._loop.run_in_executor(None, prepare, job, self.client.extensions)
             future.add_done_callback(self._prepared)
             return
@@ -100,13 +111,14 @@ class Session(asyncio.Protocol):
         if self.client.state is State.READY and self.job is None:
             self.quit()
             return
-        seconds = self._timeouts[self.client.state]
-        self.client.lost(f"No answer within {seconds:.0f} seconds.")
-        self._serve()
+        self.abort(f"No answer within {self._timeouts[self.client.state]:.0f} seconds.")
 
-    def abort(self) -> None:
-        """End the connection without ceremony."""
-        self.client.lost("Stopped here.")
+    def abort(self, why: str) -> None:
+        """End the connection without ceremony; ``why`` is a sentence for the report."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+        self.client.lost(why)
         self._serve()
 
     # What the event loop calls
@@ -134,6 +146,7 @@ class Session(asyncio.Protocol):
         self._transport = None
         self.client.lost(f"{exc.strerror}." if isinstance(exc, OSError) and exc.strerror else "")
         self._serve()
+        self._owner.session_closed(self)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -168,10 +181,12 @@ class Session(asyncio.Protocol):
             self._tls = self._owner.make_tls(self)
             self._write_raw(self._tls.start())
         elif isinstance(event, Lost):
-            job, self.job = self.job, None
             if not self.opened.done():
                 self.opened.set_result(event.outcome)
+            elif self._preparing:
+                self._lost = event.outcome  # a thread still reads the job's file
             else:
+                job, self.job = self.job, None
                 self._owner.session_lost(self, job, event.outcome)
         else:
             self._offset = 0
@@ -191,7 +206,11 @@ class Session(asyncio.Protocol):
 
     def _prepared(self, future: asyncio.Future[Outcome | None]) -> None:
         job = self.job
-        if job is None:
+        assert job is not None
+        self._preparing = False
+        if self._lost is not None:
+            self.job = None
+            self._owner.session_lost(self, job, self._lost)
             return
         failure = future.exception()
         if failure is None:
@@ -242,9 +261,9 @@ class Session(asyncio.Protocol):
         handshaking = not tls.established
         try:
             plain, answer = tls.receive(data)
-        except TlsFailedError as error:
+        except ssl.SSLError as error:
             self.tls_failed = handshaking
-            self.client.lost(f"TLS failed: {error}.")
+            self.client.lost(f"TLS failed: {error.reason or error}.")
             self._serve()
             return b""
         self._write_raw(answer)

@@ -1,0 +1,143 @@
+"""Opening a connection to a destination: its addresses in turn until one takes messages.
+
+An address is passed over if it timed out lately, does not answer, or greets with a refusal. A destination that
+answers nowhere is unreachable. Source: RFC 5321 section 5.1, qmail-remote(8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from ekiden.base.outcome import Outcome
+from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES
+from ekiden.delivery.remote_hosts import HostMemory, Timeouts
+from ekiden.delivery.remote_pool import Failure, Pool
+from ekiden.delivery.remote_session import QUIT_SECONDS, Session
+from ekiden.routing.mx import Host
+from ekiden.settings.schema import Settings
+from ekiden.wire.smtp.client import Client, State
+
+ADDRESSES = 10
+"""Addresses tried for one message."""
+
+_LOCAL_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+Resolve = Callable[[bytes], Awaitable[Sequence[Host] | Outcome]]
+Tell = Callable[[str, Timeouts], None]
+
+
+class Opener:
+    """``resolve`` gives a destination's hosts or the outcome without them; ``tell`` spreads news of timeouts."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, settings: Settings, resolve: Resolve, memory: HostMemory, tell: Tell
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._resolve = resolve
+        self._memory = memory
+        self._tell = tell
+        self._timeouts = session_timeouts(settings)
+
+    async def open(self, pool: Pool, destination: bytes) -> Session | Failure:
+        """A session in state READY, or why there is none."""
+        hosts = await self._resolve(destination)
+        if isinstance(hosts, Outcome):
+            return Failure(hosts)
+        failure = Failure(NO_CONNECTION)
+        tried = 0
+        for host in hosts:
+            if self._memory.is_dead(host.address, time.time()):
+                continue
+            if tried == ADDRESSES:
+                break
+            tried += 1
+            result = await self._try_host(pool, destination, host)
+            if isinstance(result, Session):
+                return result
+            if result is not None:
+                failure = Failure(result)
+        return failure
+
+    async def _try_host(self, pool: Pool, destination: bytes, host: Host) -> Session | Outcome | None:
+        """One address; without TLS in a second attempt if TLS fails and is not required."""
+        result = await self._try(pool, destination, host, self._settings.tlsremote)
+        if isinstance(result, Session) and result.tls_failed and self._settings.tlsremote == "may":
+            result = await self._try(pool, destination, host, "never")
+        if isinstance(result, Session) and result.opened.result() is not None:
+            return result.opened.result()
+        return result
+
+    async def _try(self, pool: Pool, destination: bytes, host: Host, starttls: str) -> Session | Outcome | None:
+        try:
+            connection = await self._connect(host)
+        except TimeoutError:
+            self._note_timeout(host.address)
+            return None
+        except OSError as error:
+            return NO_RESOURCES if error.errno in _LOCAL_TROUBLE else None
+        if self._memory.answered(host.address):
+            self._tell(host.address, Timeouts(0.0, 0))
+        client = Client(host.address, self._settings.helohost, host.remote, starttls)  # type: ignore[arg-type]
+        name = host.name.decode("ascii", "replace")
+        session = Session(self._loop, pool, client, self._timeouts, destination, name, host.address)
+        try:
+            await self._loop.create_connection(lambda: session, sock=connection)
+        except OSError:
+            connection.close()
+            return None
+        pool.watch(session)
+        await session.opened
+        return session
+
+    async def _connect(self, host: Host) -> socket.socket:
+        """A connected socket. TimeoutError after the setting timeoutconnect, or the kernel's own limit."""
+        family = socket.AF_INET6 if ":" in host.address else socket.AF_INET
+        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            source = self._settings.outgoingip
+            if source not in ("", "0.0.0.0", "::") and (":" in source) == (family == socket.AF_INET6):
+                connection.bind((source, 0))
+            async with asyncio.timeout(self._settings.timeoutconnect):
+                await self._loop.sock_connect(connection, (host.address, host.port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _note_timeout(self, address: str) -> None:
+        news = self._memory.timed_out(address, time.time())
+        if news is not None:
+            self._tell(address, news)
+
+
+def memory_for(settings: Settings) -> HostMemory:
+    """The memory that tcptoseconds asks for; chance keeps all processes from coming back at once."""
+    return HostMemory(settings.tcptoseconds * random.uniform(1.0, 1.5))
+
+
+def session_timeouts(settings: Settings) -> tuple[float, ...]:
+    """Seconds by State (RFC 5321 section 4.5.3.2), none longer than the setting timeoutremote."""
+    seconds = {
+        State.GREETING: settings.timeoutgreeting,
+        State.EHLO: settings.timeouthelo,
+        State.HELO: settings.timeouthelo,
+        State.STARTTLS: settings.timeouthelo,
+        State.HANDSHAKE: settings.timeouthelo,
+        State.RESET: settings.timeoutmail,
+        State.MAIL: settings.timeoutmail,
+        State.RECIPIENT: settings.timeoutrcpt,
+        State.DATA: settings.timeoutdatainit,
+        State.CONTENT: settings.timeoutdatablock,
+        State.SENT: settings.timeoutdataend,
+        State.VOID: settings.timeoutdataend,
+    }
+    limits = {state: min(limit, settings.timeoutremote) for state, limit in seconds.items()}
+    limits |= {State.READY: settings.reuseseconds, State.QUIT: QUIT_SECONDS, State.CLOSED: QUIT_SECONDS}
+    return tuple(float(limits[state]) for state in State)

@@ -1,0 +1,205 @@
+"""Connections by destination: a message goes out at once on an idle one, else on the first that becomes free.
+
+For every message that waits, one connection is being opened; how many messages are under way at a destination is the
+scheduler's to limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from ekiden.base.outcome import Outcome
+from ekiden.delivery.remote import NO_RESOURCES, Job
+from ekiden.delivery.remote_session import Session, Tls
+from ekiden.wire.smtp.client import State
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No connection: ``outcome`` for the message; ``unreachable`` if no next hop could be talked to."""
+
+    outcome: Outcome
+    unreachable: bool = True
+
+
+@dataclass(slots=True)
+class _Destination:
+    idle: list[Session] = field(default_factory=list)
+    waiting: deque[Job] = field(default_factory=deque)
+    opening: int = 0
+    sessions: int = 0
+
+
+Open = Callable[["Pool", bytes], Awaitable[Session | Failure]]
+Deliver = Callable[[Job, list[Outcome], bool], None]
+
+
+class Pool:
+    """``open_session`` makes a connection to a destination, ``make_tls`` its TLS; ``report`` takes a job's outcomes
+    and whether no next hop was reachable; ``complain`` takes a line for the log about what must not happen. An idle
+    connection is kept for ``reuseseconds``, and carries ``reusemessages`` messages at most.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        open_session: Open,
+        make_tls: Callable[[Session], Tls],
+        report: Deliver,
+        complain: Callable[[str], None],
+        reuseseconds: int,
+        reusemessages: int,
+    ) -> None:
+        self._loop = loop
+        self._open_session = open_session
+        self._make_tls = make_tls
+        self._report = report
+        self._complain = complain
+        self._reusemessages = reusemessages if reuseseconds else 1
+        self._destinations: dict[bytes, _Destination] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions: set[Session] = set()
+        self._active = 0
+        self._stopping = False
+        self.on_quiet: Callable[[], None] = lambda: None
+        """Called whenever ``is_busy`` may have become false."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is unreported or a connection not closed."""
+        return bool(self._active or self._sessions)
+
+    def submit(self, job: Job) -> None:
+        """Deliver; the report comes through ``report``."""
+        self._active += 1
+        destination = self._destinations.get(job.destination)
+        if destination is None:
+            destination = self._destinations[job.destination] = _Destination()
+        if destination.idle:
+            destination.idle.pop().start(job)
+            return
+        destination.waiting.append(job)
+        self._open_as_needed(job.destination, destination)
+
+    def sweep(self, now: float) -> None:
+        """End what has passed its deadline; ``now`` by the loop's clock. To be called every second or so."""
+        for session in [session for session in self._sessions if session.deadline <= now]:
+            self._stop_using(session)
+            session.expire()
+
+    def stop(self) -> None:
+        """Keep no connection from now on; what is under way goes on."""
+        self._stopping = True
+        for destination in self._destinations.values():
+            while destination.idle:
+                destination.idle.pop().quit()
+
+    def abort(self) -> None:
+        """End everything now; what is unfinished is reported as Deferred."""
+        for task in self._tasks:
+            task.cancel()
+        for session in list(self._sessions):
+            session.abort("Stopped here.")
+
+    def watch(self, session: Session) -> None:
+        """Take a new connection under the sweeping timer."""
+        self._sessions.add(session)
+
+    # What sessions call
+
+    def make_tls(self, session: Session) -> Tls:
+        return self._make_tls(session)
+
+    def session_done(self, session: Session, job: Job, outcomes: list[Outcome]) -> None:
+        """A message is through with; the session takes the next one, or waits for it."""
+        self._finish(job, outcomes, False)
+        self._employ(session)
+
+    def session_lost(self, session: Session, job: Job | None, outcome: Outcome) -> None:
+        """The session ended by itself. An idle connection may die just when it is used: then another gets the job."""
+        self._stop_using(session)
+        if job is None:
+            session.failure = outcome
+        elif session.used > 1:
+            destination = self._destinations[job.destination]
+            destination.waiting.appendleft(job)
+            self._open_as_needed(job.destination, destination)
+        else:
+            self._finish(job, [outcome] * len(job.envelope.recipients), False)
+
+    def session_closed(self, session: Session) -> None:
+        """The connection is gone; nothing more will be heard of it."""
+        self._stop_using(session)
+        self._sessions.discard(session)
+        destination = self._destinations.get(session.destination)
+        if destination is not None and session.employed:
+            destination.sessions -= 1
+            self._forget_if_unused(session.destination, destination)
+        if not self._sessions:
+            self.on_quiet()
+
+    # Within
+
+    def _employ(self, session: Session) -> None:
+        destination = self._destinations[session.destination]
+        if session.client.state is not State.READY:
+            return
+        if session.used >= self._reusemessages:
+            session.quit()
+        elif destination.waiting:
+            session.start(destination.waiting.popleft())
+        elif self._stopping:
+            session.quit()
+        else:
+            destination.idle.append(session)
+
+    def _stop_using(self, session: Session) -> None:
+        destination = self._destinations.get(session.destination)
+        if destination is not None and session in destination.idle:
+            destination.idle.remove(session)
+
+    def _open_as_needed(self, key: bytes, destination: _Destination) -> None:
+        while destination.opening < len(destination.waiting):
+            destination.opening += 1
+            task = self._loop.create_task(self._open(key, destination))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, key: bytes, destination: _Destination) -> None:
+        result: Session | Failure = Failure(NO_RESOURCES)
+        try:
+            result = await self._open_session(self, key)
+        except Exception as error:
+            # A fault of ours or of the system must cost this attempt only.
+            self._complain(f"connecting to {key.decode('utf-8', 'replace')}: {type(error).__name__}: {error}")
+        finally:
+            destination.opening -= 1
+            self._settle(key, destination, result)
+
+    def _settle(self, key: bytes, destination: _Destination, result: Session | Failure) -> None:
+        if isinstance(result, Session):
+            if result.client.state is State.READY:
+                destination.sessions += 1
+                result.employed = True
+                self._employ(result)
+                return
+            # It went away between its last word and now; trying again and again would never end.
+            result = Failure(result.failure)
+        if destination.waiting:
+            job = destination.waiting.popleft()
+            self._finish(job, [result.outcome] * len(job.envelope.recipients), result.unreachable)
+        self._forget_if_unused(key, destination)
+
+    def _finish(self, job: Job, outcomes: list[Outcome], unreachable: bool) -> None:
+        job.close()
+        self._report(job, outcomes, unreachable)
+        self._active -= 1
+        if not self._active:
+            self.on_quiet()
+
+    def _forget_if_unused(self, key: bytes, destination: _Destination) -> None:
+        if not (destination.sessions or destination.opening or destination.waiting):
+            self._destinations.pop(key, None)
