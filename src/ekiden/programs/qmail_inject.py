@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from ekiden.base.header_body import HeaderBody
 from ekiden.base.mailbox import Malformed, quote
 from ekiden.routing.inject import Defaults, Sender
-from ekiden.routing.inject_header import Header, InvalidField, is_field
+from ekiden.routing.inject_header import Header, InvalidField
 from ekiden.runtime.control_line import control_line, control_lines
 from ekiden.runtime.inject_door import Letter, NotQueued
 from ekiden.runtime.options import BadOption, options
@@ -99,11 +100,13 @@ def _complete(request: Request, home: str, message: IO[bytes]) -> tuple[Letter, 
     sender = None if request.sender is None else _address(defaults, request.sender)
     recipients = [_address(defaults, each) for each in request.recipients]
     header = Header(defaults, Sender(os.environb), time.time(), os.getpid(), sender, followup)
-    body = _take_header(header, message)
+    read = HeaderBody(message)
+    for field in read.fields():
+        header.field(field)
     new = header.finish()
     if request.use_header:
         recipients += header.recipients
-    return Letter(header.sender, [each for each in recipients if each], *request.dsn), _joined(new, body)
+    return Letter(header.sender, [each for each in recipients if each], *request.dsn), _joined(new, read.body())
 
 
 def _address(defaults: Defaults, address: bytes) -> bytes:
@@ -113,42 +116,9 @@ def _address(defaults: Defaults, address: bytes) -> bytes:
         raise Malformed(os.fsdecode(address)) from None
 
 
-def _take_header(header: Header, message: IO[bytes]) -> Iterator[bytes]:
-    """Put the message's fields into ``header``; the rest of the message, with the empty line that begins it.
-
-    A line of an mbox is kept as MBOX-Line, any other that begins no field begins the body.
-    """
-    field = b""
-    for line in message:
-        if field and line[:1] in b" \t":
-            field += line if line.endswith(b"\n") else line + b"\n"
-            continue
-        if field:
-            header.field(field)
-        line = line if line.endswith(b"\n") else line + b"\n"
-        if line.startswith(b"From "):
-            line = b"MBOX-Line: " + line
-        if not is_field(line):
-            return _joined(line if line == b"\n" else b"\n" + line, _pieces(message))
-        field = line
-    if field:
-        header.field(field)
-    return iter(())
-
-
 def _joined(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest
-
-
-def _pieces(message: IO[bytes]) -> Iterator[bytes]:
-    """What is left of the message, its last line completed."""
-    last = b"\n"
-    while piece := message.read(_READ):
-        yield piece
-        last = piece[-1:]
-    if last != b"\n":
-        yield b"\n"
 
 
 def _print(letter: Letter, content: Iterable[bytes]) -> None:

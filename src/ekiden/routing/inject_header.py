@@ -6,15 +6,13 @@ of the message's body. New fields stand before the old ones: Date, Message-ID, F
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 
 from ekiden.base.dates import compact_date, utc_date
+from ekiden.base.header_body import field_name
 from ekiden.base.mailbox import Malformed, Token, quote, unquote
 from ekiden.base.mailbox_list import rewrite_field, rewrite_list
 from ekiden.routing.inject import Defaults, Sender
-
-_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
 
 _RECIPIENTS = frozenset({b"to", b"cc", b"bcc", b"apparently-to"})
 _RESENT_RECIPIENTS = frozenset({b"resent-to", b"resent-cc", b"resent-bcc"})
@@ -48,11 +46,6 @@ class InvalidField(Exception):
         self.field = field
 
 
-def is_field(line: bytes) -> bool:
-    """Whether a line begins a header field: printable ASCII without spaces, then a colon."""
-    return _NAME.match(line) is not None
-
-
 class Header:
     """One message's header. ``sender`` may be given beforehand (option -f); then no field changes it.
 
@@ -82,8 +75,7 @@ class Header:
 
     def field(self, lines: bytes) -> None:
         """Take the next field, folded lines and all. A list of recipients that cannot be read stays as it is."""
-        match = _NAME.match(lines)
-        name = match[1].lower() if match else b""
+        name = field_name(lines)
         if self._is_unwanted(name):
             return
         self._seen.add(name)
