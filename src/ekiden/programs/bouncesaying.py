@@ -1,0 +1,31 @@
+"""bouncesaying ERROR [PROGRAM [ARG ...]]: bounce the message if the program ends with 0 (bouncesaying(1)).
+
+Exit code 100 for a bounce (always, without a program), 111 where the program ends with 111 or crashes, else 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.child import Crashed, run
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """``argv`` is the error and what decides whether it is meant."""
+    if not argv:
+        print("bouncesaying: usage: bouncesaying error [ program [ arg ... ] ]", file=sys.stderr)
+        return 100
+    try:
+        code = run(argv[1:]) if argv[1:] else 0
+    except Crashed:
+        print("bouncesaying: fatal: child crashed", file=sys.stderr)
+        return 111
+    if code == 111:
+        print("bouncesaying: fatal: temporary child error", file=sys.stderr)
+        return 111
+    if code:
+        return 0
+    print(argv[0], file=sys.stderr)
+    return 100

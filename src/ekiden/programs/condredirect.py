@@ -1,0 +1,51 @@
+"""condredirect NEWADDRESS PROGRAM [ARG ...]: redirect the message if the program ends with 0 (condredirect(1)).
+
+Exit code 99 when it is redirected, so that the rest of the .qmail file is skipped; 111 where the program ends with
+111 or crashes or the message cannot be queued now, 100 for wrong use or refusal for good, 0 for everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.child import Crashed, run
+from ekiden.runtime.inject_door import Letter, NotQueued
+from ekiden.runtime.passing import pass_on
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """``argv`` is the new address, the program and its arguments."""
+    if len(argv) < 2:
+        print("condredirect: usage: condredirect newaddress program [ arg ... ]", file=sys.stderr)
+        return 100
+    try:
+        code = run(argv[1:])
+    except Crashed:
+        return _fail(111, "child crashed")
+    if code == 111:
+        return _fail(111, "temporary child error")
+    return 0 if code else _redirect(os.fsencode(argv[0]), home)
+
+
+def _redirect(address: bytes, home: Path) -> int:
+    for name in (b"SENDER", b"DTLINE"):
+        if name not in os.environb:
+            return _fail(100, f"{name.decode()} not set")
+    letter = Letter(os.environb[b"SENDER"], [address])
+    try:
+        os.lseek(0, 0, os.SEEK_SET)
+        qp = pass_on(str(home), letter, os.environb[b"DTLINE"])
+    except NotQueued as error:
+        return _fail(100 if error.permanent else 111, str(error))
+    except OSError as error:
+        return _fail(111, f"unable to rewind: {error.strerror}")
+    print(f"condredirect: qp {qp}", file=sys.stderr)
+    return 99
+
+
+def _fail(code: int, text: str) -> int:
+    print(f"condredirect: fatal: {text}", file=sys.stderr)
+    return code

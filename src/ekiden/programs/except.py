@@ -1,0 +1,28 @@
+"""except PROGRAM [ARG ...]: turn a program's exit code round (except(1)).
+
+100 where the program ends with 0, 111 where it ends with 111 or crashes, 0 for everything else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.child import Crashed, run
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """``argv`` is the program and its arguments."""
+    if not argv:
+        print("except: usage: except program [ arg ... ]", file=sys.stderr)
+        return 100
+    try:
+        code = run(argv)
+    except Crashed:
+        print("except: fatal: child crashed", file=sys.stderr)
+        return 111
+    if code == 111:
+        print("except: fatal: temporary child error", file=sys.stderr)
+        return 111
+    return 100 if code == 0 else 0
