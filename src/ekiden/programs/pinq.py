@@ -1,0 +1,16 @@
+"""pinq [ARG ...]: move new mail from MAILDIR to MAIL with maildir2mbox(1), then read it with pine.
+
+Arguments are pine's. maildir2mbox's exit code if that fails; 111 if pine cannot be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.mail_reader import read_mail
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """Becomes pine."""
+    return read_mail("pinq", "pine", argv, home)

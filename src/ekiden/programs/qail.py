@@ -1,0 +1,16 @@
+"""qail [ARG ...]: move new mail from MAILDIR to MAIL with maildir2mbox(1), then read it with Mail.
+
+Arguments are Mail's. maildir2mbox's exit code if that fails; 111 if Mail cannot be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.mail_reader import read_mail
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """Becomes Mail."""
+    return read_mail("qail", "Mail", argv, home)
