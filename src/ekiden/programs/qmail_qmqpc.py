@@ -1,0 +1,106 @@
+"""qmail-qmqpc: hand the message on descriptors 0 and 1 to a QMQP server (qmail-qmqpc(8), cr.yp.to/proto/qmqp.html).
+
+The interface is qmail-queue's, exit codes included. Servers are those of control/qmqpservers, tried in order until
+one can be connected to: an IPv4 address a line, or an IPv6 address, either with ``:port`` (IPv6 in brackets then).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.control_line import control_lines
+from ekiden.runtime.inject_door import NotQueued
+from ekiden.runtime.inject_envelope import read_envelope
+
+PORT = 628
+CONNECT_SECONDS = 10.0
+TALK_SECONDS = 60.0
+
+_READ = 262_144
+_PERMANENT, _MEMORY, _READING, _CONFIGURATION, _SOCKET, _HOME = 31, 51, 54, 55, 56, 61
+_TEMPORARY, _TIMEOUT, _REFUSED, _LOST = 71, 72, 73, 74
+"""Exit codes of qmail-queue(8)."""
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """Takes no arguments."""
+    if not home.is_dir():
+        return _HOME
+    try:
+        servers = control_lines(str(home / "control" / "qmqpservers"))
+        if servers is None:
+            return _CONFIGURATION
+        request = _request()
+    except NotQueued as error:
+        return error.code
+    except OSError:
+        return _CONFIGURATION
+    except MemoryError:
+        return _MEMORY
+    return _hand_over(request, servers)
+
+
+def _request() -> bytes:
+    """The netstring of netstrings: content, sender, recipients."""
+    try:
+        content = b"".join(iter(lambda: os.read(0, _READ), b""))
+    except OSError:
+        raise NotQueued(_READING, "unable to read message (#4.3.0)") from None
+    sender, recipients = read_envelope(1)
+    return _netstring(b"".join(map(_netstring, (content, sender, *recipients))))
+
+
+def _netstring(octets: bytes) -> bytes:
+    return b"%d:%b," % (len(octets), octets)
+
+
+def _hand_over(request: bytes, servers: Sequence[bytes]) -> int:
+    last = _CONFIGURATION
+    for server in servers:
+        place = _place(server.decode("ascii", "replace"))
+        if place is None:
+            continue
+        try:
+            connection = socket.create_connection(place, CONNECT_SECONDS)
+        except TimeoutError:
+            last = _TIMEOUT
+        except OSError:
+            last = _REFUSED
+        else:
+            with connection:
+                return _talk(connection, request)
+    return last
+
+
+def _place(server: str) -> tuple[str, int] | None:
+    """Address and port of a server; None for what is no address."""
+    host, port = server, PORT
+    if server.startswith("["):
+        host, _bracket, rest = server[1:].partition("]")
+        port = int(rest[1:]) if rest[1:].isdecimal() else PORT
+    elif server.count(":") == 1:
+        host, _colon, text = server.partition(":")
+        port = int(text) if text.isdecimal() else PORT
+    try:
+        return str(ipaddress.ip_address(host)), port
+    except ValueError:
+        return None
+
+
+def _talk(connection: socket.socket, request: bytes) -> int:
+    """Send the request; the server's verdict is the first letter that means one."""
+    verdicts = {ord("K"): 0, ord("Z"): _TEMPORARY, ord("D"): _PERMANENT}
+    connection.settimeout(TALK_SECONDS)
+    try:
+        connection.sendall(request)
+        while answer := connection.recv(1024):
+            for octet in answer:
+                if octet in verdicts:
+                    return verdicts[octet]
+    except OSError:
+        return _LOST
+    return _LOST
