@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -154,8 +155,8 @@ class LocalRole:
             ended(outcome_of(trouble.verdict, trouble.text + "\n"))
         except UsersUnavailable as error:
             ended(outcome_of(Verdict.DEFERRED, f"{error}\n"))
-        except OSError as error:
-            ended(outcome_of(Verdict.DEFERRED, f"Unable to start a delivery: {error.strerror}. (#4.3.0)\n"))
+        except Exception as error:  # Whatever it is, the queue must get its answer.
+            ended(outcome_of(Verdict.DEFERRED, f"Unable to start a delivery: {error}. (#4.3.0)\n"))
 
     def _give(
         self,
@@ -225,12 +226,21 @@ class Worker:
         self._carrier = Carrier(loop, self._forward, surroundings(os.environ, str(context.home)))
         self._envelopes: dict[Letter, Task] = {}
         self._closed = False
+        self._fault: BaseException | None = None
         self._link: Link[Task] = Link(
             loop, connection, msgspec.msgpack.Decoder(Task), self._take, self._end, self._carrier.turn
         )
 
     def run(self) -> None:
+        """Raises what went wrong with this program itself: the parent then defers everything that was in hand."""
+        self._loop.set_exception_handler(self._fail)
         self._loop.run_forever()
+        if self._fault is not None:
+            raise self._fault
+
+    def _fail(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._fault = context.get("exception") or RuntimeError(context["message"])
+        self._loop.stop()
 
     def _take(self, task: Task, descriptor: int | None) -> None:
         content: Content = WireContent(task.content) if descriptor is None else WireFile(descriptor)
