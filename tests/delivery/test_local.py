@@ -89,7 +89,7 @@ def together(post: Post, letters: list[Letter]) -> list[Report]:
 
     carrier = Carrier(loop, inject, ENVIRONMENT)
     for number, letter in enumerate(letters):
-        carrier.take(letter, lambda report, number=number: done(number, report))  # type: ignore[misc]
+        carrier.take(letter, lambda report, number=number: done(number, report))
     carrier.turn()
     if len(reports) < len(letters):
         loop.run_forever()
