@@ -112,6 +112,11 @@ class Session:
         return self._state is State.READY and self._asked is None
 
     @property
+    def handshaking(self) -> bool:
+        """Whether STARTTLS was accepted and ``secured`` is awaited."""
+        return self._state is State.HANDSHAKE
+
+    @property
     def answering(self) -> bool:
         """Whether a question waits for its answer."""
         return self._asked is not None
@@ -133,11 +138,13 @@ class Session:
                 return event
         return None
 
-    def accept(self) -> None:
-        """Answer the question with its usual positive reply."""
+    def accept(self, said: bytes = b"") -> None:
+        """Answer the question with its usual positive reply, or with the one ``said``, as it is on the wire."""
         asked = self._asked
         assert asked is not None, "no question was asked"
-        if isinstance(asked, Hello):
+        if said:
+            self._accepted(said)
+        elif isinstance(asked, Hello):
             profile = self.profile
             if not asked.extended:
                 self._accepted(profile.hello)

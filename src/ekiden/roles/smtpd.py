@@ -1,0 +1,195 @@
+"""The smtpd role: SMTP with the network, one or several processes on the same listeners.
+
+It knows the policy and the way into the queue, and opens neither queue nor mailbox. Each connection is one protocol
+object and no task; one timer per process finds those that are silent or last too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections import Counter
+from functools import lru_cache
+
+from ekiden.base.reply import Reply
+from ekiden.policy.acceptance import Acceptance
+from ekiden.policy.tcprules import RulesFile
+from ekiden.runtime.intake import Intake
+from ekiden.runtime.reception import Client, Desk
+from ekiden.runtime.role import Context
+from ekiden.runtime.smtp_connection import Connection, Door
+from ekiden.runtime.tls import CannotSecure, server_context
+from ekiden.settings.schema import Listener
+from ekiden.wire.smtp.profile import Profile
+
+SERVICES = frozenset({"smtp", "smtps", "submission"})
+
+_SWEEP_SECONDS = 1.0
+_CLIENTS_REMEMBERED = 10_000
+
+_BUSY = Reply(421, "4.7.0", "too many connections, try again later")
+_BUSY_CLIENT = Reply(421, "4.7.0", "too many connections from your address, try again later")
+
+
+async def main(context: Context) -> None:
+    """Serve until ``context.stopping``; then finish what is at hand, at most ``shutdownseconds``."""
+    role = SmtpdRole(context)
+    servers = []
+    for listener, bound in context.listeners:
+        if listener.service in SERVICES:
+            servers.append(await role.listen(listener, bound))
+        else:
+            bound.close()
+    context.ready()
+    await context.stopping.wait()
+    for server in servers:
+        server.close()
+    await role.stop()
+    context.log.flush()
+
+
+class SmtpdRole:
+    """What the connections of this process share; see ``smtp_connection.Hall``."""
+
+    def __init__(self, context: Context) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.settings = settings = context.settings
+        self.log = context.log
+        self.stopping = False
+        self.now = 0
+        self.connections: set[Connection] = set()
+        self.tls = self._tls_context()
+        self._per_client: Counter[str] = Counter()
+        self._processes = settings.smtpdprocesses or max(1, len(os.sched_getaffinity(0)) // 2)
+        self._rules_file = RulesFile(context.home / "control" / "tcp.smtp")
+        self._rules = self._rules_file.current()
+        self._problem: str | None = None
+        self._clients: dict[str, Client | None] = {}
+        self._acceptance = Acceptance(settings)
+        self._profile = lru_cache(maxsize=64)(self._make_profile)
+        intake = Intake(self.loop, lambda: context.connect("intake"), settings.inlinebytes, context.log)
+        self.desk = Desk(settings, self._acceptance, intake, context.log)
+        self._emptied = asyncio.Event()
+        self._began = self.loop.time()
+        self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server:
+        """Accept on a bound socket."""
+        backlog = self.settings.listenbacklog
+        door = Door(listener)
+        if listener.path:
+            return await self.loop.create_unix_server(lambda: Connection(self, door), sock=bound, backlog=backlog)
+        return await self.loop.create_server(lambda: Connection(self, door), sock=bound, backlog=backlog)
+
+    async def stop(self) -> None:
+        """Let the transactions at hand end, send everyone else away."""
+        self.stopping = True
+        for connection in tuple(self.connections):
+            connection.stop_if_idle()
+        try:
+            async with asyncio.timeout(self.settings.shutdownseconds):
+                while self.connections:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        except TimeoutError:
+            for connection in tuple(self.connections):
+                connection.abort()
+        self._sweeper.cancel()
+        self.desk.intake.close()
+
+    def enter(self, connection: Connection, address: str) -> Client | Reply | None:
+        """Who this is; a reply to send them away with; or None, to close without a word (a rule denies)."""
+        client = self._client(address)
+        if client is None:
+            self._refused(address, "denied by rule")
+            return None
+        if connection.door.present >= self._share(self.settings.connectionsmax):
+            self._refused(address, _BUSY.text)
+            return _BUSY
+        if self._per_client[address] >= self._share(self.settings.connectionsperclient):
+            self._refused(address, _BUSY_CLIENT.text)
+            return _BUSY_CLIENT
+        connection.door.present += 1
+        self._per_client[address] += 1
+        self.connections.add(connection)
+        return client
+
+    def leave(self, connection: Connection, address: str) -> None:
+        """A connection that had entered is gone."""
+        self.connections.discard(connection)
+        connection.door.present -= 1
+        left = self._per_client[address] - 1
+        if left:
+            self._per_client[address] = left
+        else:
+            del self._per_client[address]
+        if not self.connections:
+            self._emptied.set()
+
+    def _share(self, limit: int) -> int:
+        """This process's part of a limit that all processes keep together."""
+        return -(-limit // self._processes)
+
+    def _client(self, address: str) -> Client | None:
+        """Policy and limits of a client address, None if a rule denies it; remembered until the rules change."""
+        try:
+            return self._clients[address]
+        except KeyError:
+            pass
+        verdict = self._rules.lookup(address)
+        client = None
+        if verdict.allow:
+            environment = verdict.environment
+            policy = self._acceptance.client(address, verdict)
+            client = Client(
+                address,
+                policy,
+                self._profile(policy.databytes),
+                environment.get(b"TCPREMOTEHOST", b""),
+                environment.get(b"TCPREMOTEINFO", b""),
+            )
+        if len(self._clients) >= _CLIENTS_REMEMBERED:
+            self._clients.clear()
+        self._clients[address] = client
+        return client
+
+    def _refused(self, address: str, reason: str) -> None:
+        self.log.event("refuse", f"refuse: {address}: {reason}", client=address, reason=reason)
+
+    def _sweep(self) -> None:
+        self.now = int(self.loop.time() - self._began)
+        self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        for connection in tuple(self.connections):
+            connection.check()
+        rules = self._rules_file.current()
+        if rules is not self._rules:
+            self._rules = rules
+            self._clients.clear()
+        if self._rules_file.problem != self._problem:
+            self._problem = self._rules_file.problem
+            if self._problem:
+                self.log.alert(self._problem)
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        if not self.settings.servercert:
+            return None
+        try:
+            return server_context(self.settings.servercert, self.settings.serverkey)
+        except CannotSecure as error:
+            self.log.alert(f"TLS is not offered: {error}")
+            return None
+
+    def _make_profile(self, databytes: int) -> Profile:
+        settings = self.settings
+        return Profile(
+            greeting=settings.smtpgreeting.decode("utf-8", "replace"),
+            size_limit=databytes,
+            recipients=settings.recipientsmax,
+            errors=settings.errorsmax,
+            command_octets=settings.commandbytes,
+            line_octets=settings.linebytes,
+            normalise=settings.barenewline == "normalise",
+            starttls=self.tls is not None,
+        )

@@ -1,0 +1,299 @@
+"""What happens to an SMTP client's wishes: the engine's events, the policy's answers, the way into the queue.
+
+Everything but the transport: the shell gives octets, sends what ``server.output()`` holds after every call, and is
+told (``Shell``) when output became ready by itself, when reading may go on, when TLS or the end is due. One
+``Desk`` serves all sessions of a process and listener.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from ekiden.base.dates import utc_date
+from ekiden.base.envelope import Envelope, Origin
+from ekiden.base.header import hops
+from ekiden.base.reply import Refused, Reply
+from ekiden.policy.acceptance import Acceptance, ClientPolicy
+from ekiden.runtime.deposit import Deposit
+from ekiden.runtime.frames import Accepted, Rejected
+from ekiden.runtime.intake import Intake
+from ekiden.runtime.log import Log, printable
+from ekiden.settings.schema import Settings
+from ekiden.wire.smtp.events import (
+    Content,
+    DataBegins,
+    Ended,
+    EndOfMessage,
+    Event,
+    Hello,
+    Mail,
+    Rcpt,
+    Refusal,
+    Reset,
+    StartTls,
+)
+from ekiden.wire.smtp.profile import Profile
+from ekiden.wire.smtp.server import Server
+
+HEADER_OCTETS = 65_536
+"""Hops are counted in the beginning of the header up to about this size, which bounds what is kept for it."""
+
+_LOOPING = Reply(554, "5.4.6", "too many hops, this message is looping")
+
+# What qmail's Received fields pass as it is; everything else that a client calls itself becomes a question mark.
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.@%+/=:-[]_")
+_SANITISE = bytes(octet if octet in _SAFE else 0x3F for octet in range(256))
+
+
+class Shell(Protocol):
+    """What a reception needs of its transport."""
+
+    def ready(self) -> None:
+        """There may be output, and input that waited may be wanted again."""
+
+    def start_tls(self) -> None:
+        """Send the output, make the handshake, then call ``server.secured``."""
+
+    def ended(self) -> None:
+        """Send the output, then close."""
+
+
+class Client:
+    """Who is connected. ``name`` and ``info`` are tcpserver's TCPREMOTEHOST and TCPREMOTEINFO, empty if unknown."""
+
+    __slots__ = ("address", "info", "name", "policy", "profile")
+
+    def __init__(
+        self, address: str, policy: ClientPolicy, profile: Profile, name: bytes = b"", info: bytes = b""
+    ) -> None:
+        self.address = address
+        self.policy = policy
+        self.profile = profile
+        self.name = name
+        self.info = info
+
+
+class Desk:
+    """What all sessions share."""
+
+    def __init__(self, settings: Settings, acceptance: Acceptance, intake: Intake, log: Log) -> None:
+        self.settings = settings
+        self.acceptance = acceptance
+        self.intake = intake
+        self.log = log
+        self.pid = os.getpid()
+        self.uid = os.getuid()
+        self.received = b"Received: (qmail %d invoked from network); " % self.pid
+        self.by = b")\r\n  by %b with " % settings.me
+
+
+class Reception:
+    """One client's session."""
+
+    __slots__ = ("_client", "_deposit", "_desk", "_envelope", "_header", "_helo", "_protocol", "_shell", "server")
+
+    def __init__(self, desk: Desk, client: Client, shell: Shell, secured: bool = False) -> None:
+        self.server = Server(client.profile, secured)
+        self._desk = desk
+        self._client = client
+        self._shell = shell
+        self._helo = b""
+        self._protocol = "SMTP"
+        self._envelope: Envelope | None = None
+        self._deposit: Deposit | None = None
+        self._header = b""
+
+    @property
+    def full(self) -> bool:
+        """Whether to stop reading: an answer is owed and enough waits for it, or content cannot be put away yet."""
+        return self.server.choked or (self._deposit is not None and self._deposit.full)
+
+    def take(self, data: bytes) -> None:
+        """Octets from the client."""
+        self.server.receive(data)
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Deal with everything that can be dealt with."""
+        next_event = self.server.next_event
+        event = next_event()
+        while event is not None:
+            _HANDLERS[type(event)](self, event)
+            event = next_event()
+
+    def drop(self) -> None:
+        """The transaction is over without a message; also when the client is gone."""
+        if self._deposit is not None:
+            self._deposit.abort()
+            self._deposit = None
+        self._envelope = None
+        self._header = b""
+
+    def _hello(self, event: Hello) -> None:
+        self.drop()
+        self._helo = event.name
+        self._protocol = ("ESMTPS" if self.server.tls else "ESMTP") if event.extended else "SMTP"
+        self.server.accept()
+
+    def _mail(self, event: Mail) -> None:
+        envelope = event.envelope
+        try:
+            sender = self._desk.acceptance.sender(envelope.sender)
+        except Refused as refused:
+            self._refuse(refused.reply, envelope.sender, b"")
+            return
+        if sender != envelope.sender:
+            envelope = msgspec.structs.replace(envelope, sender=sender)
+        self._envelope = envelope
+        self.server.accept()
+
+    def _rcpt(self, event: Rcpt) -> None:
+        envelope, recipient = self._envelope, event.recipient
+        assert envelope is not None
+        try:
+            address = self._desk.acceptance.recipient(recipient.address, self._client.policy)
+        except Refused as refused:
+            self._refuse(refused.reply, envelope.sender, recipient.address)
+            return
+        if address != recipient.address:
+            recipient = type(recipient)(address, recipient.notify, recipient.orcpt)
+        envelope.recipients.append(recipient)
+        self.server.accept()
+
+    def _data(self, _event: DataBegins) -> None:
+        if not self._desk.intake.connected:
+            assert self._envelope is not None
+            self._refuse(Reply(451, "4.3.0", "queue unreachable, try again later"), self._envelope.sender, b"")
+            return
+        self.server.accept()
+
+    def _content(self, event: Content) -> None:
+        self._keep_header(event.chunk)
+        self._put(event.chunk)
+
+    def _put(self, chunk: bytes) -> Deposit:
+        deposit = self._deposit
+        if deposit is None:
+            deposit = self._deposit = Deposit(self._desk.intake, self._shell.ready)
+            deposit.write(self._trace())
+        if chunk:
+            deposit.write(chunk)
+        return deposit
+
+    def _keep_header(self, chunk: bytes) -> None:
+        """Keep the beginning of a content that comes in parts, to count its hops at the end."""
+        header = self._header
+        if len(header) < HEADER_OCTETS and b"\r\n\r\n" not in header:
+            self._header = header + chunk[:HEADER_OCTETS]
+
+    def _end_of_message(self, event: EndOfMessage) -> None:
+        envelope = self._envelope
+        assert envelope is not None
+        if self._header:
+            self._keep_header(event.chunk)
+        looping = hops(self._header or event.chunk) >= self._desk.settings.hopsmax
+        deposit = self._put(event.chunk)
+        self._header = b""
+        self._envelope = None
+        if looping:
+            deposit.abort()
+            self._deposit = None
+            self._refuse(_LOOPING, envelope.sender, b"")
+            return
+        desk, client = self._desk, self._client
+        origin = Origin(self._label(envelope), desk.pid, desk.uid, client.address, self._helo)
+        deposit.commit(envelope, origin, self._answered)
+
+    def _answered(self, answer: Accepted | Rejected) -> None:
+        """The queue has spoken; nobody is told if the client is gone meanwhile."""
+        self._deposit = None
+        if not self.server.answering:
+            return
+        if isinstance(answer, Accepted):
+            self.server.accept(b"250 2.0.0 ok %d qp %d\r\n" % (time.time(), answer.message))
+        else:
+            self._refuse(Reply(answer.code, answer.status, answer.text), b"", b"")
+        self.proceed()
+        self._shell.ready()
+
+    def _reset(self, _event: Reset) -> None:
+        self.drop()
+
+    def _refusal(self, event: Refusal) -> None:
+        envelope = self._envelope
+        self._log(event.reply, envelope.sender if envelope is not None else b"", b"")
+        if event.transaction_over:
+            self.drop()
+
+    def _start_tls(self, _event: StartTls) -> None:
+        self.server.accept()
+        self.drop()
+        self._helo = b""
+        self._protocol = "SMTP"
+        self._shell.start_tls()
+
+    def _ended(self, _event: Ended) -> None:
+        self._shell.ended()
+
+    def _refuse(self, reply: Reply, sender: bytes, recipient: bytes) -> None:
+        self.server.reply(reply)
+        self._log(reply, sender, recipient)
+
+    def _log(self, reply: Reply, sender: bytes, recipient: bytes) -> None:
+        client = self._client.address
+        helo, sent, to = (printable(octets.decode("ascii", "replace")) for octets in (self._helo, sender, recipient))
+        self._desk.log.event(
+            "refuse",
+            f"refuse: {client} helo {helo or '-'} from <{sent}> to <{to}>: {reply.code} {reply.status} {reply.text}",
+            client=client,
+            helo=self._helo,
+            sender=sender,
+            recipient=recipient,
+            code=reply.code,
+            status=reply.status,
+            reason=reply.text,
+        )
+
+    def _label(self, envelope: Envelope) -> str:
+        """The "with" protocol type (RFC 3848, RFC 6531 section 4.3)."""
+        if envelope.smtputf8:
+            return "UTF8SMTPS" if self.server.tls else "UTF8SMTP"
+        return self._protocol
+
+    def _trace(self) -> bytes:
+        """The Received fields of qmail-queue and qmail-smtpd."""
+        desk, client, helo = self._desk, self._client, self._helo
+        assert self._envelope is not None
+        date = utc_date(time.time())
+        name = client.name.translate(_SANITISE) or b"unknown"
+        said = b" (HELO %b)" % helo.translate(_SANITISE) if helo and helo.lower() != client.name.lower() else b""
+        who = b"%b@%b" % (client.info.translate(_SANITISE), client.address.encode()) if client.info else None
+        return b"%b%b\r\nReceived: from %b%b (%b%b%b; %b\r\n" % (
+            desk.received,
+            date,
+            name,
+            said,
+            who or client.address.encode(),
+            desk.by,
+            self._label(self._envelope).encode(),
+            date,
+        )
+
+
+_HANDLERS: Mapping[type[Event], Callable[[Reception, Any], None]] = {
+    Hello: Reception._hello,
+    Mail: Reception._mail,
+    Rcpt: Reception._rcpt,
+    DataBegins: Reception._data,
+    Content: Reception._content,
+    EndOfMessage: Reception._end_of_message,
+    Reset: Reception._reset,
+    Refusal: Reception._refusal,
+    StartTls: Reception._start_tls,
+    Ended: Reception._ended,
+}

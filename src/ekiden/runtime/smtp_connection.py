@@ -1,0 +1,257 @@
+"""One SMTP client's connection: an asyncio protocol that drives a ``Reception``.
+
+Octets go in as they come, replies leave in one write per read. Reading pauses while the client does not read its
+replies, or while an answer is owed and enough input waits. The last words of a session are written before the close;
+a client that does not take them is cut off by ``check``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol, cast
+
+from ekiden.base.reply import Reply
+from ekiden.runtime.log import Log
+from ekiden.runtime.reception import Client, Desk, Reception
+from ekiden.settings.schema import Listener, Settings
+
+_LINGER_SECONDS = 10
+_HANDSHAKE_SECONDS = 60.0
+
+_TIMEOUT = Reply(421, "4.4.2", "timeout")
+_TOO_LONG = Reply(421, "4.4.2", "session lasts too long")
+_STOPPING = Reply(421, "4.3.2", "shutting down, try again later")
+
+
+class Hall(Protocol):
+    """What the connections of a process share. ``now``: seconds, advanced by whoever calls ``check``."""
+
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    log: Log
+    desk: Desk
+    tls: ssl.SSLContext | None
+    stopping: bool
+    now: int
+
+    def enter(self, connection: Connection, address: str) -> Client | Reply | None:
+        """Admit a client, or say with which words, or without, it is sent away."""
+
+    def leave(self, connection: Connection, address: str) -> None:
+        """An admitted client's connection is gone."""
+
+
+class Door:
+    """A listener, and how many of its clients are here."""
+
+    __slots__ = ("listener", "present")
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.present = 0
+
+
+class Connection(asyncio.Protocol):
+    """A connection from its beginning to its end."""
+
+    __slots__ = (
+        "_address",
+        "_began",
+        "_blocked",
+        "_closing",
+        "_eof",
+        "_hall",
+        "_handshake",
+        "_paused",
+        "_reception",
+        "_stirred",
+        "_transport",
+        "door",
+    )
+
+    def __init__(self, hall: Hall, door: Door) -> None:
+        self.door = door
+        self._hall = hall
+        self._transport: asyncio.Transport | None = None
+        self._reception: Reception | None = None
+        self._handshake: asyncio.Task[None] | None = None
+        self._address = ""
+        self._began = self._stirred = hall.now
+        self._blocked = self._closing = self._eof = self._paused = False
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have asyncio's methods but not its classes.
+        self._transport = transport = cast(asyncio.Transport, transport)
+        self._address = address = _client_address(transport)
+        hall = self._hall
+        client = hall.enter(self, address)
+        if not isinstance(client, Client):
+            if client is not None:
+                transport.write(client.encode())
+            transport.close()
+            return
+        self._reception = reception = Reception(hall.desk, client, self)
+        if self.door.listener.service == "smtps":
+            self.start_tls()
+            return
+        reception.server.greet()
+        transport.write(reception.server.output())
+
+    def data_received(self, data: bytes) -> None:
+        reception = self._reception
+        if reception is None or self._closing:
+            return
+        self._stirred = self._hall.now
+        reception.take(data)
+        self._flush(reception)
+
+    def eof_received(self) -> bool:
+        """The client has said everything; what it is owed it still gets, unless TLS ended with its words."""
+        self._eof = True
+        return self._reception is not None and self._reception.server.answering and not self._reception.server.tls
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._stirred = self._hall.now
+        self._regulate()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reception, self._reception = self._reception, None
+        self._transport = None
+        if self._handshake is not None:
+            self._handshake.cancel()
+        if reception is not None:
+            reception.drop()
+            self._hall.leave(self, self._address)
+
+    # What the reception calls.
+
+    def ready(self) -> None:
+        """An answer came, or there is room for content again."""
+        reception = self._reception
+        if reception is not None:
+            self._stirred = self._hall.now
+            self._flush(reception)
+
+    def start_tls(self) -> None:
+        """Make the handshake, once what is to be said in clear is on its way."""
+        self._handshake = self._hall.loop.create_task(self._secure())
+
+    def ended(self) -> None:
+        """The engine has said its last words."""
+        self._closing = True
+
+    # What the role calls.
+
+    def check(self) -> None:
+        """Send the client away if it has been silent, or here, for too long."""
+        reception, hall = self._reception, self._hall
+        if reception is None or self._handshake is not None:
+            return
+        silent = hall.now - self._stirred
+        if self._closing:
+            if silent > _LINGER_SECONDS:
+                self.abort()
+        elif reception.server.answering or reception.full:
+            return
+        elif silent > hall.settings.timeoutsmtpd:
+            self._dismiss(reception, _TIMEOUT)
+        elif 0 < hall.settings.sessionseconds < hall.now - self._began:
+            self._dismiss(reception, _TOO_LONG)
+
+    def stop_if_idle(self) -> None:
+        """Send the client away unless a transaction is at hand."""
+        reception = self._reception
+        if reception is not None and self._handshake is None and reception.server.idle and not self._closing:
+            self._dismiss(reception, _STOPPING)
+
+    def abort(self) -> None:
+        """Cut the connection off."""
+        if self._handshake is not None:
+            self._handshake.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _dismiss(self, reception: Reception, reply: Reply) -> None:
+        self._stirred = self._hall.now
+        reception.server.farewell(reply, reply.text)
+        reception.proceed()
+        self._flush(reception)
+
+    def _flush(self, reception: Reception) -> None:
+        """Send what there is to say, then close, pause or go on as the session asks for."""
+        transport = self._transport
+        assert transport is not None
+        server = reception.server
+        output = server.output()
+        if output:
+            transport.write(output)
+        if self._closing:
+            transport.close()
+            return
+        if self._paused or reception.full:
+            self._regulate()
+        if self._eof and not server.answering:
+            self._closing = True
+            transport.close()
+        elif self._hall.stopping:
+            self.stop_if_idle()
+
+    def _regulate(self) -> None:
+        reception, transport = self._reception, self._transport
+        if reception is None or transport is None or self._closing or self._eof:
+            return
+        wanted = self._blocked or reception.full
+        if wanted != self._paused:
+            self._paused = wanted
+            if wanted:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
+    async def _secure(self) -> None:
+        hall, reception = self._hall, self._reception
+        assert self._transport is not None and reception is not None
+        self._transport.write(reception.server.output())
+        try:
+            if hall.tls is None:
+                raise ConnectionError("there is no certificate")
+            transport = await hall.loop.start_tls(
+                self._transport, self, hall.tls, server_side=True, ssl_handshake_timeout=_HANDSHAKE_SECONDS
+            )
+            if transport is None:
+                raise ConnectionError("connection lost")
+        except (OSError, asyncio.CancelledError) as error:
+            self._handshake = None
+            hall.log.event("tls", f"tls: {self._address}: handshake failed: {error}", client=self._address)
+            if self._transport is not None:
+                self._transport.abort()
+            self.connection_lost(None)
+            return
+        self._handshake = None
+        self._transport = transport
+        self._stirred = hall.now
+        implicit = not reception.server.handshaking
+        reception.server.secured()
+        if implicit:
+            reception.server.greet()
+        reception.proceed()
+        self._flush(reception)
+
+
+def _client_address(transport: asyncio.Transport) -> str:
+    """The client's IP address in text, an IPv4 one in its own form; ``unknown`` on a unix socket."""
+    peer = transport.get_extra_info("peername")
+    if not isinstance(peer, tuple):
+        return "unknown"
+    address = str(peer[0])
+    if address.startswith("::ffff:") and "." in address:
+        return address[7:]
+    return address.partition("%")[0]
