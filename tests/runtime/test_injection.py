@@ -15,6 +15,7 @@ from ekiden.base.envelope import Envelope, Recipient
 from ekiden.runtime.frames import Accepted, Inject, IntakeRequest, Rejected, SpoolGrant, SpoolRelease, SpoolRequest
 from ekiden.runtime.injection import Injection, NotQueued
 from ekiden.runtime.link import Link
+from ekiden.runtime.log import Log
 
 Played = Callable[["Queue", object], None]
 
@@ -56,7 +57,7 @@ def inject(
     times: int = 1,
 ) -> tuple[Queue, list[int | NotQueued]]:
     queue = Queue(loop, play)
-    injection = Injection(loop, queue.connect, inline)
+    injection = Injection(loop, queue.connect, inline, Log("test", 2))
     results: list[int | NotQueued] = []
 
     def ended(result: int | NotQueued) -> None:
@@ -151,6 +152,9 @@ def test_no_queue(loop: asyncio.AbstractEventLoop) -> None:
         raise ConnectionRefusedError(111, "Connection refused")
 
     results: list[int | NotQueued] = []
-    Injection(loop, refuse, 10).inject(Envelope(b"", []), [b"a@b"], b"x", b"\n", list, results.append)
+    injection = Injection(loop, refuse, 10, Log("test", 2))
+    injection.inject(Envelope(b"", []), [b"a@b"], b"x", b"\n", list, results.append)
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
     assert isinstance(results[0], NotQueued)
-    assert results[0].text == "Connection refused"
+    assert (results[0].status, results[0].permanent) == ("4.3.0", False)

@@ -92,7 +92,7 @@ class Carrier:
                 elif isinstance(step, Run):
                     self._run(job, step)
                 elif isinstance(step, Forward):
-                    self._inject(step, job.letter, self._answer(job))
+                    self._forward(job, step)
             if maildir:
                 self._to_maildirs(maildir)
             for path, jobs in mbox.items():
@@ -152,3 +152,9 @@ class Carrier:
             run(self._loop, step.command, job.letter, self._surroundings | step.environment, self._answer(job))
         except (Trouble, OSError) as error:
             self._advance(job, error if isinstance(error, Trouble) else unable("run a program", error))
+
+    def _forward(self, job: Job, step: Forward) -> None:
+        try:
+            self._inject(step, job.letter, self._answer(job))
+        except OSError as error:
+            self._advance(job, unable("read message", error))

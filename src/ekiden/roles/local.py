@@ -32,6 +32,7 @@ from ekiden.runtime.frames import Attempt, DeliveryRequest
 from ekiden.runtime.frames import Report as ReportFrame
 from ekiden.runtime.injection import Injection, NotQueued
 from ekiden.runtime.link import Link
+from ekiden.runtime.log import Log
 from ekiden.runtime.role import Context
 
 CHILDREN = 64
@@ -222,7 +223,8 @@ class Worker:
     def __init__(self, context: Context, connection: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._default = context.settings.defaultdelivery
-        self._injection = Injection(loop, lambda: context.connect("inject"), context.settings.inlinebytes)
+        inline = context.settings.inlinebytes
+        self._injection = Injection(loop, lambda: context.connect("inject"), inline, Log("local", 2))
         self._carrier = Carrier(loop, self._forward, surroundings(os.environ, str(context.home)))
         self._envelopes: dict[Letter, Task] = {}
         self._closed = False
