@@ -77,7 +77,7 @@ class EkidenContender:
 
     def version(self) -> str:
         """As ``ekiden --version`` says."""
-        return self._ekiden.command("--version").stdout.strip()
+        return self._ekiden.command("--version").stdout.strip().replace(", version", "")
 
 
 class PostfixContender:

@@ -52,23 +52,23 @@ def _memory(run: Run) -> float:
 def headings(figures: Figures) -> list[str]:
     """The columns: rates of each, their ratio, processor time and memory of each."""
     names = figures.contenders
-    columns = ["load", *(f"{name}, messages/s" for name in names)]
+    columns = ["load", *(f"{name} messages/s" for name in names)]
     columns += ["ratio"] if len(names) == 2 else []
-    return columns + [f"{name}, CPU ms/message" for name in names] + [f"{name}, peak MiB" for name in names]
+    return columns + [f"{name} CPU ms" for name in names] + [f"{name} MiB" for name in names]
 
 
-def rows(figures: Figures) -> list[list[str]]:
-    """One row per shape: medians, with the range over the rounds behind each rate."""
-    return [_row(figures, shape) for shape in figures.shapes]
+def rows(figures: Figures, spread: bool = True) -> list[list[str]]:
+    """One row per shape: medians; with ``spread`` the range over the rounds behind each rate."""
+    return [_row(figures, shape, spread) for shape in figures.shapes]
 
 
-def _row(figures: Figures, shape: Shape) -> list[str]:
+def _row(figures: Figures, shape: Shape, spread: bool) -> list[str]:
     names = figures.contenders
     cells = [shape.title]
     for name in names:
         rates = figures.values(shape.name, name, _rate)
-        spread = f" ({min(rates):,.0f}-{max(rates):,.0f})" if len(rates) > 1 else ""
-        cells.append(f"{figures.median(shape.name, name, _rate):,.0f}{spread}")
+        between = f" ({min(rates):,.0f}-{max(rates):,.0f})" if spread and len(rates) > 1 else ""
+        cells.append(f"{figures.median(shape.name, name, _rate):,.0f}{between}")
     if len(names) == 2:
         cells.append(f"{ratio(figures, shape):.1f}")
     cells += [f"{figures.median(shape.name, name, _cpu):.2f}" for name in names]
@@ -92,10 +92,10 @@ def start_lines(figures: Figures) -> list[str]:
 
 def table(figures: Figures) -> Table:
     """The table for a terminal."""
-    drawn = Table(title="durable relay, medians")
+    drawn = Table(title="durable relay: medians; CPU time a message, peak memory (PSS) of all processes")
     for number, heading in enumerate(headings(figures)):
-        drawn.add_column(heading, justify="left" if number == 0 else "right")
-    for row in rows(figures):
+        drawn.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number == 0)
+    for row in rows(figures, spread=False):
         drawn.add_row(*row)
     return drawn
 
@@ -119,8 +119,8 @@ Clients (smtp-source, 20 sessions at once, 4 KiB a message unless said otherwise
 which stores each durably before it says 250 and relays it to a sink (smtp-sink). The rate is messages divided by the
 time until the sink has the last one; intake rates count until the last 250. ekiden and Debian's Postfix take turns
 on the same machine in the same run, {rounds} rounds each, with their spools on the same file system; both have their
-shipped durability, process limits and concurrency ({messages}). CPU time and memory (PSS) are those of all the
-system's processes together; medians, in brackets the range.
+shipped durability, process limits and concurrency ({messages}). CPU time a message and peak memory (PSS)
+are those of all the system's processes together; medians, in brackets the range.
 
 ![Messages per second, ekiden and Postfix](bench.svg)
 
