@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ekiden.base.envelope import Body, Envelope, Notify, Recipient
-from ekiden.base.outcome import Verdict
+from ekiden.base.outcome import Outcome, Verdict
 from ekiden.wire.smtp.client import Client, Done, Lost, Ready, StartTls, State, WantContent
 
 PEER = "192.0.2.25"
@@ -466,4 +466,217 @@ def test_words_too_many_end_the_session_but_change_no_outcome(case: Case, traili
     client = player.client
     if client.state is State.READY:
         client.send(case.envelope, case.content, 0)
+    assert client.state is State.CLOSED
+
+
+@dataclass
+class Ending:
+    """A session that ends badly: what the server says after the client's words, in turn, and what is reported."""
+
+    name: str
+    said: list[bytes]
+    expected: str
+    kind: type = Lost
+    starttls: str = "never"
+    ends: bool = False
+    lmtp: bool = False
+
+
+EHLO = b"250-mx.example\r\n250 PIPELINING\r\n"
+TLS_EHLO = b"250-mx.example\r\n250 STARTTLS\r\n"
+DIED = f"Connected to {PEER} but connection died. (#4.4.2)\n"
+DUPLICATE = f"Connected to {PEER} but connection died. Possible duplicate! (#4.4.2)\n"
+ODD = "Its answer does not fit what was asked.\nRemote host said: "
+UNREADABLE = DIED + "Connection ended because its reply is unreadable.\n"
+
+ENDINGS = [
+    Ending(
+        "greeting 4xx",
+        [b"421 busy\r\n"],
+        f"Connected to {PEER} but greeting failed.\nRemote host said: 421 busy\n",
+    ),
+    Ending(
+        "greeting 450",
+        [b"450 4.3.2 later\r\n"],
+        f"Connected to {PEER} but greeting failed.\nRemote host said: 450 4.3.2 later\n",
+    ),
+    Ending(
+        "greeting 5xx",
+        [b"554 go away\r\n"],
+        f"Connected to {PEER} but greeting failed.\nRemote host said: 554 go away\n",
+    ),
+    Ending("garbage", [b"SSH-2.0-OpenSSH_9.2\r\n"], UNREADABLE),
+    Ending("garbage without end", [b"x"], UNREADABLE),
+    Ending("garbage within a reply", [b"220-hello\r\n250 there\r\n"], UNREADABLE),
+    Ending("no such class", [b"120 wait\r\n"], UNREADABLE),
+    Ending(
+        "a reply without end",
+        [b"220-" + b"x" * 20000],
+        DIED + "Connection ended because its reply is too long.\n",
+    ),
+    Ending(
+        "a reply of too many lines",
+        [b"220-x\r\n" * 5000 + b"220 x\r\n"],
+        DIED + "Connection ended because its reply is too long.\n",
+    ),
+    Ending("silence at the greeting", [], DIED, ends=True),
+    Ending("closed before EHLO's answer", [b"220 x\r\n"], DIED, ends=True),
+    Ending("closed before MAIL's answer", [b"220 x\r\n", EHLO], DIED, ends=True),
+    Ending("closed before RCPT's answer", [b"220 x\r\n", EHLO, b"250 ok\r\n"], DIED, Done, ends=True),
+    Ending("closed before the end", [b"220 x\r\n", EHLO, b"250\r\n250\r\n"], DIED, Done, ends=True),
+    Ending("closed after the dot", [b"220 x\r\n", EHLO, b"250\r\n250\r\n354\r\n"], DUPLICATE, Done, ends=True),
+    Ending(
+        "unreadable after the dot",
+        [b"220 x\r\n", EHLO, b"250\r\n250\r\n354\r\n", b"ok\r\n"],
+        DUPLICATE + "Connection ended because its reply is unreadable.\n",
+        Done,
+    ),
+    Ending(
+        "354 after the dot",
+        [b"220 x\r\n", EHLO, b"250\r\n250\r\n354\r\n", b"354 more\r\n"],
+        DUPLICATE + ODD + "354 more\n",
+        Done,
+    ),
+    Ending("250 to DATA", [b"220 x\r\n", EHLO, b"250\r\n250\r\n250 hm\r\n"], DIED + ODD + "250 hm\n", Done),
+    Ending("354 to MAIL", [b"220 x\r\n", EHLO, b"354 hm\r\n"], DIED + ODD + "354 hm\n"),
+    Ending(
+        "name rejected for now",
+        [b"220 x\r\n", b"450 who\r\n"],
+        f"Connected to {PEER} but my name was rejected.\nRemote host said: 450 who\n",
+    ),
+    Ending(
+        "name rejected by HELO too",
+        [b"220 x\r\n", b"500 what\r\n", b"550 no\r\n"],
+        f"Connected to {PEER} but my name was rejected.\nRemote host said: 550 no\n",
+    ),
+    Ending(
+        "LHLO rejected",
+        [b"220 x\r\n", b"500 what\r\n"],
+        f"Connected to {PEER} but my name was rejected.\nRemote host said: 500 what\n",
+        lmtp=True,
+    ),
+    Ending(
+        "TLS required and not offered",
+        [b"220 x\r\n", EHLO],
+        f"Connected to {PEER} but it does not speak TLS, which is required here. (#4.7.0)\n",
+        starttls="always",
+    ),
+    Ending(
+        "TLS required and refused",
+        [b"220 x\r\n", TLS_EHLO, b"454 no\r\n"],
+        f"Connected to {PEER} but it does not speak TLS, which is required here. (#4.7.0)\n"
+        "Remote host said: 454 no\n",
+        starttls="always",
+    ),
+    Ending(
+        "words in the clear behind the answer to STARTTLS",
+        [b"220 x\r\n", TLS_EHLO, b"220 go\r\n250 ok\r\n"],
+        DIED + "It went on in the clear after agreeing to TLS.\n",
+        starttls="may",
+    ),
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.name)
+def test_bad_endings_are_deferred(ending: Ending) -> None:
+    case = Case("", "", [], options={"starttls": ending.starttls, "lmtp": ending.lmtp})
+    player = Player(case)
+    for words in ending.said:
+        player.client.receive(words)
+        player.serve()
+    if ending.ends:
+        player.client.lost()
+        player.serve()
+    assert player.client.state is State.CLOSED
+    outcome = player.lost.outcome if player.lost else player.done.outcomes[0] if player.done else None
+    assert isinstance(player.lost or player.done, ending.kind)
+    assert outcome is not None
+    assert (outcome.verdict, outcome.text) == (Verdict.DEFERRED, ending.expected)
+    player.client.lost()
+    assert player.client.next_event() is None
+
+
+@pytest.mark.parametrize("starttls", ["may", "always"])
+def test_tls_forgets_what_was_said_before(starttls: str) -> None:
+    player = Player(Case("", "", [], options={"starttls": starttls}))
+    client = player.client
+    client.receive(b"220 x\r\n")
+    client.receive(b"250-x\r\n250-PIPELINING\r\n250 STARTTLS\r\n")
+    assert client.output() == b"EHLO me.example\r\nSTARTTLS\r\n"
+    client.receive(b"220 go\r\n")
+    assert isinstance(client.next_event(), StartTls)
+    client.tls_established()
+    assert client.output() == b"EHLO me.example\r\n"
+    client.receive(b"250 x\r\n")
+    player.serve()
+    assert client.secure
+    assert player.said == b"MAIL FROM:<haruo@nix.example>\r\n"
+
+
+def test_tls_refused_goes_on_in_the_clear_if_it_may() -> None:
+    player = Player(Case("", "", [], options={"starttls": "may"}))
+    for words in (b"220 x\r\n", TLS_EHLO, b"454 no\r\n"):
+        player.client.receive(words)
+        player.serve()
+    assert player.said.endswith(b"STARTTLS\r\nMAIL FROM:<haruo@nix.example>\r\n")
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_a_transaction_left_open_is_reset_before_the_next(pipelining: bool) -> None:
+    player = Player(Case("", "", []))
+    client = player.client
+    client.receive(b"220 x\r\n")
+    client.receive(EHLO if pipelining else b"250 x\r\n")
+    player.serve()
+    for words in (b"250\r\n", b"550 no\r\n", b"503 no\r\n") if pipelining else (b"250\r\n", b"550 no\r\n"):
+        client.receive(words)
+        player.serve()
+    assert player.done is not None
+    player.said, player.done = b"", None
+    client.send(player.case.envelope, CONTENT, len(CONTENT))
+    player.serve()
+    assert player.said.startswith(b"RSET\r\n")
+    answers = [b"250 reset\r\n", b"250\r\n", b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n"]
+    for words in answers:
+        client.receive(words)
+        player.serve()
+    assert player.done is not None
+    assert player.done.outcomes[0].verdict == Verdict.DELIVERED
+    assert player.said.count(b"RSET") == 1
+
+
+def test_a_second_message_needs_no_greeting() -> None:
+    player = Player(CASES[1])
+    player.play(100_000)
+    player.done, player.said = None, b""
+    player.client.send(player.case.envelope, CONTENT, len(CONTENT))
+    player.serve()
+    assert player.said.startswith(b"MAIL FROM:")
+
+
+def test_unasked_words_on_an_idle_connection_end_it() -> None:
+    player = Player(CASES[0])
+    player.play(100_000)
+    player.client.receive(b"421 idle for too long\r\n")
+    player.serve()
+    assert player.lost is not None
+    assert player.client.state is State.CLOSED
+
+
+def test_content_that_cannot_be_read_ends_the_session_without_a_dot() -> None:
+    player = Player(Case("", "", [], content=None))
+    client = player.client
+    client.receive(b"220 x\r\n")
+    client.receive(EHLO)
+    player.serve()
+    client.receive(b"250\r\n250\r\n354\r\n")
+    assert isinstance(client.next_event(), WantContent)
+    client.content(b"half")
+    unreadable = Outcome(Verdict.DEFERRED, "4.3.0", "Unable to read message. (#4.3.0)\n")
+    client.give_up(unreadable)
+    player.said = b""
+    player.serve()
+    assert player.said == b"half"
+    assert player.done is not None
+    assert player.done.outcomes == [unreadable]
     assert client.state is State.CLOSED

@@ -47,6 +47,7 @@ class Client(Opening):
         self._count = 0
         self._places: Sequence[int] = ()
         self._position = 0
+        self._heard = 0
         self._commands: list[bytes] = []
         self._content: bytes | None = None
         self._size = 0
@@ -81,7 +82,7 @@ class Client(Opening):
                 if reply is None:
                     return
                 self.replies += 1
-                if reply[0] == _FOUR and reply.startswith(b"421") and self.state is not State.SENT:
+                if reply[0] == _FOUR and reply.startswith(b"421") and self.state not in _ENDING_ANYWAY:
                     self.lost("", reply_text(reply))
                     return
                 step = _TABLE[self.state].get(reply[0] - 48)
@@ -103,6 +104,7 @@ class Client(Opening):
         """
         self._count = len(envelope.recipients)
         self._position = 0
+        self._heard = 0
         self._content = content
         self._size = size
         self._message = None
@@ -207,6 +209,8 @@ class Client(Opening):
 
     def _rcpt_accepted(self, reply: bytes) -> None:
         self._position += 1
+        if self._message is None:
+            self._heard = self._places[self._position - 1] + 1
         if self._position == len(self._places):
             self._recipients_done()
         else:
@@ -309,7 +313,7 @@ class Client(Opening):
         for place, outcome in self._refused.items():
             outcomes[place] = report.with_giving_up(outcome, self._peer)
         self.state = State.CLOSED if self._reader.pending else state
-        self._events.append(Done(outcomes, message, self._refused))
+        self._events.append(Done(outcomes, message, self._refused, self._heard))
 
     def _left(self, reply: bytes) -> None:
         self.state = State.CLOSED
@@ -317,6 +321,9 @@ class Client(Opening):
 
 _UNDECIDED = frozenset(range(State.MAIL + 1))
 """States in which a lost connection has decided nothing about a message."""
+
+_ENDING_ANYWAY = frozenset({State.GREETING, State.EHLO, State.HELO, State.SENT})
+"""States whose own words for a refusal serve for 421 too; elsewhere it is the session that ends (RFC 5321 3.8)."""
 
 _Step = Callable[[Client, bytes], None]
 

@@ -56,12 +56,14 @@ class Done:
     """The transaction ended: one outcome per recipient.
 
     ``message`` is the outcome after DATA, or that of a transaction without valid recipients; ``refused`` has the
-    recipients (by their place) that were refused by themselves. ``outcomes`` is the two put together.
+    recipients (by their place) that were refused by themselves. ``outcomes`` is the two put together. The
+    recipients before place ``heard`` were decided on before anything else ended the transaction.
     """
 
     outcomes: list[Outcome]
     message: Outcome
     refused: dict[int, Outcome] = field(default_factory=dict)
+    heard: int = 0
 
 
 Event = Ready | StartTls | WantContent | Lost | Done
