@@ -8,6 +8,7 @@ memory speed, content in a file only for servers without 8BITMIME.
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 from ekiden.base.envelope import Body, Envelope
 from ekiden.base.outcome import Outcome, Verdict
@@ -16,6 +17,21 @@ from ekiden.wire.smtp.client_report import impossible
 
 PIECE = 256 * 1024
 """Octets of a file that are read at once."""
+
+
+class Tls(Protocol):
+    """TLS over octets, see runtime.tls_client: ``receive`` gives plain octets and what is to be sent in answer.
+
+    All raise ssl.SSLError when the peer does not speak TLS with us.
+    """
+
+    established: bool
+
+    def start(self) -> bytes: ...
+
+    def receive(self, data: bytes) -> tuple[bytes, bytes]: ...
+
+    def send(self, data: bytes) -> bytes: ...
 
 
 class Job:

@@ -16,14 +16,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from ekiden.base.outcome import Outcome
 from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES
 from ekiden.delivery.remote_hosts import HostMemory, Timeouts
+from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts
 from ekiden.delivery.remote_pool import Failure, Pool
-from ekiden.delivery.remote_session import QUIT_SECONDS, Session
+from ekiden.delivery.remote_session import Session
 from ekiden.routing.mx import Host
 from ekiden.settings.schema import Settings
-from ekiden.wire.smtp.client import Client, State
-
-ADDRESSES = 10
-"""Addresses tried for one message."""
+from ekiden.wire.smtp.client import Client
 
 _LOCAL_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -120,24 +118,3 @@ class Opener:
 def memory_for(settings: Settings) -> HostMemory:
     """The memory that tcptoseconds asks for; chance keeps all processes from coming back at once."""
     return HostMemory(settings.tcptoseconds * random.uniform(1.0, 1.5))
-
-
-def session_timeouts(settings: Settings) -> tuple[float, ...]:
-    """Seconds by State (RFC 5321 section 4.5.3.2), none longer than the setting timeoutremote."""
-    seconds = {
-        State.GREETING: settings.timeoutgreeting,
-        State.EHLO: settings.timeouthelo,
-        State.HELO: settings.timeouthelo,
-        State.STARTTLS: settings.timeouthelo,
-        State.HANDSHAKE: settings.timeouthelo,
-        State.RESET: settings.timeoutmail,
-        State.MAIL: settings.timeoutmail,
-        State.RECIPIENT: settings.timeoutrcpt,
-        State.DATA: settings.timeoutdatainit,
-        State.CONTENT: settings.timeoutdatablock,
-        State.SENT: settings.timeoutdataend,
-        State.VOID: settings.timeoutdataend,
-    }
-    limits = {state: min(limit, settings.timeoutremote) for state, limit in seconds.items()}
-    limits |= {State.READY: settings.reuseseconds, State.QUIT: QUIT_SECONDS, State.CLOSED: QUIT_SECONDS}
-    return tuple(float(limits[state]) for state in State)

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from ekiden.base.outcome import Outcome
-from ekiden.delivery.remote import NO_RESOURCES, Job
-from ekiden.delivery.remote_session import Session, Tls
+from ekiden.delivery.remote import NO_RESOURCES, Job, Tls
+from ekiden.delivery.remote_session import Session
 from ekiden.wire.smtp.client import State
 
 

@@ -11,26 +11,9 @@ import ssl
 from typing import Protocol, cast
 
 from ekiden.base.outcome import Outcome
-from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES, PIECE, UNREADABLE, Job, is_slow, prepare
+from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES, PIECE, UNREADABLE, Job, Tls, is_slow, prepare
+from ekiden.delivery.remote_limits import QUIT_SECONDS
 from ekiden.wire.smtp.client import Client, Done, Event, Lost, Ready, StartTls, State
-
-QUIT_SECONDS = 5.0
-"""How long a server may take to answer QUIT before the connection is just closed."""
-
-
-class Tls(Protocol):
-    """TLS over octets, see runtime.tls_client: ``receive`` gives plain octets and what is to be sent in answer.
-
-    All raise ssl.SSLError when the peer does not speak TLS with us.
-    """
-
-    established: bool
-
-    def start(self) -> bytes: ...
-
-    def receive(self, data: bytes) -> tuple[bytes, bytes]: ...
-
-    def send(self, data: bytes) -> bytes: ...
 
 
 class Owner(Protocol):
@@ -46,8 +29,9 @@ class Owner(Protocol):
 
 
 class Session(asyncio.Protocol):
-    """``timeouts`` is seconds by State; ``host`` and ``address`` are the next hop's, for TLS; ``opened`` gets None once
-    messages may go, or the Outcome that says why none will.
+    """``timeouts`` is seconds by State; ``host`` and ``address`` are the next hop's, for TLS.
+
+    ``opened`` gets None once messages may go, or the Outcome that says why none will.
     """
 
     def __init__(

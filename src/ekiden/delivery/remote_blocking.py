@@ -1,0 +1,153 @@
+"""One message to one next hop over a blocking connection: what qmail-remote does, with the daemon's engine."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+from ekiden.base.outcome import Outcome
+from ekiden.delivery.remote import NO_CONNECTION, Job, Tls, prepare
+from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts
+from ekiden.routing.mx import Host
+from ekiden.settings.schema import Settings
+from ekiden.wire.smtp.client import Client, Done, Event, Lost, Ready, StartTls, State, Wish
+
+_READ = 65536
+
+MakeTls = Callable[[Host], Tls]
+
+
+def deliver(job: Job, hosts: Sequence[Host], settings: Settings, make_tls: MakeTls) -> Done | Outcome:
+    """Try the hosts in turn until one takes part in a transaction; an Outcome for the message if none does."""
+    outcome = NO_CONNECTION
+    for host in hosts[:ADDRESSES]:
+        result = _try(job, host, settings, make_tls, settings.tlsremote)
+        if isinstance(result, Done):
+            return result
+        if result is not None:
+            outcome = result
+    return outcome
+
+
+def _try(job: Job, host: Host, settings: Settings, make_tls: MakeTls, wish: Wish) -> Done | Outcome | None:
+    try:
+        connection = socket.create_connection(
+            (host.address, host.port), settings.timeoutconnect, _source(host, settings)
+        )
+    except OSError:
+        return None
+    with connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setblocking(False)
+        client = Client(host.address, settings.helohost, host.remote, wish)
+        call = _Call(connection, client, job, session_timeouts(settings), lambda: make_tls(host))
+        result = call.run()
+    if call.tls_failed and wish == "may":
+        return _try(job, host, settings, make_tls, "never")
+    return result
+
+
+def _source(host: Host, settings: Settings) -> tuple[str, int] | None:
+    source = settings.outgoingip
+    if source in ("", "0.0.0.0", "::") or (":" in source) != (":" in host.address):
+        return None
+    return source, 0
+
+
+class _Call:
+    """A connection in use; ``run`` goes from the greeting to QUIT."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        client: Client,
+        job: Job,
+        timeouts: tuple[float, ...],
+        make_tls: Callable[[], Tls],
+    ) -> None:
+        self._connection = connection
+        self._client = client
+        self._job = job
+        self._timeouts = timeouts
+        self._make_tls = make_tls
+        self._tls: Tls | None = None
+        self._outgoing = bytearray()
+        self._poll = select.poll()
+        self.tls_failed = False
+
+    def run(self) -> Done | Outcome:
+        """What came of it; an Outcome if the server decided nothing about the message."""
+        while True:
+            event = self._client.next_event()
+            result = self._exchange() if event is None else self._serve(event)
+            if result is not None:
+                if self._client.state is State.READY:
+                    self._client.quit()
+                    self._write()
+                return result
+
+    def _serve(self, event: Event) -> Done | Outcome | None:
+        client, job = self._client, self._job
+        if isinstance(event, Done):
+            return event
+        if isinstance(event, Lost):
+            return event.outcome
+        if isinstance(event, Ready):
+            impossible = prepare(job, client.extensions)
+            if impossible is not None:
+                return impossible
+            client.send(job.envelope, job.content, job.size, job.body, job.utf8)
+        elif isinstance(event, StartTls):
+            self._write()
+            self._tls = self._make_tls()
+            self._outgoing += self._tls.start()
+        return None
+
+    def _exchange(self) -> None:
+        """Send what is to be sent and read what has come, whichever is possible first."""
+        self._collect()
+        events = select.POLLIN | (select.POLLOUT if self._outgoing else 0)
+        self._poll.register(self._connection, events)
+        if not self._poll.poll(self._timeouts[self._client.state] * 1000):
+            self._client.lost(f"No answer within {self._timeouts[self._client.state]:.0f} seconds.")
+            return
+        try:
+            self._write()
+            self._read()
+        except BlockingIOError:
+            pass
+        except ssl.SSLError as error:
+            self.tls_failed = self._tls is not None and not self._tls.established
+            self._client.lost(f"TLS failed: {error.reason or error}.")
+        except OSError as error:
+            self._client.lost(f"{error.strerror}.")
+
+    def _collect(self) -> None:
+        output = self._client.output()
+        if output:
+            self._outgoing += output if self._tls is None or not self._tls.established else self._tls.send(output)
+
+    def _write(self) -> None:
+        self._collect()
+        if self._outgoing:
+            try:
+                sent = self._connection.send(self._outgoing)
+            except BlockingIOError:
+                return
+            del self._outgoing[:sent]
+
+    def _read(self) -> None:
+        data = self._connection.recv(_READ)
+        if not data:
+            self._client.lost()
+            return
+        if self._tls is not None:
+            handshaking = not self._tls.established
+            data, answer = self._tls.receive(data)
+            self._outgoing += answer
+            if handshaking and self._tls.established:
+                self._client.tls_established()
+        if data:
+            self._client.receive(data)

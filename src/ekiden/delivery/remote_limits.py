@@ -1,0 +1,33 @@
+"""How long a next hop may take, and how many of them are tried (RFC 5321 section 4.5.3.2)."""
+
+from __future__ import annotations
+
+from ekiden.settings.schema import Settings
+from ekiden.wire.smtp.client import State
+
+ADDRESSES = 10
+"""Addresses tried for one message."""
+
+QUIT_SECONDS = 5.0
+"""How long a server may take to answer QUIT before the connection is just closed."""
+
+
+def session_timeouts(settings: Settings) -> tuple[float, ...]:
+    """Seconds by State (RFC 5321 section 4.5.3.2), none longer than the setting timeoutremote."""
+    seconds = {
+        State.GREETING: settings.timeoutgreeting,
+        State.EHLO: settings.timeouthelo,
+        State.HELO: settings.timeouthelo,
+        State.STARTTLS: settings.timeouthelo,
+        State.HANDSHAKE: settings.timeouthelo,
+        State.RESET: settings.timeoutmail,
+        State.MAIL: settings.timeoutmail,
+        State.RECIPIENT: settings.timeoutrcpt,
+        State.DATA: settings.timeoutdatainit,
+        State.CONTENT: settings.timeoutdatablock,
+        State.SENT: settings.timeoutdataend,
+        State.VOID: settings.timeoutdataend,
+    }
+    limits = {state: min(limit, settings.timeoutremote) for state, limit in seconds.items()}
+    limits |= {State.READY: settings.reuseseconds, State.QUIT: QUIT_SECONDS, State.CLOSED: QUIT_SECONDS}
+    return tuple(float(limits[state]) for state in State)
