@@ -11,12 +11,13 @@ import os
 import socket
 import ssl
 from collections import Counter
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import RulesFile
 from ekiden.runtime.intake import Intake
+from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
 from ekiden.runtime.smtp_connection import Connection, Door
@@ -71,14 +72,18 @@ class SmtpdRole:
         self._profile = lru_cache(maxsize=64)(self._make_profile)
         intake = Intake(self.loop, lambda: context.connect("intake"), settings.inlinebytes, context.log)
         self.desk = Desk(settings, self._acceptance, intake, context.log)
+        self._proxies = self._parse_proxies()
         self._emptied = asyncio.Event()
         self._began = self.loop.time()
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server:
+    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | ProxiedListener:
         """Accept on a bound socket."""
         backlog = self.settings.listenbacklog
         door = Door(listener)
+        if self._proxies and not listener.path:
+            make = partial(Connection, self, door)
+            return ProxiedListener(self.loop, bound, self._proxies, make, self.log)
         if listener.path:
             return await self.loop.create_unix_server(lambda: Connection(self, door), sock=bound, backlog=backlog)
         return await self.loop.create_server(lambda: Connection(self, door), sock=bound, backlog=backlog)
@@ -171,6 +176,13 @@ class SmtpdRole:
             self._problem = self._rules_file.problem
             if self._problem:
                 self.log.alert(self._problem)
+
+    def _parse_proxies(self) -> list[Network]:
+        try:
+            return parse_networks(self.settings.proxyclients)
+        except ValueError as error:
+            self.log.alert(f"control/proxyclients: {error}; no PROXY header is taken")
+            return []
 
     def _tls_context(self) -> ssl.SSLContext | None:
         if not self.settings.servercert:

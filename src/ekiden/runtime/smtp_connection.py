@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from ekiden.base.reply import Reply
 from ekiden.runtime.log import Log
+from ekiden.runtime.proxied import plain_address
 from ekiden.runtime.reception import Client, Desk, Reception
 from ekiden.settings.schema import Listener, Settings
 
@@ -53,7 +54,7 @@ class Door:
 
 
 class Connection(asyncio.Protocol):
-    """A connection from its beginning to its end."""
+    """A connection from its beginning to its end. ``address`` is the client's, if its transport's peer is not it."""
 
     __slots__ = (
         "_address",
@@ -70,13 +71,13 @@ class Connection(asyncio.Protocol):
         "door",
     )
 
-    def __init__(self, hall: Hall, door: Door) -> None:
+    def __init__(self, hall: Hall, door: Door, address: str = "") -> None:
         self.door = door
         self._hall = hall
         self._transport: asyncio.Transport | None = None
         self._reception: Reception | None = None
         self._handshake: asyncio.Task[None] | None = None
-        self._address = ""
+        self._address = address
         self._began = self._stirred = hall.now
         self._blocked = self._closing = self._eof = self._paused = False
 
@@ -85,9 +86,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have asyncio's methods but not its classes.
         self._transport = transport = cast(asyncio.Transport, transport)
-        self._address = address = _client_address(transport)
+        if not self._address:
+            self._address = plain_address(transport.get_extra_info("peername"))
         hall = self._hall
-        client = hall.enter(self, address)
+        client = hall.enter(self, self._address)
         if not isinstance(client, Client):
             if client is not None:
                 transport.write(client.encode())
@@ -244,14 +246,3 @@ class Connection(asyncio.Protocol):
             reception.server.greet()
         reception.proceed()
         self._flush(reception)
-
-
-def _client_address(transport: asyncio.Transport) -> str:
-    """The client's IP address in text, an IPv4 one in its own form; ``unknown`` on a unix socket."""
-    peer = transport.get_extra_info("peername")
-    if not isinstance(peer, tuple):
-        return "unknown"
-    address = str(peer[0])
-    if address.startswith("::ffff:") and "." in address:
-        return address[7:]
-    return address.partition("%")[0]

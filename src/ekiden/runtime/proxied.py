@@ -1,0 +1,116 @@
+"""Accepting connections that may come from a proxy which names the real client (PROXY protocol).
+
+The header is taken off the bare socket, before a transport exists: what follows it, be it SMTP or the beginning of a
+TLS handshake, stays in the kernel for whoever reads next. A proxy whose header is malformed or late is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+
+from ekiden.runtime.log import Log
+from ekiden.wire.proxy import LONGEST, ProxyHeader, parse_header
+
+HEADER_SECONDS = 10.0
+
+_AT_ONCE = 64
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def plain_address(name: object) -> str:
+    """The IP address in a socket's peer name, an IPv4 one in its own form; ``unknown`` for a unix socket."""
+    if not isinstance(name, tuple):
+        return "unknown"
+    address = str(name[0])
+    if address.startswith("::ffff:") and "." in address:
+        return address[7:]
+    return address.partition("%")[0]
+
+
+def parse_networks(words: Iterable[str]) -> list[Network]:
+    """The setting ``proxyclients``: addresses and networks. Raises ValueError for what is neither."""
+    return [ipaddress.ip_network(word, strict=False) for word in words]
+
+
+class ProxiedListener:
+    """Accepts on ``bound``. ``make(address)`` makes the protocol for a client of that address."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bound: socket.socket,
+        proxies: list[Network],
+        make: Callable[[str], asyncio.Protocol],
+        log: Log,
+    ) -> None:
+        self._loop = loop
+        self._bound = bound
+        self._proxies = proxies
+        self._make = make
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        bound.setblocking(False)
+        loop.add_reader(bound.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._loop.remove_reader(self._bound.fileno())
+        self._bound.close()
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, name = self._bound.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._log.warning(f"unable to accept a connection: {error.strerror}")
+                return
+            task = self._loop.create_task(self._begin(connection, plain_address(name)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _begin(self, connection: socket.socket, address: str) -> None:
+        connection.setblocking(False)
+        try:
+            if self._is_proxy(address):
+                async with asyncio.timeout(HEADER_SECONDS):
+                    header = await self._read_header(connection)
+                address = header.address or address
+            await self._loop.connect_accepted_socket(lambda: self._make(address), connection)
+        except (OSError, ValueError) as error:
+            # TimeoutError is an OSError.
+            self._log.event("refuse", f"refuse: {address}: {str(error) or 'no PROXY header came'}", client=address)
+            connection.close()
+
+    def _is_proxy(self, address: str) -> bool:
+        if address == "unknown":
+            return False
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self._proxies)
+
+    async def _read_header(self, connection: socket.socket) -> ProxyHeader:
+        """Take exactly the header off the socket."""
+        data = b""
+        while True:
+            await self._readable(connection)
+            seen = connection.recv(LONGEST, socket.MSG_PEEK)
+            if not seen:
+                raise ValueError("connection closed in PROXY header")
+            header = parse_header(data + seen)
+            # Without the header's end, all of this is header.
+            data += connection.recv(len(seen) if header is None else header.length - len(data))
+            if header is not None:
+                return header
+
+    async def _readable(self, connection: socket.socket) -> None:
+        arrived = asyncio.Event()
+        self._loop.add_reader(connection.fileno(), arrived.set)
+        try:
+            await arrived.wait()
+        finally:
+            self._loop.remove_reader(connection.fileno())
