@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ekiden.programs import maildirmake
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """Programs set their own."""
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)
 
 
 def test_a_new_maildir(tmp_path: Path) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ekiden.programs import qmail_newu
 from ekiden.tables.cdb import Cdb
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """Programs set their own."""
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)
 
 
 def compile_assign(tmp_path: Path, text: bytes) -> int:

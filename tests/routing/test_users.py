@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ ASSIGN = """\
 =joe:other:1:1:/home/other:::
 .
 """
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """Programs set their own."""
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)
 
 
 def home_with(tmp_path: Path, assign: str) -> Path:

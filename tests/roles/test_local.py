@@ -1,0 +1,316 @@
+"""The local role with the test as its queue: users, crashes, full disks, large content, forwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ekiden.base.envelope import Envelope, Recipient
+from ekiden.base.outcome import Outcome, Verdict
+from ekiden.programs import qmail_newu
+from ekiden.roles import local
+from ekiden.roles.local import outcome_of
+from ekiden.runtime.binding import unix_socket
+from ekiden.runtime.frames import Accepted, Attempt, DeliveryAnswer, Inject, IntakeRequest, Report
+from ekiden.runtime.link import Link
+from ekiden.runtime.log import Log
+from ekiden.runtime.role import Context, run
+from ekiden.settings.schema import Settings
+
+ROOT = os.geteuid() == 0
+UID = 4242 if ROOT else os.getuid()
+CONTENT = b"Subject: x\r\n\r\nbody\r\n"
+
+needs_root = pytest.mark.skipif(not ROOT, reason="needs root")
+
+
+class Queue:
+    """A home whose queue role the test plays: attempts go out, reports and injections come in."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.injected: list[Inject] = []
+        for name in ("alias", "run", "users"):
+            (home / name).mkdir()
+        self._sockets = {name: unix_socket(home / "run" / name) for name in ("local", "inject")}
+        (home / "run" / "inject").chmod(0o666)
+        for bound in self._sockets.values():
+            bound.listen()
+        own(home / "alias")
+
+    def user(self, name: str, uid: int = UID) -> Path:
+        """A user with a Maildir, in users/assign."""
+        place = self.home / name
+        for part in ("tmp", "new", "cur"):
+            (place / "Maildir" / part).mkdir(parents=True)
+        (place / ".qmail").write_text("./Maildir/\n")
+        own(place, uid)
+        assign = self.home / "users" / "assign"
+        lines = assign.read_text().splitlines()[:-1] if assign.exists() else []
+        lines += [f"={name}:{name}:{uid}:{uid}:{place}:::", f"+{name}-:{name}:{uid}:{uid}:{place}:-::", "."]
+        assign.write_text("".join(f"{line}\n" for line in lines))
+        umask = os.umask(0o022)
+        assert qmail_newu.main([], self.home) == 0
+        os.umask(umask)
+        return place
+
+    def start(self) -> None:
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                settings = Settings(me=b"x.org", inlinebytes=100_000)
+                context = Context(self.home, settings, Log("local", 2), run=os.open(self.home / "run", os.O_PATH))
+                run(context, local.main)
+            finally:
+                os._exit(0)
+        self.connection, _address = self._sockets["local"].accept()
+
+    def stop(self) -> None:
+        self.connection.close()
+        os.waitpid(self.pid, 0)
+        for bound in self._sockets.values():
+            bound.close()
+
+    def deliver(self, *recipients: bytes, content: bytes = CONTENT, file: bool = False) -> list[Outcome]:
+        """One attempt per recipient, all at once."""
+        return asyncio.run(self._deliver(recipients, content, file))
+
+    async def _deliver(self, recipients: tuple[bytes, ...], content: bytes, file: bool) -> list[Outcome]:
+        loop = asyncio.get_running_loop()
+        reports: dict[int, Report] = {}
+        ended = loop.create_future()
+
+        def take(frame: Report, _descriptor: int | None) -> None:
+            reports[frame.job] = frame
+            if len(reports) == len(recipients):
+                ended.set_result(None)
+
+        self._sockets["inject"].setblocking(False)
+        loop.add_reader(self._sockets["inject"], self._accept, loop)
+        decoder = msgspec.msgpack.Decoder(DeliveryAnswer)
+        link = Link(loop, self.connection.dup(), decoder, take, lambda reason: ended.cancel())
+        for job, recipient in enumerate(recipients):
+            envelope = Envelope(b"a@b.org", [Recipient(recipient)])
+            descriptor = None
+            if file:
+                descriptor = os.memfd_create("spool")
+                os.write(descriptor, content)
+            inline = b"" if file else content
+            link.send(Attempt(job, 1, b"local", envelope, inline, len(content), 0.0, file), descriptor)
+        await asyncio.wait_for(ended, 30)
+        loop.remove_reader(self._sockets["inject"])
+        return [reports[job].outcomes[0] for job in range(len(recipients))]
+
+    def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
+        connection, _address = self._sockets["inject"].accept()
+
+        def take(frame: IntakeRequest, _descriptor: int | None) -> None:
+            assert isinstance(frame, Inject)
+            self.injected.append(frame)
+            link.send(Accepted(frame.token, 5))
+
+        link = Link(loop, connection, msgspec.msgpack.Decoder(IntakeRequest), take, lambda reason: None)
+
+    def child(self) -> int:
+        """The first child of the role."""
+        listed = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True).stdout
+        return int(listed.split()[0])
+
+
+def own(path: Path, uid: int = UID) -> None:
+    if ROOT:
+        subprocess.run(["chown", "-R", f"{uid}:{uid}", path], check=True)
+
+
+def stored(place: Path) -> list[bytes]:
+    return [path.read_bytes() for path in (place / "Maildir" / "new").iterdir()]
+
+
+@pytest.fixture
+def queue(place: Path) -> Iterator[Queue]:
+    queue = Queue(place)
+    queue.start()
+    yield queue
+    queue.stop()
+
+
+DONE = Outcome(Verdict.DELIVERED, "2.0.0", "did 1+0+0\n")
+
+
+def test_a_delivery(queue: Queue) -> None:
+    joe = queue.user("joe")
+    assert queue.deliver(b"Joe@x.org") == [DONE]
+    assert stored(joe) == [b"Return-Path: <a@b.org>\nDelivered-To: Joe@x.org\nSubject: x\n\nbody\n"]
+    (file,) = (joe / "Maildir" / "new").iterdir()
+    assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (UID, 0o600)
+
+
+def test_many_deliveries(queue: Queue) -> None:
+    joe = queue.user("joe")
+    assert queue.deliver(*[b"joe@x.org"] * 200) == [DONE] * 200
+    assert len(stored(joe)) == 200
+
+
+def test_content_in_a_file(queue: Queue) -> None:
+    joe = queue.user("joe")
+    content = b"Subject: x\r\n\r\n" + b"line\r\n" * 300_000
+    assert queue.deliver(b"joe@x.org", b"joe@x.org", content=content, file=True) == [DONE] * 2
+    assert {text.partition(b"\nSubject")[2] for text in stored(joe)} == {b": x\n\n" + b"line\n" * 300_000}
+
+
+@needs_root
+def test_every_user_works_for_himself(queue: Queue) -> None:
+    ann = queue.user("ann", UID + 1)
+    joe = queue.user("joe")
+    ann.chmod(0o700)
+    (joe / ".qmail").write_text(f"|id -u; id -g; id -G; umask\n|ls {ann} && exit 100; exit 0\n")
+    outcomes = queue.deliver(b"joe@x.org", b"ann@x.org")
+    assert outcomes[1] == DONE
+    assert outcomes[0].verdict == Verdict.DELIVERED
+    assert outcomes[0].text.startswith(f"{UID}\n{UID}\n{UID}\n0077\n")
+    assert "Permission denied" in outcomes[0].text
+    (file,) = (ann / "Maildir" / "new").iterdir()
+    assert file.stat().st_uid == UID + 1
+
+
+@needs_root
+def test_the_users_own_programs_cannot_look_into_his_delivery_process(queue: Queue) -> None:
+    joe = queue.user("joe")
+    (joe / ".qmail").write_text(
+        "|cat /proc/$PPID/environ > /dev/null && exit 100; ls /proc/$PPID/fd && exit 100; exit 0\n"
+    )
+    assert queue.deliver(b"joe@x.org")[0].verdict == Verdict.DELIVERED
+
+
+def test_unknown_addresses(queue: Queue) -> None:
+    outcomes = queue.deliver(b"nobody@x.org", b"nohost", b"@x.org", b"a\0b@x.org")
+    assert [(outcome.verdict, outcome.status, outcome.text) for outcome in outcomes] == [
+        (Verdict.FAILED, "5.1.1", "Sorry, no mailbox here by that name. (#5.1.1)\n"),
+        (Verdict.FAILED, "5.1.3", "Sorry, address must include host name. (#5.1.3)\n"),
+        (Verdict.DELIVERED, "2.0.0", ""),
+        (Verdict.FAILED, "5.1.1", "Sorry, no mailbox here by that name. (#5.1.1)\n"),
+    ]
+
+
+def test_alias_forwards(queue: Queue) -> None:
+    (queue.home / "alias" / ".qmail-root").write_text("&jiro@nix.co.jj\n&ann@x.org\n")
+    (outcome,) = queue.deliver(b"root@x.org")
+    assert outcome.verdict == Verdict.DELIVERED
+    (frame,) = queue.injected
+    assert outcome.text == f"did 0+2+0\nqp {frame.origin.pid}\n"
+    assert frame.origin.uid == UID
+    assert frame.envelope == Envelope(b"a@b.org", [Recipient(b"jiro@nix.co.jj"), Recipient(b"ann@x.org")])
+    received, delivered, rest = frame.content.split(b"\r\n", 2)
+    assert received.startswith(b"Received: (qmail %d invoked by alias); " % frame.origin.pid)
+    assert (delivered, rest) == (b"Delivered-To: root@x.org", CONTENT)
+
+
+def test_a_broken_database_defers(queue: Queue) -> None:
+    (queue.home / "users" / "cdb").write_bytes(b"nonsense")
+    (outcome,) = queue.deliver(b"joe@x.org")
+    assert (outcome.verdict, outcome.status) == (Verdict.DEFERRED, "4.3.5")
+
+
+def test_a_killed_process_defers_and_the_next_one_delivers(queue: Queue) -> None:
+    joe = queue.user("joe")
+    (joe / ".qmail-stop").write_text("|kill -STOP $PPID; sleep 1; exit 0\n")
+    (joe / ".qmail-kill").write_text("|kill -KILL $PPID; sleep 1; exit 0\n")
+    (outcome,) = queue.deliver(b"joe-kill@x.org")
+    assert outcome == Outcome(Verdict.DEFERRED, "4.3.0", "The delivery's process crashed. (#4.3.0)\n")
+    assert queue.deliver(b"joe@x.org") == [DONE]
+
+
+def test_a_killed_process_takes_only_its_users_mail_along(queue: Queue) -> None:
+    if not ROOT:
+        pytest.skip("needs root")
+    queue.user("ann", UID + 1)
+    joe = queue.user("joe")
+    (joe / ".qmail-kill").write_text("|kill -KILL $PPID; sleep 1; exit 0\n")
+    outcomes = queue.deliver(b"joe-kill@x.org", *[b"ann@x.org"] * 20)
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.DEFERRED] + [Verdict.DELIVERED] * 20
+
+
+@needs_root
+@pytest.mark.parametrize("instruction", ["./small/Maildir/", "./small/Mailbox"])
+def test_a_full_disk_defers_and_leaves_nothing(queue: Queue, instruction: str) -> None:
+    joe = queue.user("joe")
+    small = joe / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", small], capture_output=True).returncode:
+        pytest.skip("cannot mount")
+    try:
+        for part in ("tmp", "new", "cur"):
+            (small / "Maildir" / part).mkdir(parents=True)
+        (small / "Mailbox").write_text("From old\n\n")
+        own(joe)
+        (joe / ".qmail").write_text(f"{instruction}\n")
+        outcomes = queue.deliver(b"joe@x.org", b"joe@x.org", content=CONTENT + b"x" * 99_000)
+        assert {(outcome.verdict, outcome.status) for outcome in outcomes} == {(Verdict.DEFERRED, "4.3.1")}
+        assert (small / "Mailbox").read_text() == "From old\n\n"
+        assert list((small / "Maildir" / "new").iterdir()) == list((small / "Maildir" / "tmp").iterdir()) == []
+        assert queue.deliver(b"joe@x.org") == [DONE]
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_killed_at_any_moment_nothing_is_torn(queue: Queue) -> None:
+    joe = queue.user("joe")
+    content = b"Subject: x\r\n\r\n" + b"line\r\n" * 10_000
+    delivered = 0
+    for round_ in range(5):
+        assert queue.deliver(b"joe@x.org") == [DONE]
+        delivered += 1
+        worker = queue.child()
+        killer = os.fork()
+        if not killer:
+            time.sleep(0.002 * round_)
+            os.kill(worker, signal.SIGKILL)
+            os._exit(0)
+        outcomes = queue.deliver(*[b"joe@x.org"] * 20, content=content)
+        os.waitpid(killer, 0)
+        assert {outcome.verdict for outcome in outcomes} <= {Verdict.DELIVERED, Verdict.DEFERRED}
+        delivered += sum(outcome.verdict == Verdict.DELIVERED for outcome in outcomes)
+    texts = {text.partition(b"\nSubject")[2] for text in stored(joe)}
+    assert texts <= {b": x\n\n" + b"line\n" * 10_000, b": x\n\nbody\n"}
+    assert len(stored(joe)) >= delivered
+
+
+def test_told_to_stop_it_finishes_what_is_in_hand(queue: Queue) -> None:
+    joe = queue.user("joe")
+    (joe / ".qmail-slow").write_text("|touch started; sleep 0.5\n")
+
+    def stop_when_started() -> None:
+        while not (joe / "started").exists():
+            time.sleep(0.01)
+        os.kill(queue.pid, signal.SIGTERM)
+        os._exit(0)
+
+    killer = os.fork()
+    if not killer:
+        stop_when_started()
+    assert queue.deliver(b"joe-slow@x.org")[0].text == "did 0+0+1\n"
+    os.waitpid(killer, 0)
+    queue.connection.settimeout(5)
+    assert queue.connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text", "status"),
+    [
+        (Verdict.DELIVERED, "did 1+0+0\n", "2.0.0"),
+        (Verdict.FAILED, "no (#5.1.1)\n", "5.1.1"),
+        (Verdict.FAILED, "the other side said (#4.4.1)\n", "5.0.0"),
+        (Verdict.DEFERRED, "one (#4.1.1)\ntwo (#4.2.2)\n", "4.2.2"),
+        (Verdict.DEFERRED, "", "4.0.0"),
+    ],
+)
+def test_status_codes(verdict: int, text: str, status: str) -> None:
+    assert outcome_of(verdict, text) == Outcome(verdict, status, text)
