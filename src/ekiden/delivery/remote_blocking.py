@@ -81,7 +81,10 @@ class _Call:
         """What came of it; an Outcome if the server decided nothing about the message."""
         while True:
             event = self._client.next_event()
-            result = self._exchange() if event is None else self._serve(event)
+            if event is None:
+                self._exchange()
+                continue
+            result = self._serve(event)
             if result is not None:
                 if self._client.state is State.READY:
                     self._client.quit()

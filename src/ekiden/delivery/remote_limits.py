@@ -14,7 +14,7 @@ QUIT_SECONDS = 5.0
 
 def session_timeouts(settings: Settings) -> tuple[float, ...]:
     """Seconds by State (RFC 5321 section 4.5.3.2), none longer than the setting timeoutremote."""
-    seconds = {
+    seconds: dict[State, float] = {
         State.GREETING: settings.timeoutgreeting,
         State.EHLO: settings.timeouthelo,
         State.HELO: settings.timeouthelo,
@@ -28,6 +28,6 @@ def session_timeouts(settings: Settings) -> tuple[float, ...]:
         State.SENT: settings.timeoutdataend,
         State.VOID: settings.timeoutdataend,
     }
-    limits = {state: min(limit, settings.timeoutremote) for state, limit in seconds.items()}
+    limits: dict[State, float] = {state: min(limit, settings.timeoutremote) for state, limit in seconds.items()}
     limits |= {State.READY: settings.reuseseconds, State.QUIT: QUIT_SECONDS, State.CLOSED: QUIT_SECONDS}
     return tuple(float(limits[state]) for state in State)
