@@ -68,10 +68,14 @@ class Slot:
 
 @dataclass
 class Supervisor:
-    """One running home. ``announce`` is called once when connections are accepted."""
+    """One running home.
+
+    ``announce`` is called once when connections are accepted; ``private`` are descriptors that no role may inherit.
+    """
 
     home: Path
     announce: Callable[[], None]
+    private: tuple[int, ...] = ()
     settings: Settings = field(init=False)
     children: dict[int, Child] = field(default_factory=dict)
     slots: list[Slot] = field(default_factory=list)
@@ -131,12 +135,11 @@ class Supervisor:
 
     def _bind(self) -> None:
         passed = passed_sockets()
-        self._listeners: dict[Listener, socket.socket] = {}
+        self._listeners: list[tuple[Listener, socket.socket]] = []
         try:
             for listener in self.settings.listen:
-                self._listeners[listener] = take_passed(listener, passed) or listen(
-                    listener, self.settings.listenbacklog
-                )
+                bound = take_passed(listener, passed) or listen(listener, self.settings.listenbacklog)
+                self._listeners.append((listener, bound))
         except CannotListen as error:
             raise CannotStart(str(error)) from None
         self._sockets = {}
@@ -198,7 +201,9 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
-        os.close(self._wakeup)
+        for descriptor in (self._wakeup, *self.private):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         _set_process_name(slot.role)
         identity = self.identities.roles[slot.role]
         if slot.role == "log":
@@ -207,9 +212,9 @@ class Supervisor:
         self._log_read.close()
         context = Context(self.home, self.settings, self._new_log(slot.role), run=self._run)
         if slot.role == "smtpd":
-            context.listeners = tuple(self._listeners.items())
+            context.listeners = self._listeners
         else:
-            for listening in self._listeners.values():
+            for _listener, listening in self._listeners:
                 listening.close()
         if slot.role == "queue":
             context.sockets = self._sockets
@@ -229,7 +234,7 @@ class Supervisor:
             os.close(self._ready)
 
     def _serve_log(self, identity: object) -> None:
-        for listening in (*self._listeners.values(), *self._sockets.values()):
+        for listening in (*(bound for _, bound in self._listeners), *self._sockets.values()):
             listening.close()
         self._log_write.close()
         os.chdir(self.home / "log")
@@ -334,22 +339,25 @@ class Supervisor:
             self.log.warning(f"queue process did not take the new settings, restarting it: {error}")
             self._signal("queue", signal.SIGTERM)
 
-    def _rebind(self, settings: Settings) -> dict[Listener, socket.socket]:
-        kept = {listener: bound for listener, bound in self._listeners.items() if listener in settings.listen}
-        for listener in settings.listen:
-            if listener not in kept:
-                kept[listener] = listen(listener, settings.listenbacklog)
-        for listener, bound in self._listeners.items():
-            if listener not in kept:
-                bound.close()
-        return kept
+    def _rebind(self, settings: Settings) -> list[tuple[Listener, socket.socket]]:
+        """Keep what is listened on already, bind what is new, close what is gone."""
+        bound = {listener.where: listening for listener, listening in self._listeners}
+        listeners = [
+            (listener, bound.get(listener.where) or listen(listener, settings.listenbacklog))
+            for listener in settings.listen
+        ]
+        kept = {listener.where for listener in settings.listen}
+        for where, listening in bound.items():
+            if where not in kept:
+                listening.close()
+        return listeners
 
     # End
 
     def _stop(self) -> None:
         """The door first, the queue when its deliveries have finished, then the deliverers, the log last."""
         self.stopping = True
-        for bound in self._listeners.values():
+        for _listener, bound in self._listeners:
             bound.close()
         for roles in (("smtpd",), ("queue",), ("remote", "local"), ("log",)):
             self._end(roles)

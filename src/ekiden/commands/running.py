@@ -47,8 +47,7 @@ def _start_in_background(home: Path) -> int:
     hear, tell = os.pipe2(os.O_CLOEXEC)
     if os.fork():
         os.close(tell)
-        with open(hear, encoding="utf-8") as word:
-            said = word.read()
+        said = os.read(hear, 65536).decode()
         if said == "ready":
             return 0
         click.echo(f"ekiden: {said or 'the supervisor ended without a word'}", err=True)
@@ -60,7 +59,7 @@ def _start_in_background(home: Path) -> int:
     _detach()
     status = 0
     try:
-        Supervisor(home, announce=lambda: _say(tell, "ready")).serve()
+        Supervisor(home, announce=lambda: _say(tell, "ready"), private=(tell,)).serve()
     except CannotStart as error:
         _say(tell, str(error))
         status = 1
