@@ -20,7 +20,7 @@ from ekiden.runtime.intake import Intake
 from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
-from ekiden.runtime.smtp_connection import Connection, Door
+from ekiden.runtime.smtp_connection import HANDSHAKE_SECONDS, Connection, Door
 from ekiden.runtime.tls import CannotSecure, server_context
 from ekiden.settings.schema import Listener
 from ekiden.wire.smtp.profile import Profile
@@ -45,7 +45,7 @@ async def main(context: Context) -> None:
             bound.close()
     context.ready()
     await context.stopping.wait()
-    for server in servers:
+    for server in filter(None, servers):
         server.close()
     await role.stop()
     context.log.flush()
@@ -77,16 +77,25 @@ class SmtpdRole:
         self._began = self.loop.time()
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | ProxiedListener:
-        """Accept on a bound socket."""
-        backlog = self.settings.listenbacklog
-        door = Door(listener)
+    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | ProxiedListener | None:
+        """Accept on a bound socket; None if that cannot be."""
+        tls = self.tls if listener.service == "smtps" else None
+        if tls is None and listener.service == "smtps":
+            self.log.alert(f"control/listen: smtps {listener.where} needs control/servercert.pem; it is closed")
+            bound.close()
+            return None
+        door, backlog = Door(listener, tls), self.settings.listenbacklog
+        make = partial(Connection, self, door)
         if self._proxies and not listener.path:
-            make = partial(Connection, self, door)
-            return ProxiedListener(self.loop, bound, self._proxies, make, self.log)
+            return ProxiedListener(self.loop, bound, self._proxies, make, self.log, tls)
+        timeout = HANDSHAKE_SECONDS if tls is not None else None
         if listener.path:
-            return await self.loop.create_unix_server(lambda: Connection(self, door), sock=bound, backlog=backlog)
-        return await self.loop.create_server(lambda: Connection(self, door), sock=bound, backlog=backlog)
+            return await self.loop.create_unix_server(
+                make, sock=bound, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout
+            )
+        return await self.loop.create_server(
+            make, sock=bound, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout
+        )
 
     async def stop(self) -> None:
         """Let the transactions at hand end, send everyone else away."""

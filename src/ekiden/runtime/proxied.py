@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 
 from ekiden.runtime.log import Log
@@ -37,7 +38,10 @@ def parse_networks(words: Iterable[str]) -> list[Network]:
 
 
 class ProxiedListener:
-    """Accepts on ``bound``. ``make(address)`` makes the protocol for a client of that address."""
+    """Accepts on ``bound``. ``make(address)`` makes the protocol for a client of that address.
+
+    With ``tls`` its connection begins with a handshake, after the PROXY header.
+    """
 
     def __init__(
         self,
@@ -46,8 +50,10 @@ class ProxiedListener:
         proxies: list[Network],
         make: Callable[[str], asyncio.Protocol],
         log: Log,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop = loop
+        self._tls = tls
         self._bound = bound
         self._proxies = proxies
         self._make = make
@@ -81,7 +87,7 @@ class ProxiedListener:
                 async with asyncio.timeout(HEADER_SECONDS):
                     header = await self._read_header(connection)
                 address = header.address or address
-            await self._loop.connect_accepted_socket(lambda: self._make(address), connection)
+            await self._loop.connect_accepted_socket(lambda: self._make(address), connection, ssl=self._tls)
         except (OSError, ValueError) as error:
             # TimeoutError is an OSError.
             self._log.event("refuse", f"refuse: {address}: {str(error) or 'no PROXY header came'}", client=address)

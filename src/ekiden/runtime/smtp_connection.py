@@ -17,8 +17,8 @@ from ekiden.runtime.proxied import plain_address
 from ekiden.runtime.reception import Client, Desk, Reception
 from ekiden.settings.schema import Listener, Settings
 
+HANDSHAKE_SECONDS = 60.0
 _LINGER_SECONDS = 10
-_HANDSHAKE_SECONDS = 60.0
 
 _TIMEOUT = Reply(421, "4.4.2", "timeout")
 _TOO_LONG = Reply(421, "4.4.2", "session lasts too long")
@@ -44,12 +44,13 @@ class Hall(Protocol):
 
 
 class Door:
-    """A listener, and how many of its clients are here."""
+    """A listener and how many of its clients are here. ``tls``: connections begin with a handshake."""
 
-    __slots__ = ("listener", "present")
+    __slots__ = ("listener", "present", "tls")
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, tls: ssl.SSLContext | None) -> None:
         self.listener = listener
+        self.tls = tls
         self.present = 0
 
 
@@ -95,10 +96,7 @@ class Connection(asyncio.Protocol):
                 transport.write(client.encode())
             transport.close()
             return
-        self._reception = reception = Reception(hall.desk, client, self)
-        if self.door.listener.service == "smtps":
-            self.start_tls()
-            return
+        self._reception = reception = Reception(hall.desk, client, self, self.door.tls is not None)
         reception.server.greet()
         transport.write(reception.server.output())
 
@@ -226,7 +224,7 @@ class Connection(asyncio.Protocol):
             if hall.tls is None:
                 raise ConnectionError("there is no certificate")
             transport = await hall.loop.start_tls(
-                self._transport, self, hall.tls, server_side=True, ssl_handshake_timeout=_HANDSHAKE_SECONDS
+                self._transport, self, hall.tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
             if transport is None:
                 raise ConnectionError("connection lost")
@@ -240,9 +238,6 @@ class Connection(asyncio.Protocol):
         self._handshake = None
         self._transport = transport
         self._stirred = hall.now
-        implicit = not reception.server.handshaking
         reception.server.secured()
-        if implicit:
-            reception.server.greet()
         reception.proceed()
         self._flush(reception)

@@ -112,11 +112,6 @@ class Session:
         return self._state is State.READY and self._asked is None
 
     @property
-    def handshaking(self) -> bool:
-        """Whether STARTTLS was accepted and ``secured`` is awaited."""
-        return self._state is State.HANDSHAKE
-
-    @property
     def answering(self) -> bool:
         """Whether a question waits for its answer."""
         return self._asked is not None
