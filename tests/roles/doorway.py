@@ -77,7 +77,8 @@ class Doorway:
 
     def log(self) -> str:
         """What the role has logged."""
-        return (self.home / "log").read_text()
+        log = self.home / "log"
+        return log.read_text() if log.exists() else ""
 
     def talk(self) -> Talk:
         """A new connection; the greeting is not read yet."""

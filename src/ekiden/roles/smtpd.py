@@ -45,8 +45,9 @@ async def main(context: Context) -> None:
             bound.close()
     context.ready()
     await context.stopping.wait()
-    for server in filter(None, servers):
-        server.close()
+    for server in servers:
+        if server is not None:
+            server.close()
     await role.stop()
     context.log.flush()
 
