@@ -6,7 +6,6 @@ into a Maildir. Both spools are on the same file system.
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -54,14 +53,10 @@ class EkidenContender:
         self._ekiden = Ekiden(directory)
         self._directory = directory
         self.port = self._ekiden.port
-        self.maildir = directory / "Maildir"
         self._ekiden.configure()
+        self.maildir = self._ekiden.make_inbox("inbox")
         self._ekiden.routes(f"dead.example:{_REFUSED}", f":[127.0.0.1]:{sink_port}")
         self._ekiden.control("locals", "ekiden.example", "inbox.example")
-        instructions = self._ekiden.home / "alias" / ".qmail-inbox"
-        instructions.write_text(f"{self.maildir}/\n")
-        instructions.chmod(0o644)
-        _make_maildir(self.maildir, instructions)
 
     def start(self) -> None:
         """``ekiden start``."""
@@ -92,7 +87,7 @@ class PostfixContender:
         aliases = directory / "aliases"
         routes.write_text(f"dead.example smtp:{_REFUSED}\n")
         aliases.write_text(f"inbox {self.maildir}/\n")
-        _make_maildir(self.maildir, None)
+        _make_maildir(self.maildir)
         parameters = {
             "relayhost": f"[127.0.0.1]:{sink_port}",
             "disable_dns_lookups": "yes",
@@ -121,16 +116,12 @@ class PostfixContender:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
 
 
-def _make_maildir(maildir: Path, owned_as: Path | None) -> None:
-    """An empty Maildir: of the owner that ``owned_as`` has, or open to Postfix's ``default_privs``."""
+def _make_maildir(maildir: Path) -> None:
+    """An empty Maildir, open to Postfix's ``default_privs``."""
     for part in ("cur", "new", "tmp"):
         (maildir / part).mkdir(parents=True)
     for path in (maildir, *maildir.iterdir()):
-        if owned_as is not None:
-            status = owned_as.stat()
-            os.chown(path, status.st_uid, status.st_gid)
-        elif os.geteuid() == 0:
-            shutil.chown(path, "nobody", "nogroup")
+        shutil.chown(path, "nobody", "nogroup")
 
 
 def start_seconds(contender: Contender) -> float:

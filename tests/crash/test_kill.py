@@ -11,7 +11,7 @@ import time
 import pytest
 from tests.peers.accounting import Ledger
 from tests.peers.client import LoadClient
-from tests.peers.deliveries import account, drain, make_inbox
+from tests.peers.deliveries import account, drain
 from tests.peers.ekiden import Ekiden
 from tests.peers.processes import kill, wait_until
 from tests.peers.sinks import Sink
@@ -70,7 +70,7 @@ def test_kills_lose_nothing(home: Ekiden, sink: Sink, pytestconfig: pytest.Confi
     seed, kills = seed_of(pytestconfig), pytestconfig.getoption("--kills")
     sink.stop()
     sink.start("--reply", "RCPT TO:<REJECT@=550 5.1.1 nobody here")
-    maildir = make_inbox(home, "inbox")
+    maildir = home.make_inbox("inbox")
     home.routes(f":{sink.route}")
     home.start()
     ledger = Ledger()
@@ -93,7 +93,7 @@ def test_kills_lose_nothing(home: Ekiden, sink: Sink, pytestconfig: pytest.Confi
 @pytest.mark.parametrize("role", ["smtpd", "queue", "remote", "local", "log", "supervisor", "all"])
 def test_each_comes_back(home: Ekiden, sink: Sink, role: str) -> None:
     """After the death of any process mail flows again by itself; after the supervisor's, by starting again."""
-    maildir = make_inbox(home, "inbox")
+    maildir = home.make_inbox("inbox")
     home.routes(f":{sink.route}")
     home.start()
     for victim, name in home.roles().items():

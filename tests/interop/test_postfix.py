@@ -78,7 +78,7 @@ def test_downstream_keeps_every_octet(make_postfix: MakePostfix, home: Ekiden, s
 
 
 def test_refusal_downstream_bounces_to_the_sender(make_postfix: MakePostfix, home: Ekiden, sink: Sink) -> None:
-    postfix = make_postfix(relayhost=sink.route, relay_domains="", **INBOXES)
+    postfix = make_postfix(relayhost=sink.route, virtual_mailbox_maps="inline:{joe@inbox.example=joe/}", **INBOXES)
     home.routes(f"inbox.example:[127.0.0.1]:{postfix.port}", f":{sink.route}")
     home.start()
     with dialogue(home.port) as talk:
@@ -146,7 +146,7 @@ def test_success_is_reported_where_dsn_ends(home: Ekiden, make_sink: Callable[..
     fields = fields_of(bounce)
     assert fields["action"] == "relayed"
     assert fields["original-envelope-id"] == "abc"
-    assert fields["original-recipient"] == "rfc822;orig@old.example"
+    assert fields["original-recipient"].replace(" ", "") == "rfc822;orig@old.example"
     assert b"secret body" not in bounce.content
 
 

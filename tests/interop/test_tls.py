@@ -36,7 +36,7 @@ def test_openssl_client(secure: Ekiden, certificate: Certificate, version: str, 
     command += ["-CAfile", str(certificate.certificate), "-verify_return_error", "-quiet"]
     said = run(command, input="EHLO client.example\r\nQUIT\r\n", check=False).stdout
     assert "221 " in said, said
-    assert "STARTTLS" not in said.partition("221")[0].partition("250")[2]
+    assert "STARTTLS" not in said.partition("250-ekiden.example")[2]
 
 
 def test_message_over_tls(secure: Ekiden, sink: Sink, certificate: Certificate) -> None:
@@ -46,7 +46,7 @@ def test_message_over_tls(secure: Ekiden, sink: Sink, certificate: Certificate) 
         assert "STARTTLS" not in talk.say("EHLO client.example")
         assert talk.message(b"Subject: t\r\n\r\nhello\r\n", "a@a.example", "b@b.example")[0] == "2"
     (received,) = sink.wait_for(1)
-    assert "ESMTPS" in received.header("Received")
+    assert b"with ESMTPS" in received.content
 
 
 def test_plaintext_behind_starttls_is_not_obeyed(secure: Ekiden, sink: Sink, certificate: Certificate) -> None:

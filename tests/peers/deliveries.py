@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from pathlib import Path
@@ -13,19 +12,6 @@ from tests.peers.sink import describe
 from tests.peers.sinks import Sink
 
 _NAMED = re.compile(rb"^Message-ID: *<([^>]+)>", re.MULTILINE | re.IGNORECASE)
-
-
-def make_inbox(ekiden: Ekiden, name: str) -> Path:
-    """A Maildir for the local address ``name``, by way of the alias user."""
-    maildir = ekiden.home / "alias" / "inboxes" / name
-    for part in ("cur", "new", "tmp"):
-        (maildir / part).mkdir(parents=True, exist_ok=True)
-    instructions = ekiden.home / "alias" / f".qmail-{name}"
-    instructions.write_text(f"{maildir}/\n")
-    owner = (ekiden.home / "alias").stat()
-    for path in (maildir.parent, maildir, *maildir.iterdir()):
-        os.chown(path, owner.st_uid, owner.st_gid)
-    return maildir
 
 
 def drain(ekiden: Ekiden, seconds: float) -> int:

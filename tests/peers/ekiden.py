@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from tests.peers.processes import free_port, is_alive, kill, process_tree, run
+
+NOBODY = 65534
+"""The user that mail is delivered as when the tests run as root, for whom ekiden delivers none."""
 
 COMMAND = Path(sys.executable).parent / "ekiden"
 
@@ -41,6 +45,22 @@ class Ekiden:
     def routes(self, *lines: str) -> None:
         """Write smtproutes."""
         self.control("smtproutes", *lines)
+
+    def make_inbox(self, name: str) -> Path:
+        """A Maildir for the local address ``name``, by users/assign: the machine needs no such user."""
+        user = os.getuid() or NOBODY
+        directory = self.home.parent / f"user-{name}"
+        maildir = directory / "Maildir"
+        for part in ("cur", "new", "tmp"):
+            (maildir / part).mkdir(parents=True)
+        (directory / ".qmail").write_text("./Maildir/\n")
+        for path in (directory, *directory.rglob("*")):
+            os.chown(path, user, os.getgid() or NOBODY)
+        assign = self.home / "users" / "assign"
+        known = assign.read_text().removesuffix(".\n") if assign.exists() else ""
+        assign.write_text(f"{known}={name}:{name}:{user}:{os.getgid() or NOBODY}:{directory}:::\n.\n")
+        self.command("qmail-newu")
+        return maildir
 
     def start(self) -> None:
         """Start; returns once it accepts connections, as the command promises."""
