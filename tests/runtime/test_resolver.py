@@ -1,0 +1,172 @@
+"""The resolvers against a real DNS server (dnsmasq), and without any."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvloop
+
+from ekiden.base.outcome import Outcome, Verdict
+from ekiden.routing.destination import parse_destination
+from ekiden.routing.mx import Answered, Host, Question
+from ekiden.runtime import resolver_answer
+from ekiden.runtime.interfaces import own_addresses
+from ekiden.runtime.resolver import Resolver
+from ekiden.runtime.resolver_blocking import hosts_for
+from ekiden.settings.schema import Settings
+
+DNSMASQ = shutil.which("dnsmasq") or shutil.which("dnsmasq", path="/usr/sbin")
+
+ZONE = [
+    "--mx-host=x.example,b.example,20",
+    "--mx-host=x.example,a.example,10",
+    "--host-record=a.example,203.0.113.1,2001:db8::1",
+    "--host-record=b.example,203.0.113.2",
+    "--host-record=plain.example,203.0.113.3",
+    "--cname=alias.example,plain.example",
+    "--mx-host=loop.example,me.example,10",
+    "--host-record=me.example,127.0.0.1",
+    "--local=/example/",
+    "--server=/refused.test/127.0.0.1#9",
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A DNS server's address and port."""
+    if DNSMASQ is None:
+        pytest.skip("dnsmasq is not installed")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    options = ["--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--bind-interfaces", "--user="]
+    where = ["--listen-address=127.0.0.1", f"--port={port}", "--local-ttl=100", "--pid-file="]
+    process = subprocess.Popen([DNSMASQ, *options, *where, *ZONE], stderr=subprocess.DEVNULL)
+    for _ in range(100):
+        time.sleep(0.02)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+    yield f"127.0.0.1:{port}"
+    process.terminate()
+    process.wait()
+
+
+def settings(*resolvers: str, **more: Any) -> Settings:
+    return Settings(me=b"here.example", resolvers=resolvers, **more)
+
+
+def ask(asked: Settings, key: bytes, blocking: bool) -> list[Host] | Outcome:
+    if blocking:
+        return hosts_for(parse_destination(key, asked.remoteport), asked)
+
+    async def scenario() -> list[Host] | Outcome:
+        return await Resolver(asked).hosts(key)
+
+    return uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (b"x.example", ["2001:db8::1", "203.0.113.1", "203.0.113.2"]),
+        (b"plain.example", ["203.0.113.3"]),
+        (b"alias.example", ["203.0.113.3"]),
+        (b"b.example:26", ["203.0.113.2"]),
+    ],
+)
+def test_found(server: str, key: bytes, expected: list[str], blocking: bool) -> None:
+    found = ask(settings(server), key, blocking)
+    assert not isinstance(found, Outcome), found
+    assert [host.address for host in found] == expected
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize(
+    ("key", "status"),
+    [
+        (b"gone.example", "5.1.2"),
+        (b"gone.example:25", "5.1.2"),
+        (b"loop.example", "5.4.6"),
+        (b"x" * 64 + b".example", "5.1.2"),
+        (b"a..example", "5.1.2"),
+        (b"\xff.example", "5.1.2"),
+        (b"refused.test", "4.4.3"),
+    ],
+)
+def test_not_found(server: str, key: bytes, status: str, blocking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver_answer, "LIFETIME", 0.5)
+    found = ask(settings(server), key, blocking)
+    assert isinstance(found, Outcome)
+    assert found.status == status
+    assert found.verdict == (Verdict.DEFERRED if status[0] == "4" else Verdict.FAILED)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_without_dns_literals_go_on_and_names_wait(blocking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver_answer, "LIFETIME", 0.3)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        dead = settings(f"127.0.0.1:{deaf.getsockname()[1]}")
+        assert ask(dead, b"[203.0.113.1]:25", blocking) == [Host("203.0.113.1", 25)]
+        found = ask(dead, b"x.example", blocking)
+    assert isinstance(found, Outcome)
+    assert (found.verdict, found.status) == (Verdict.DEFERRED, "4.4.3")
+
+
+def test_answers_are_remembered_for_their_ttl_and_asked_for_once(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        resolver = Resolver(settings(server))
+        sent = 0
+        query = resolver._query
+
+        async def counted(question: Question) -> resolver_answer.Found:
+            nonlocal sent
+            sent += 1
+            return await query(question)
+
+        monkeypatch.setattr(resolver, "_query", counted)
+        question = Question(b"a.example", "A")
+        answers = await asyncio.gather(*(resolver.ask(question) for _ in range(50)))
+        assert {answer.result for answer in answers} == {Answered.FOUND}
+        await resolver.ask(question)
+        assert sent == 1
+        for until, _ in resolver._known.values():
+            assert 0 < until - asyncio.get_running_loop().time() <= 100
+        resolver._known[question] = (0.0, answers[0])
+        await resolver.ask(question)
+        assert sent == 2
+
+    uvloop.run(scenario())
+
+
+def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ekiden.routing.mx import Answer
+    from ekiden.runtime import resolver as module
+
+    monkeypatch.setattr(module, "CAPACITY", 10)
+    resolver = Resolver(settings())
+    for number in range(100):
+        resolver._remember(Question(b"%d" % number, "A"), Answer(Answered.NOTHING), 1e9)
+    assert len(resolver._known) == 10
+
+
+def test_own_addresses() -> None:
+    assert "127.0.0.1" in own_addresses()
+
+
+def test_a_port_that_we_do_not_listen_at_cannot_be_ours() -> None:
+    assert resolver_answer.surroundings(settings()).is_own_address("127.0.0.1")
+    assert resolver_answer.surroundings(settings()).is_own_address("0.0.0.0")
+    assert not resolver_answer.surroundings(settings()).is_own_address("203.0.113.1")
+    assert not resolver_answer.surroundings(settings(remoteport=2525)).is_own_address("127.0.0.1")
