@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tests.peers.certificate import make_certificate
 
+from ekiden.policy.acceptance import Acceptance
+
 from .doorway import Doorway, Talk, doorway, wait_for
 
 
@@ -158,6 +160,31 @@ def test_queue_dies(door: Doorway) -> None:
         return talk.message(b"\r\n")[0] == "2"
 
     wait_for(accepted)
+
+
+def test_queue_dies_with_a_large_message(door: Doorway) -> None:
+    door.start(inlinebytes=1000)
+    talk = greeted(door)
+    content = b"x" * 70 + b"\r\n" + b"y\r\n" * 100_000
+    assert talk.message(content, sender="die@b").startswith("451 4.3.0 ")
+    assert talk.say(b"NOOP\r\n")[:3] == "250"
+
+
+def test_fault_of_ours(door: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that we cannot go on with ends with 421, and the log tells why; others go on."""
+
+    def sender(self: Acceptance, address: bytes) -> bytes:
+        if address == b"trouble@b":
+            raise RuntimeError("unforeseen")
+        return address
+
+    monkeypatch.setattr(Acceptance, "sender", sender)
+    door.start()
+    other, talk = greeted(door), greeted(door)
+    talk.connection.sendall(b"MAIL FROM:<trouble@b>\r\n")
+    assert talk.rest() == "421 4.3.0 internal error, try again later"
+    assert other.message(b"\r\n")[0] == "2"
+    wait_for(lambda: "RuntimeError: unforeseen" in door.log())
 
 
 def test_too_many_connections(door: Doorway) -> None:

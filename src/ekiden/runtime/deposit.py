@@ -130,7 +130,7 @@ class Deposit:
         chunks, self._chunks = self._chunks, []
         self._working = True
         self._synced = self._commit is not None
-        job = self._intake.loop.run_in_executor(None, _write, self._descriptor, chunks, self._synced)
+        job = self._intake.loop.run_in_executor(self._intake.writers, _write, self._descriptor, chunks, self._synced)
         job.add_done_callback(self._written)
 
     def _written(self, job: asyncio.Future[int]) -> None:

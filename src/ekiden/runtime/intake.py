@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -27,6 +28,9 @@ from ekiden.runtime.frames import (
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
 
+WRITERS = 8
+"""Threads that write spool files; each may be waiting for the disk."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 Answer = Accepted | Rejected
@@ -41,6 +45,7 @@ class Intake:
     ) -> None:
         self.loop = loop
         self.inline = inline
+        self.writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="spool")
         self._connect = connect
         self._log = log
         self._decoder = msgspec.msgpack.Decoder(IntakeAnswer)
@@ -61,6 +66,7 @@ class Intake:
         self._closed = True
         if self._link is not None:
             self._link.close()
+        self.writers.shutdown(wait=False)
 
     def inject(
         self,

@@ -1,8 +1,8 @@
 """What happens to an SMTP client's wishes: the engine's events, the policy's answers, the way into the queue.
 
-Everything but the transport: the shell gives octets, sends what ``server.output()`` holds after every call, and is
-told (``Shell``) when output became ready by itself, when reading may go on, when TLS or the end is due. One
-``Desk`` serves all sessions of a process and listener.
+Everything but the transport: the shell gives octets to ``server``, calls ``proceed`` and sends what
+``server.output()`` holds. It is told (``Shell``) when an answer or room for content came, when TLS or the end is due.
+One ``Desk`` serves all sessions of a process.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Shell(Protocol):
     """What a reception needs of its transport."""
 
     def ready(self) -> None:
-        """There may be output, and input that waited may be wanted again."""
+        """Call ``proceed`` and send the output; input that waited may be wanted again."""
 
     def start_tls(self) -> None:
         """Send the output, make the handshake, then call ``server.secured``."""
@@ -113,13 +113,8 @@ class Reception:
         """Whether to stop reading: an answer is owed and enough waits for it, or content cannot be put away yet."""
         return self.server.choked or (self._deposit is not None and self._deposit.full)
 
-    def take(self, data: bytes) -> None:
-        """Octets from the client."""
-        self.server.receive(data)
-        self.proceed()
-
     def proceed(self) -> None:
-        """Deal with everything that can be dealt with."""
+        """Deal with everything that was received as far as it can be dealt with now."""
         next_event = self.server.next_event
         event = next_event()
         while event is not None:
@@ -218,7 +213,6 @@ class Reception:
             self.server.accept(b"250 2.0.0 ok %d qp %d\r\n" % (time.time(), answer.message))
         else:
             self._refuse(Reply(answer.code, answer.status, answer.text), b"", b"")
-        self.proceed()
         self._shell.ready()
 
     def _reset(self, _event: Reset) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import traceback
 from typing import Protocol, cast
 
 from ekiden.base.reply import Reply
@@ -22,6 +23,7 @@ _LINGER_SECONDS = 10
 
 _TIMEOUT = Reply(421, "4.4.2", "timeout")
 _TOO_LONG = Reply(421, "4.4.2", "session lasts too long")
+_FAULT = Reply(421, "4.3.0", "internal error, try again later")
 _STOPPING = Reply(421, "4.3.2", "shutting down, try again later")
 
 
@@ -105,8 +107,8 @@ class Connection(asyncio.Protocol):
         if reception is None or self._closing:
             return
         self._stirred = self._hall.now
-        reception.take(data)
-        self._flush(reception)
+        reception.server.receive(data)
+        self._advance(reception)
 
     def eof_received(self) -> bool:
         """The client has said everything; what it is owed it still gets, unless TLS ended with its words."""
@@ -138,7 +140,7 @@ class Connection(asyncio.Protocol):
         reception = self._reception
         if reception is not None:
             self._stirred = self._hall.now
-            self._flush(reception)
+            self._advance(reception)
 
     def start_tls(self) -> None:
         """Make the handshake, once what is to be said in clear is on its way."""
@@ -182,8 +184,25 @@ class Connection(asyncio.Protocol):
     def _dismiss(self, reception: Reception, reply: Reply) -> None:
         self._stirred = self._hall.now
         reception.server.farewell(reply, reply.text)
-        reception.proceed()
+        self._advance(reception)
+
+    def _advance(self, reception: Reception) -> None:
+        try:
+            reception.proceed()
+        except Exception as error:  # a fault in one session must not end it in silence, nor harm another
+            self._break_off(reception, error)
         self._flush(reception)
+
+    def _break_off(self, reception: Reception, error: Exception) -> None:
+        """A fault of ours: tell the client to come back, and the administrator what happened."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{place.filename}:{place.lineno}"
+        self._hall.log.alert(
+            f"smtp: {self._address}: {type(error).__name__}: {error} at {where}", client=self._address
+        )
+        reception.drop()
+        reception.server.farewell(_FAULT, "fault")
+        reception.proceed()
 
     def _flush(self, reception: Reception) -> None:
         """Send what there is to say, then close, pause or go on as the session asks for."""
@@ -239,5 +258,4 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._stirred = hall.now
         reception.server.secured()
-        reception.proceed()
-        self._flush(reception)
+        self._advance(reception)
