@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import datetime
 import os
+import shutil
 import socket
 import ssl
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -370,6 +372,38 @@ def test_bad_servers_mean_deferred(handler: Handler, settings: dict[str, Any], t
             assert outcome.text.startswith(text)
         else:
             assert outcome.text == text
+
+    play(scenario)
+
+
+SINK = shutil.which("smtp-sink") or shutil.which("smtp-sink", path="/usr/sbin")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["-p"], ["-e"], ["-8"]])
+def test_postfix_takes_it(options: list[str]) -> None:
+    if SINK is None:
+        pytest.skip("smtp-sink is not installed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+
+    async def scenario() -> None:
+        with subprocess.Popen([SINK, *user, *options, f"127.0.0.1:{port}", "100"]) as sink:
+            try:
+                await asyncio.sleep(0.5)
+                async with role() as queue:
+                    destination = b"[127.0.0.1]:%d" % port
+                    recipients = [b"user%d@nix.example" % number for number in range(50)]
+                    many = [queue.attempt(destination, *recipients, content=CONTENT * 100) for _ in range(50)]
+                    large = CONTENT * 100_000
+                    files = [queue.attempt(destination, content=large, in_file=True) for _ in range(5)]
+                    reports = await asyncio.gather(*many, *files)
+                assert [len(report.outcomes) for report in reports] == [50] * 50 + [1] * 5
+                assert all(entry.verdict == Verdict.DELIVERED for report in reports for entry in report.outcomes)
+            finally:
+                sink.terminate()
 
     play(scenario)
 

@@ -1,0 +1,131 @@
+"""qmail-remote as a program: its descriptors, its reports, what it imports."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MESSAGE = b"Subject: a\n\n.dot\nb\r\nend\n"
+WIRE = b"Subject: a\r\n\r\n..dot\r\nb\r\nend\r\n.\r\n"
+ACCEPTED = "127.0.0.1 accepted message.\nRemote host said: 250 2.0.0 queued\n"
+
+
+class Server(threading.Thread):
+    """Answers one connection's commands from a list; ``heard`` is all that the client said."""
+
+    def __init__(self, *answers: bytes) -> None:
+        super().__init__(daemon=True)
+        self._answers = answers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.heard = b""
+        self.start()
+
+    def run(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, self._listener:
+            connection.settimeout(10)
+            for answer in self._answers:
+                connection.sendall(answer)
+                data = connection.recv(65536)
+                while data and not data.endswith(b"\n"):
+                    data += connection.recv(65536)
+                self.heard += data
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "control").mkdir()
+    (tmp_path / "control/me").write_text("me.example\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(home: Path) -> Iterator[object]:
+    def run(*argv: str, message: bytes = MESSAGE, port: int = 0) -> list[str]:
+        if port:
+            (home / "control/smtproutes").write_text(f"nix.example:[127.0.0.1]:{port}\n")
+        command = [sys.executable, "-m", "ekiden.cli", "--home", str(home), "qmail-remote", *argv]
+        done = subprocess.run(command, input=message, capture_output=True, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        *reports, rest = done.stdout.decode().split("\0")
+        assert rest == ""
+        return reports
+
+    yield run
+
+
+PLAIN = (b"220 x\r\n", b"250 x\r\n", b"250\r\n")
+
+
+def test_delivered(run) -> None:  # type: ignore[no-untyped-def]
+    server = Server(*PLAIN, b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == ["r", "K" + ACCEPTED]
+    server.join(10)
+    assert server.heard == (
+        b"EHLO me.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@nix.example>\r\nDATA\r\n" + WIRE + b"QUIT\r\n"
+    )
+
+
+def test_recipients_one_by_one(run) -> None:  # type: ignore[no-untyped-def]
+    server = Server(*PLAIN, b"550 no\r\n", b"250\r\n", b"450 busy\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
+    reports = run("nix.example", "", "b@nix.example", "c@nix.example", "d@nix.example", port=server.port)
+    assert reports == [
+        "h127.0.0.1 does not like recipient.\nRemote host said: 550 no\n",
+        "r",
+        "s127.0.0.1 does not like recipient.\nRemote host said: 450 busy\n",
+        "K" + ACCEPTED,
+    ]
+    server.join(10)
+    assert b"MAIL FROM:<>\r\n" in server.heard
+
+
+def test_nobody_left(run) -> None:  # type: ignore[no-untyped-def]
+    server = Server(*PLAIN, b"450 busy\r\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == [
+        "s127.0.0.1 does not like recipient.\nRemote host said: 450 busy\n",
+        "DGiving up on 127.0.0.1.\n",
+    ]
+
+
+def test_sender_rejected(run) -> None:  # type: ignore[no-untyped-def]
+    server = Server(b"220 x\r\n", b"250-x\r\n250 PIPELINING\r\n", b"550 who\r\n503\r\n503\r\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == [
+        "DConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 550 who\n"
+    ]
+
+
+def test_lost_after_the_dot(run) -> None:  # type: ignore[no-untyped-def]
+    server = Server(*PLAIN, b"250\r\n", b"354\r\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == [
+        "r",
+        "ZConnected to 127.0.0.1 but connection died. Possible duplicate! (#4.4.2)\n",
+    ]
+
+
+def test_nothing_sent(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert run("nix.example", "a@x.example", "b@nix.example", port=port) == [
+            "ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+        ]
+    assert run("nix.example", "a@x.example") == ["DI (qmail-remote) was invoked improperly. (#5.3.5)\n"]
+    assert run("nix.example", "a@x.example", "b@nix.example", message=b"half a line") == [
+        "DSMTP cannot transfer messages with partial final lines. (#5.6.2)\n"
+    ]
+    (home / "control/me").unlink()
+    assert run("nix.example", "a@x.example", "b@nix.example") == ["ZUnable to read control files. (#4.3.0)\n"]
+
+
+def test_it_starts_without_an_event_loop() -> None:
+    names = "('asyncio', 'uvloop', 'dns')"
+    code = f"import ekiden.programs.qmail_remote, sys; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=True)
+    assert done.stdout == b"[]\n"
