@@ -1,0 +1,84 @@
+"""A home whose classic programs are run as people run them, and a qmail-queue that only writes down what it gets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ekiden.programs.install import write_bin
+from ekiden.settings.first import configure, make_home
+
+RECORDER = """#!{python} -S
+import os, sys
+message = b"".join(iter(lambda: os.read(0, 65536), b""))
+envelope = b"".join(iter(lambda: os.read(1, 65536), b""))
+open({place!r} + "/message", "wb").write(message)
+open({place!r} + "/envelope", "wb").write(envelope)
+code = {code}
+if code == 82:
+    os.write(6, b"Dnot today (#5.7.1)")
+sys.exit(code)
+"""
+
+
+class Site:
+    """A configured home that does not run; ``run`` runs HOME/bin/NAME."""
+
+    def __init__(self, home: Path, place: Path) -> None:
+        self.home = home
+        self.place = place
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(place), "USER": "jiro", "TZ": "UTC0"}
+
+    def run(
+        self, name: str, *argv: str, data: bytes = b"", cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [self.home / "bin" / name, *argv],
+            input=data,
+            capture_output=True,
+            env={**self.environment, **environment},
+            cwd=cwd,
+            timeout=60,
+        )
+
+    def control(self, name: str, text: str) -> None:
+        (self.home / "control" / name).write_text(text)
+
+    def record(self, code: int = 0) -> None:
+        """From now on messages are written down instead of queued, and qmail-queue ends with ``code``."""
+        script = self.place / "recorder"
+        script.write_text(RECORDER.format(python=sys.executable, place=str(self.place), code=code))
+        script.chmod(0o755)
+        self.environment["QMAILQUEUE"] = str(script)
+
+    @property
+    def message(self) -> bytes:
+        return (self.place / "message").read_bytes()
+
+    @property
+    def envelope(self) -> tuple[bytes, list[bytes]]:
+        """Sender and recipients that were written down."""
+        sender, *recipients, end, rest = (self.place / "envelope").read_bytes().split(b"\0")
+        assert sender[:1] == b"F" and end == rest == b"" and all(each[:1] == b"T" for each in recipients)
+        return sender[1:], [each[1:] for each in recipients]
+
+
+@pytest.fixture
+def site(place: Path) -> Iterator[Site]:
+    home = place / "home"
+    make_home(home)
+    configure(home, "indy2.nix.co.jj", lambda *_: None)
+    write_bin(home)
+    yield Site(home, place)
+
+
+@pytest.fixture
+def recorded(site: Site) -> Site:
+    """A site whose messages are written down."""
+    site.record()
+    return site
