@@ -6,12 +6,16 @@ before a semicolon is a group. Addresses parted by nothing but a space get the m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from ekiden.base.mailbox import ATOM, COMMA, COMMENT, QUOTE, WORDS, Malformed, Token, parse, unparse
 
 Rewrite = Callable[[list[Token]], list[Token]]
 """Given one address without phrase and brackets, returns what is to stand in its place. ``<>`` gives an empty one."""
+
+_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+"""Folding is no part of what it stands in, not even in quotes (RFC 5322 section 2.2.3)."""
 
 _PHRASE = frozenset({COMMENT, ATOM, QUOTE, b"@", b"."})
 
@@ -21,7 +25,7 @@ def rewrite_field(field: bytes, rewrite: Rewrite) -> bytes:
 
     Addresses are handed to ``rewrite`` from the last to the first.
     """
-    tokens = parse(field)
+    tokens = parse(_FOLD.sub(b"", field))
     return unparse(tokens[:2] + rewrite_list(tokens[2:], rewrite))
 
 
