@@ -67,13 +67,19 @@ class Ekiden:
         self.command("start")
 
     def stop(self) -> None:
-        """Stop, and make sure that nothing is left running."""
+        """Stop if it runs; whatever is still left after 20 seconds is killed, and then this fails."""
         left = self.pids()
-        if left:
-            self.command("stop", check=False)
+        try:
+            if self.supervisor():
+                self.command("stop", check=False, seconds=20)
+        finally:
             for pid in left:
                 if is_alive(pid):
                     kill(pid)
+
+    def starts_again(self) -> bool:
+        """Start after a crash; whether there is a supervisor again."""
+        return self.command("start", check=False).returncode == 0 and self.supervisor() != 0
 
     def kill_all(self) -> None:
         """End every process at once, as a power failure does; the supervisor first, so that it starts none again."""
