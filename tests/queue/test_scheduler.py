@@ -41,7 +41,7 @@ class House:
 
     def commit(self, *others: Changes) -> None:
         self.store.apply(self.scheduler.changes, *others)
-        self.scheduler.changes = Changes()
+        self.scheduler.committed()
 
     def done(self, part: Part, now: float = 100.0) -> None:
         self.scheduler.finish(part, now)

@@ -74,6 +74,7 @@ class Engine:
         self._reported: list[tuple[Message, list[Part]]] = []
         self._unlink: list[str] = []
         self._deliveries = 0
+        self._stuck = False
         self._numbers: dict[Part, int] = {}
         self.configure(settings)
 
@@ -141,18 +142,29 @@ class Engine:
 
     # One turn
 
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for a commit. Results alone may wait a moment for company."""
+        return bool(self._intake)
+
     def turn(self, now: float) -> bool:
         """Commit, answer, start. Whether there is more to do at once."""
-        if not self._commit(now) or self.stopping:
+        if not self._commit(now):
+            return False
+        return self.dispatch(now)
+
+    def dispatch(self, now: float) -> bool:
+        """Start what may be started. Whether there is more to do at once."""
+        if self.stopping or self._stuck:
             return False
         more = self.scheduler.refill(now)
         for part in self.scheduler.pick(now, self._transport.channels()):
             self._start(part, now)
-        return more or bool(self._reported) or bool(self.scheduler.changes)
+        return more
 
     def tick(self, now: float) -> bool:
         """Once a second; whether a turn is due."""
-        return self.scheduler.tick(now) or bool(self.scheduler.changes) or not self.stopping
+        return self.scheduler.tick(now) or not self.stopping
 
     def _commit(self, now: float) -> bool:
         """False if what was delivered could not be recorded: then nothing new is started until it can."""
@@ -169,9 +181,11 @@ class Engine:
                 # What was delivered must be recorded even if nothing new fits.
                 self.store.apply(changes)
             except StoreFull:
+                self._stuck = True
                 return False
             accepted = []
-        self.scheduler.changes = Changes()
+        self._stuck = False
+        self.scheduler.committed()
         self._after_commit(accepted)
         return True
 

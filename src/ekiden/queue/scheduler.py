@@ -38,6 +38,7 @@ class Scheduler:
         self._hungry: set[Lane] = set()
         self._at_hand: dict[tuple[int, int], Part] = {}
         self._messages: dict[int, Message] = {}
+        self._leaving: list[Message] = []
         self._content_bytes = 0
         self._idle_check = 0.0
         self.in_flight = dict.fromkeys(CHANNELS, 0)
@@ -92,7 +93,7 @@ class Scheduler:
     def _hold(self, part: Part) -> None:
         message = part.message
         self._at_hand[message.id, part.number] = part
-        if not message.at_hand:
+        if message.id not in self._messages:
             self._messages[message.id] = message
             if message.content is not None:
                 self._content_bytes += len(message.content)
@@ -153,20 +154,36 @@ class Scheduler:
         return part
 
     def finish(self, part: Part, now: float) -> None:
-        """The part's attempt has ended, however; it is no longer at hand."""
+        """The part's attempt has ended, however. Part and message stay known until ``committed``.
+
+        Until then the store still has the part as due, and the message as it was.
+        """
         lane, message = part.lane, part.message
         lane.in_flight -= 1
         self.in_flight[lane.channel] -= 1
         message.in_flight -= 1
-        self._at_hand.pop((message.id, part.number), None)
+        if message.withdrawn:
+            self._at_hand.pop((message.id, part.number), None)
         message.at_hand -= 1
         if not message.at_hand:
-            self._drop_content(message)
-            self._messages.pop(message.id, None)
+            self._leaving.append(message)
         if lane.waiting:
             self._enter_ring(lane)
         elif not lane.in_flight:
             lane.idle_since = now
+
+    def committed(self) -> None:
+        """The collected changes are in the store; begin to collect anew."""
+        for key in self.changes.finished:
+            self._at_hand.pop(key, None)
+        for row in self.changes.deferred:
+            self._at_hand.pop((row[4], row[5]), None)
+        self.changes = Changes()
+        for message in self._leaving:
+            if not message.at_hand:
+                self._drop_content(message)
+                self._messages.pop(message.id, None)
+        self._leaving.clear()
 
     def reached(self, lane: Lane) -> None:
         """The destination answered: it may have one more transaction at once."""
@@ -205,8 +222,9 @@ class Scheduler:
         return bool(self._hungry) and self.has_room()
 
     def _fill(self, lane: Lane, now: float) -> None:
-        # The oldest due are at hand already, so as many more must be asked for.
-        limit = lane.at_hand + _REFILL
+        # The oldest due are at hand already, or done and not committed; so as many more must be asked for.
+        done = len(self.changes.finished) + len(self.changes.deferred)
+        limit = lane.at_hand + done + _REFILL
         rows = self._store.claim(lane.id, now, limit)
         for row in rows:
             if (row.message, row.part) not in self._at_hand:

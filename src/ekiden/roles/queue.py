@@ -42,6 +42,10 @@ from ekiden.runtime.link import Link
 from ekiden.runtime.role import Context
 from ekiden.settings.schema import Settings
 
+RESULTS_WAIT = 0.01
+"""Seconds that the results of deliveries wait for new messages to be committed with. Nobody waits for them; a crash
+meanwhile delivers what they record once more."""
+
 AnyLink: TypeAlias = Link[Any]
 
 
@@ -209,7 +213,7 @@ class Deliverers:
         if len(outcomes) != len(part.recipients):
             outcomes = _all(part, "Unable to understand the delivery report. (#4.3.0)\n")
         self._role.engine.report(part, outcomes, frame.unreachable, self._role.now())
-        self._role.wake()
+        self._role.wake(urgent=False)
 
     def _remember(self, link: AnyLink, state: HostState) -> None:
         if state.since:
@@ -248,6 +252,8 @@ class QueueRole:
         self.finished = False
         self._context = context
         self._turning = False
+        self._commit_due = False
+        self._committing = False
         self._clock = 0.0
         self._deliverers = {channel: Deliverers(self, channel) for channel in ("remote", "local")}
         self._intakers = Intakers(self)
@@ -263,8 +269,9 @@ class QueueRole:
             self._clock = time.time()
         return self._clock
 
-    def wake(self) -> None:
-        """A turn is due when this round of events has been read."""
+    def wake(self, urgent: bool = True) -> None:
+        """A turn is due when this round of events has been read; one that commits if that is urgent."""
+        self._commit_due = self._commit_due or urgent
         if not self._turning:
             self._turning = True
             self.loop.call_soon(self._turn)
@@ -273,9 +280,21 @@ class QueueRole:
         self._turning = False
         if self.finished:
             return
-        more = self.engine.turn(self.now())
+        if self._commit_due or self.engine.urgent:
+            self._commit_due = False
+            more = self.engine.turn(self.now())
+        else:
+            more = self.engine.dispatch(self.now())
         self._clock = 0.0
+        if self.engine.scheduler.changes and not self._committing:
+            self._committing = True
+            self.loop.call_later(RESULTS_WAIT, self._commit_results)
         if more:
+            self.wake(urgent=False)
+
+    def _commit_results(self) -> None:
+        self._committing = False
+        if self.engine.scheduler.changes:
             self.wake()
 
     def reconfigure(self, settings: Settings) -> None:
@@ -362,6 +381,7 @@ class QueueRole:
         deadline = self.loop.time() + limit
         while any(self.engine.scheduler.in_flight.values()) and self.loop.time() < deadline:
             await asyncio.sleep(0.02)
+        self._commit_due = True
         self._turn()
         self.finished = True
 

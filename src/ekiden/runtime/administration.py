@@ -156,6 +156,8 @@ class Administration:
 
     def _act(self, frame: Act) -> Done:
         now = time.time()
+        # What has just been delivered must not be counted again.
+        self._engine.turn(now)
         count = busy = 0
         try:
             for message in frame.messages:

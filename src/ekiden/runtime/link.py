@@ -24,6 +24,7 @@ _LENGTH = struct.Struct(">I")
 _READ = 256 * 1024
 _DESCRIPTORS = 250
 """As many as one system call carries (the kernel's limit is 253)."""
+_ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
 MAXIMUM_FRAME = 64 * 1024 * 1024
 """Octets. A longer frame is a fault of the peer; inline content is far smaller."""
 
@@ -52,7 +53,8 @@ class Link(Generic[Incoming]):
         self._on_frame = on_frame
         self._on_close = on_close
         self._on_turn = on_turn
-        self._received = bytearray()
+        self._buffer = bytearray(_READ)
+        self._filled = 0
         self._descriptors: deque[int] = deque()
         self._outgoing: list[bytes] = []
         self._outgoing_descriptors: list[int] = []
@@ -147,52 +149,61 @@ class Link(Generic[Incoming]):
         return sent
 
     def _readable(self) -> None:
+        room = memoryview(self._buffer)[self._filled :]
         try:
-            data, ancillary, _flags, _address = self._connection.recvmsg(_READ, _DESCRIPTORS * 4 + 64)
+            count, ancillary, _flags, _address = self._connection.recvmsg_into([room], _ANCILLARY)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self.close(f"read: {error.strerror}")
             return
+        finally:
+            room.release()
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received = array.array("i")
                 received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
                 self._descriptors.extend(received)
-        if not data:
+        if not count:
             self.close("end of file")
             return
-        if self._received:
-            self._received += data
-            data = bytes(self._received)
-            self._received.clear()
         try:
-            self._take(data)
+            self._take(self._filled + count)
         except (msgspec.DecodeError, ValueError) as error:
             self.close(f"bad frame: {error}")
             return
         if self._on_turn is not None and not self.closed:
             self._on_turn()
 
-    def _take(self, data: bytes) -> None:
-        """Hand over every whole frame in ``data``; keep the rest."""
-        view = memoryview(data)
-        start, end = 0, len(data)
-        while end - start >= 4:
-            (length,) = _LENGTH.unpack_from(data, start)
-            if length > MAXIMUM_FRAME:
-                raise ValueError(f"frame of {length} octets")
-            if end - start - 4 < length:
-                break
-            frame = self._decoder.decode(view[start + 4 : start + 4 + length])
-            start += 4 + length
-            descriptor = None
-            if getattr(frame, "has_descriptor", False):
-                if not self._descriptors:
-                    raise ValueError("announced descriptor is missing")
-                descriptor = self._descriptors.popleft()
-            self._on_frame(frame, descriptor)
-            if self.closed:
-                return
-        if start < end:
-            self._received += view[start:]
+    def _take(self, end: int) -> None:
+        """Hand over every whole frame in the buffer's first ``end`` octets; move the rest to its beginning."""
+        start = wanted = 0
+        with memoryview(self._buffer) as view:
+            while end - start >= 4:
+                (length,) = _LENGTH.unpack_from(view, start)
+                if length > MAXIMUM_FRAME:
+                    raise ValueError(f"frame of {length} octets")
+                wanted = 4 + length
+                if end - start < wanted:
+                    break
+                frame = self._decoder.decode(view[start + 4 : start + wanted])
+                start += wanted
+                wanted = 0
+                self._on_frame(frame, self._descriptor_of(frame))
+                if self.closed:
+                    return
+        self._filled = end - start
+        if wanted > len(self._buffer) or (len(self._buffer) > _READ and wanted <= _READ):
+            # One that does not fit gets a buffer of its own size for as long as it takes.
+            larger = bytearray(max(wanted, _READ))
+            larger[: self._filled] = self._buffer[start:end]
+            self._buffer = larger
+        elif start and self._filled:
+            self._buffer[: self._filled] = self._buffer[start:end]
+
+    def _descriptor_of(self, frame: Incoming) -> int | None:
+        if not getattr(frame, "has_descriptor", False):
+            return None
+        if not self._descriptors:
+            raise ValueError("announced descriptor is missing")
+        return self._descriptors.popleft()
