@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from ekiden.base.outcome import Outcome
+from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES
 from ekiden.delivery.remote_hosts import HostMemory, Timeouts
 from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts
@@ -46,7 +46,8 @@ class Opener:
         """A session in state READY, or why there is none."""
         hosts = await self._resolve(destination)
         if isinstance(hosts, Outcome):
-            return Failure(hosts)
+            # A domain that takes no mail for certain fails each of its messages; only doubt is worth waiting for.
+            return Failure(hosts, unreachable=hosts.verdict == Verdict.DEFERRED)
         failure = Failure(NO_CONNECTION)
         tried = 0
         for host in hosts:
