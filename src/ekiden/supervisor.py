@@ -28,7 +28,7 @@ from ekiden.runtime.binding import CannotListen, listen, notify_systemd, passed_
 from ekiden.runtime.control import request
 from ekiden.runtime.log import Log
 from ekiden.runtime.privilege import Identities, become, identities, own, own_tree
-from ekiden.runtime.role import Context, run
+from ekiden.runtime.role import SIGNALS, Context, run
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 from ekiden.settings.schema import Listener, Settings
@@ -181,8 +181,10 @@ class Supervisor:
         return Log(role, self._log_write, self.settings.logformat)
 
     def _spawn(self, slot: Slot) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self.children[pid] = Child(slot.role, slot.index, pid, time.time())
             return
         status = 1
@@ -199,7 +201,7 @@ class Supervisor:
     def _become_role(self, slot: Slot) -> None:
         """In the child: close what is not this role's, give up privileges, work."""
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
+        for number in (*SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
         for descriptor in (self._wakeup, *self.private):
             with contextlib.suppress(OSError):

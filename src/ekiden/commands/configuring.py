@@ -46,11 +46,15 @@ def check(home: Path, as_json: bool) -> int:
     """Name every problem in the configuration, with file, line and remedy (exit code 1 if there is any)."""
     import msgspec
 
+    from ekiden.policy import tcprules
     from ekiden.settings.control import problems
 
     if not (home / "control").is_dir():
         raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
     found = problems(home / "control")
+    for rules in sorted((home / "control").glob("tcp.*")):
+        if not rules.name.endswith(".cdb"):
+            found += tcprules.problems(rules, f"control/{rules.name}")
     for problem in found:
         click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
     if not found and not as_json:

@@ -405,11 +405,13 @@ class Engine:
         outcome = Outcome(Verdict.FAILED, "5.7.0", "The administrator returned this message.\n")
         for part in self.store.parts(number):
             for recipient in part.recipients:
-                reason = msgspec.structs.replace(outcome, text=part.last + outcome.text)
-                message.ended.append(Ended(recipient, reason))
+                if recipient.notify == Notify.DEFAULT or recipient.notify & Notify.FAILURE:
+                    reason = msgspec.structs.replace(outcome, text=part.last + outcome.text)
+                    message.ended.append(Ended(recipient, reason))
             self.scheduler.changes.finished.append((number, part.part))
         message.left = 0
-        self._notify(message, now, stored=False)
+        if message.ended:
+            self._notify(message, now, stored=False)
         self._remove(message)
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -51,6 +52,10 @@ class Context:
         return connection
 
 
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1})
+"""What the supervisor may send: blocked around its forks, until the role is ready to be told."""
+
+
 def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]]) -> None:
     """Run a role's ``main`` until it returns; TERM and INT ask it to finish, ALRM calls ``on_alarm``."""
 
@@ -59,7 +64,11 @@ def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]]) 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, context.stopping.set)
         loop.add_signal_handler(signal.SIGALRM, lambda: context.on_alarm and context.on_alarm())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         context.log.attach(loop)
         await main(context)
+        context.log.flush()
 
+    # What lives for a message dies with it, without cycles; looking for some often costs more than it finds.
+    gc.set_threshold(20_000, 20, 50)
     uvloop.run(serve())

@@ -135,7 +135,7 @@ PROCESSES: Mapping[str, Setting] = {
         high=86400,
     ),
     "logtarget": choice(
-        "Where the log goes; file is log/current under the home.",
+        "Where the log goes; file is log/ekiden.log under the home.",
         "The log goes to: {}.",
         "file",
         "stderr",
