@@ -6,6 +6,7 @@ import tempfile
 import pytest
 
 from ekiden.base.envelope import Body, Envelope, Recipient
+from ekiden.delivery import remote
 from ekiden.delivery.remote import Job, is_slow, prepare
 from ekiden.wire.smtp.client_command import Extensions
 
@@ -68,6 +69,13 @@ def test_what_it_cannot_take(given: Job, offered: Extensions, status: str) -> No
     assert outcome is not None
     assert outcome.status == status
     assert f"(#{status})" in outcome.text
+
+
+def test_what_is_too_long_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "CONVERTIBLE", 10)
+    outcome = prepare(job(LATIN), NONE)
+    assert outcome is not None
+    assert outcome.status == "5.6.3"
 
 
 def test_a_size_limit_of_zero_is_none() -> None:

@@ -19,6 +19,10 @@ PIECE = 256 * 1024
 """Octets of a file that are read at once."""
 
 
+CONVERTIBLE = 64 * 1024 * 1024
+"""Octets of content that are converted in memory at most; a longer message is refused instead."""
+
+
 class Tls(Protocol):
     """TLS over octets, see runtime.tls_client: ``receive`` gives plain octets and what is to be sent in answer.
 
@@ -135,6 +139,8 @@ def _make_sevenbit(job: Job) -> Outcome | None:
     from ekiden.delivery.remote_convert import UnconvertibleError, to_sevenbit
 
     try:
+        if job.size > CONVERTIBLE:
+            raise UnconvertibleError("it is too long")
         job.content = to_sevenbit(_whole(job))
     except UnconvertibleError as error:
         text = f"Remote host takes only 7-bit content, and this message cannot be converted: {error}."

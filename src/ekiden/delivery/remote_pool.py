@@ -64,6 +64,7 @@ class Pool:
         self._sessions: set[Session] = set()
         self._active = 0
         self._stopping = False
+        self._aborting = False
         self.on_quiet: Callable[[], None] = lambda: None
         """Called whenever ``is_busy`` may have become false."""
 
@@ -99,6 +100,7 @@ class Pool:
 
     def abort(self) -> None:
         """End everything now; what is unfinished is reported as Deferred."""
+        self._aborting = True
         for task in self._tasks:
             task.cancel()
         for session in list(self._sessions):
@@ -123,7 +125,7 @@ class Pool:
         self._stop_using(session)
         if job is None:
             session.failure = outcome
-        elif session.used > 1:
+        elif session.used > 1 and not self._aborting:
             destination = self._destinations[job.destination]
             destination.waiting.appendleft(job)
             self._open_as_needed(job.destination, destination)

@@ -239,7 +239,7 @@ class Client(Opening):
             self.state = State.DATA
 
     def _giving_up(self) -> Outcome:
-        verdict = max(outcome.verdict for outcome in self._refused.values())
+        verdict = max((outcome.verdict for outcome in self._refused.values()), default=Verdict.FAILED)
         status = "5.0.0" if verdict == Verdict.FAILED else "4.0.0"
         return Outcome(verdict, status, f"Giving up on {self._peer}.\n", self._remote)
 
