@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.peers.ekiden import Ekiden
 
 from ekiden.programs.install import write_bin
 from ekiden.settings.first import configure, make_home
+
+NOBODY = 65534
 
 RECORDER = """#!{python} -S
 import os, sys
@@ -66,6 +70,38 @@ class Site:
         sender, *recipients, end, rest = (self.place / "envelope").read_bytes().split(b"\0")
         assert sender[:1] == b"F" and end == rest == b"" and all(each[:1] == b"T" for each in recipients)
         return sender[1:], [each[1:] for each in recipients]
+
+
+class Running:
+    """A started ekiden whose mailbox ``tell@ekiden.example`` is a Maildir."""
+
+    def __init__(self, ekiden: Ekiden) -> None:
+        self.home = ekiden.home
+        self.log = ekiden.log
+
+    def arrived(self, count: int, seconds: float = 20) -> list[Path]:
+        """The messages in the Maildir, when there are as many as that."""
+        deadline = time.monotonic() + seconds
+        while len(found := list((self.home / "alias" / "Maildir" / "new").iterdir())) < count:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+        return found
+
+
+@pytest.fixture
+def running(home: Ekiden) -> Running:
+    home.control("inlinebytes", "1000")
+    alias = home.home / "alias"
+    (alias / ".qmail-tell").write_text("./Maildir/\n")
+    for name in ("new", "cur", "tmp"):
+        (alias / "Maildir" / name).mkdir(parents=True)
+    write_bin(home.home)
+    if os.geteuid() == 0:
+        # Mail is never delivered as root; a home of somebody else's works without qmail's users.
+        for path in (home.home, *home.home.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+    home.start()
+    return Running(home)
 
 
 @pytest.fixture

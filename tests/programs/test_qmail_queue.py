@@ -1,0 +1,65 @@
+"""qmail-queue with its descriptors, while ekiden does not run and while it does."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+from tests.programs.conftest import Running, Site
+
+from ekiden.queue.sqlite import SQLiteStore
+
+ENVELOPE = b"Fs@x.example\0Ta@y.example\0\0"
+
+
+def queue(home: str, message: bytes, envelope: bytes) -> int:
+    reading, writing = os.pipe()
+    with open(writing, "wb") as file:
+        file.write(envelope)
+    program = os.path.join(home, "bin", "qmail-queue")
+    try:
+        return subprocess.run([program], input=message, stdout=reading, timeout=60).returncode
+    finally:
+        os.close(reading)
+
+
+def test_into_the_store(site: Site) -> None:
+    assert queue(str(site.home), b"A: b\n\nx\n", ENVELOPE) == 0
+    store = SQLiteStore(site.home / "queue")
+    (row,) = store.messages(0, 10)
+    content = store.content(row.id)
+    store.close()
+    assert content is not None
+    assert re.fullmatch(
+        rb"Received: \(qmail %d invoked by uid %d\); \d+ \w+ \d+ \d\d:\d\d:\d\d -0000\r\nA: b\r\n\r\nx\r\n"
+        % (row.meta.origin.pid, os.getuid()),
+        content,
+    )
+    assert (row.sender, row.meta.origin.uid) == (b"s@x.example", os.getuid())
+
+
+@pytest.mark.parametrize(
+    ("envelope", "code"),
+    [(b"", 54), (ENVELOPE[:-1], 54), (b"X\0\0", 91), (b"F\0T" + b"x" * 1003 + b"\0\0", 11), (b"F\0\0", 0)],
+)
+def test_exit_codes(site: Site, envelope: bytes, code: int) -> None:
+    assert queue(str(site.home), b"A: b\n", envelope) == code
+    assert not (site.home / "queue" / "queue.sqlite").exists()
+
+
+def test_without_a_queue(site: Site) -> None:
+    (site.home / "queue").rmdir()
+    assert queue(str(site.home), b"A: b\n", ENVELOPE) == 62
+
+
+@pytest.mark.slow
+def test_into_a_running_ekiden(running: Running) -> None:
+    messages = [b"Subject: small\n\nx\r\ny\n", b"Subject: large\n\n" + b"line \xff\n" * 3000]
+    for message in messages:
+        assert queue(str(running.home), message, b"Fs@x.example\0Ttell@ekiden.example\0\0") == 0
+    found = [path.read_bytes().split(b" -0000\n", 1)[1] for path in running.arrived(2)]
+    assert sorted(found) == sorted(messages)
+    shown = rf"info msg \d+: bytes \d+ from <s@x\.example> qp \d+ uid {os.getuid()}\b"
+    assert len(re.findall(shown, running.log())) == 2
