@@ -114,12 +114,14 @@ class Queue:
         self._reports: dict[int, asyncio.Future[Report]] = {}
         self._jobs = 0
         self.hosts: list[HostState] = []
+        self.draining = False
         self.link: Link[DeliveryAnswer] | None = None
         self.closed = asyncio.Event()
 
     async def accept(self) -> None:
         loop = asyncio.get_running_loop()
         connection, _ = await loop.sock_accept(self._listener)
+        self._reports.clear()
         self.closed.clear()
         self.link = Link(
             loop, connection, msgspec.msgpack.Decoder(DeliveryAnswer), self._take, lambda _: self.closed.set()
@@ -155,8 +157,12 @@ class Queue:
     def _take(self, frame: DeliveryAnswer, _descriptor: int | None) -> None:
         if isinstance(frame, HostState):
             self.hosts.append(frame)
-        else:
+        elif isinstance(frame, Report):
             self._reports.pop(frame.job).set_result(frame)
+        else:
+            self.draining = True
+        if self.draining and not self._reports and self.link is not None:
+            self.link.close("drained")
 
 
 @contextlib.asynccontextmanager
