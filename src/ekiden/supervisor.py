@@ -255,8 +255,8 @@ class Supervisor:
         received = b""
         with contextlib.suppress(BlockingIOError):
             received = os.read(self._wakeup, 4096)
-        if signal.SIGCHLD in received or not received:
-            self._reap()
+        if (signal.SIGCHLD in received or not received) and self._reap():
+            self._publish()
         if signal.SIGTERM in received or signal.SIGINT in received:
             self.stopping = True
             return
@@ -266,16 +266,20 @@ class Supervisor:
             self._signal("queue", signal.SIGALRM)
         self._refill()
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Take note of children that have ended; whether there were any."""
+        found = False
         while self.children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
-                return
+                break
+            found = True
             child = self.children.pop(pid)
             if child.draining or self.stopping:
                 continue
             how = f"signal {-code}" if (code := os.waitstatus_to_exitcode(status)) < 0 else f"exit code {code}"
             self._note_death(child, how)
+        return found
 
     def _note_death(self, child: Child, how: str) -> None:
         for slot in self.slots:

@@ -88,6 +88,14 @@ def test_an_accepted_message_is_stored_answered_and_tried_at_once(world: World) 
     assert world.logged("starting") == [(1, 1, "remote", b"a@example.com")]
 
 
+def test_a_message_for_nobody_is_accepted_and_gone(world: World) -> None:
+    world.inject()
+    assert world.answers == [1]
+    assert world.turn() == []
+    assert world.store.count() == 0
+    assert world.logged("end") == [(1,)]
+
+
 def test_a_delivered_message_is_gone(world: World) -> None:
     world.inject(to(b"a@example.com"))
     ((part, _),) = world.turn()

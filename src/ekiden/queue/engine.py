@@ -98,12 +98,25 @@ class Engine:
         answer: Answer,
     ) -> None:
         """Queue a message with the next turn; ``answer`` is called when that is done or has failed."""
+        if not envelope.recipients:
+            self._vanish(envelope.sender, origin, spool, size, answer)
+            return
         try:
             message, parts = self._new(envelope, origin, content, spool, size, now, self._intake)
         except StoreFull:
             answer(FULL)
             return
         self._accepted.append((message, parts, answer))
+
+    def _vanish(self, sender: bytes, origin: Origin, spool: str, size: int, answer: Answer) -> None:
+        """A message for nobody is accepted and gone, as in qmail; it has nothing to be durable for."""
+        number = self.store.new_message_id()
+        if spool:
+            self.store.unlink_spool(spool)
+        self._journal.new_message(number)
+        self._journal.info(number, size, sender, origin.pid, origin.uid)
+        self._journal.end(number)
+        answer(number)
 
     def _new(
         self, envelope: Envelope, origin: Origin, content: bytes, spool: str, size: int, now: float, into: Changes

@@ -28,7 +28,7 @@ from ekiden.delivery.program import surroundings
 from ekiden.delivery.report import Report, Trouble, deferred, failed
 from ekiden.routing.users import User, Users, UsersUnavailable
 from ekiden.runtime.crew import Crew
-from ekiden.runtime.frames import Attempt, DeliveryRequest
+from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining
 from ekiden.runtime.frames import Report as ReportFrame
 from ekiden.runtime.injection import Injection, NotQueued
 from ekiden.runtime.link import Link
@@ -85,7 +85,6 @@ class LocalRole:
         self._users = Users(context.home)
         self._ended = asyncio.Event()
         self._tokens = 0
-        self._busy = 0
         self._crew = Crew(
             self._loop,
             lambda connection: work(context, connection),
@@ -103,15 +102,11 @@ class LocalRole:
 
     async def serve(self) -> None:
         stopping = self._loop.create_task(self._context.stopping.wait())
-        stopping.add_done_callback(lambda _task: self._end_if_idle())
+        stopping.add_done_callback(lambda _task: self._link.send(Draining()))
         await self._ended.wait()
         stopping.cancel()
         self._link.close()
         self._crew.end()
-
-    def _end_if_idle(self) -> None:
-        if self._context.stopping.is_set() and not self._busy and not self._link.backlog:
-            self._ended.set()
 
     def _take(self, frame: DeliveryRequest, descriptor: int | None) -> None:
         if isinstance(frame, Attempt):
@@ -125,15 +120,11 @@ class LocalRole:
         """Begin one delivery per recipient; the report goes out when all have ended."""
         recipients = attempt.envelope.recipients
         outcomes: dict[int, Outcome] = {}
-        self._busy += 1
 
         def ended(number: int, outcome: Outcome) -> None:
             outcomes[number] = outcome
             if len(outcomes) == len(recipients):
-                self._busy -= 1
                 self._link.send(ReportFrame(attempt.job, [outcomes[at] for at in range(len(recipients))]))
-                # Only when the report has left may the connection be closed.
-                self._loop.call_soon(self._loop.call_soon, self._end_if_idle)
 
         for number, recipient in enumerate(recipients):
             self._deliver(attempt, recipient.address, descriptor, partial(ended, number))

@@ -30,6 +30,7 @@ from ekiden.runtime.frames import (
     Accepted,
     Attempt,
     DeliveryAnswer,
+    Draining,
     HostState,
     Inject,
     IntakeRequest,
@@ -41,6 +42,9 @@ from ekiden.runtime.frames import (
 from ekiden.runtime.link import Link
 from ekiden.runtime.role import Context
 from ekiden.settings.schema import Settings
+
+LOCK_WAIT = 5.0
+"""Seconds for which the lock may be held by a program that injects while no queue role runs."""
 
 RESULTS_WAIT = 0.01
 """Seconds that the results of deliveries wait for new messages to be committed with. Nobody waits for them; a crash
@@ -56,12 +60,17 @@ class Unusable(Exception):
 def lock(directory: Path) -> int:
     """The lock that keeps a second queue role off; its descriptor must stay open."""
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise Unusable(f"{directory / 'lock'}: another ekiden already runs this queue") from None
-    return descriptor
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
+            os.close(descriptor)
+            raise Unusable(f"{directory / 'lock'}: another ekiden already runs this queue") from None
+        return descriptor
 
 
 async def main(context: Context) -> None:
@@ -154,6 +163,7 @@ class Deliverers:
         self._role = role
         self._channel = channel
         self._links: dict[AnyLink, dict[int, Part]] = {}
+        self._draining: dict[AnyLink, dict[int, Part]] = {}
         self._jobs = 0
         self.hosts: dict[str, HostState] = {}
 
@@ -205,7 +215,10 @@ class Deliverers:
         if isinstance(frame, HostState):
             self._remember(link, frame)
             return
-        part = self._links[link].pop(frame.job, None)
+        if isinstance(frame, Draining):
+            self._drain(link)
+            return
+        part = self._jobs_of(link).pop(frame.job, None)
         if part is None:
             link.close(f"report for unknown job {frame.job}")
             return
@@ -214,6 +227,21 @@ class Deliverers:
             outcomes = _all(part, "Unable to understand the delivery report. (#4.3.0)\n")
         self._role.engine.report(part, outcomes, frame.unreachable, self._role.now())
         self._role.wake(urgent=False)
+        if link in self._draining:
+            self._end_if_drained(link)
+
+    def _jobs_of(self, link: AnyLink) -> dict[int, Part]:
+        jobs = self._links.get(link)
+        return self._draining[link] if jobs is None else jobs
+
+    def _drain(self, link: AnyLink) -> None:
+        """Send nothing more to a process that is to end; others, or the next one, take over."""
+        self._draining[link] = self._links.pop(link)
+        self._end_if_drained(link)
+
+    def _end_if_drained(self, link: AnyLink) -> None:
+        if not self._draining[link]:
+            link.close("drained")
 
     def _remember(self, link: AnyLink, state: HostState) -> None:
         if state.since:
@@ -233,7 +261,9 @@ class Deliverers:
 
     def _closed(self, link: AnyLink, reason: str) -> None:
         """The process is gone: what it had in hand may or may not have been delivered, and is tried again."""
-        jobs = self._links.pop(link)
+        jobs = self._draining.pop(link, None)
+        if jobs is None:
+            jobs = self._links.pop(link)
         if jobs:
             self._role.log.warning(f"{self._channel} process ended with {len(jobs)} deliveries: {reason}")
         for part in jobs.values():

@@ -17,7 +17,7 @@ from ekiden.delivery.remote import Job
 from ekiden.delivery.remote_hosts import Timeouts
 from ekiden.delivery.remote_open import Opener, memory_for
 from ekiden.delivery.remote_pool import Pool
-from ekiden.runtime.frames import Attempt, DeliveryRequest, HostState, Report
+from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining, HostState, Report
 from ekiden.runtime.link import Link
 from ekiden.runtime.resolver import Resolver
 from ekiden.runtime.role import Context
@@ -80,18 +80,20 @@ class Remote:
         await self._finish()
 
     async def _finish(self) -> None:
-        self._pool.stop()
+        """Have the queue send nothing more, report what is at hand, and end when the queue closes the link."""
         try:
             async with asyncio.timeout(self._context.settings.shutdownseconds):
+                if self._link is not None:
+                    self._link.send(Draining())
+                    await self._link_closed.wait()
+                self._pool.stop()
                 while self._pool.is_busy:
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
             self._pool.abort()
-        # Reports leave in the loop's next turn.
-        await asyncio.sleep(0.01)
-        if self._link is not None:
-            self._link.close("stopped")
+            # The reports leave in the loop's next turn.
+            await asyncio.sleep(0.01)
 
     def _connect(self) -> bool:
         try:

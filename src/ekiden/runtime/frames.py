@@ -107,7 +107,11 @@ class HostState(Frame, frozen=True, tag=12):
     count: int
 
 
+class Draining(Frame, frozen=True, tag=13):
+    """A delivery process is to end: send it nothing more, and close the connection when all is reported."""
+
+
 IntakeRequest = Inject | SpoolRequest | SpoolRelease
 IntakeAnswer = Accepted | Rejected | SpoolGrant
 DeliveryRequest = Attempt | HostState
-DeliveryAnswer = Report | HostState
+DeliveryAnswer = Report | HostState | Draining
