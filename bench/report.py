@@ -52,7 +52,7 @@ def _memory(run: Run) -> float:
 def headings(figures: Figures) -> list[str]:
     """The columns: rates of each, their ratio, processor time and memory of each."""
     names = figures.contenders
-    columns = ["load", *(f"{name} messages/s" for name in names)]
+    columns = ["load", *(f"{name} /s" for name in names)]
     columns += ["ratio"] if len(names) == 2 else []
     return columns + [f"{name} CPU ms" for name in names] + [f"{name} MiB" for name in names]
 
@@ -118,9 +118,9 @@ One run of all shapes, written into this page and its plot:
 Clients (smtp-source, 20 sessions at once, 4 KiB a message unless said otherwise) hand messages to the mail system,
 which stores each durably before it says 250 and relays it to a sink (smtp-sink). The rate is messages divided by the
 time until the sink has the last one; intake rates count until the last 250. ekiden and Debian's Postfix take turns
-on the same machine in the same run, {rounds} rounds each, with their spools on the same file system; both have their
-shipped durability, process limits and concurrency ({messages}). CPU time a message and peak memory (PSS)
-are those of all the system's processes together; medians, in brackets the range.
+on the same machine in the same run, {rounds} rounds each, {messages} messages in the first shape, their spools on
+the same file system; both have their shipped durability, process limits and concurrency. CPU time a message and peak
+memory (PSS) are those of all the system's processes together; medians, in brackets the range.
 
 ![Messages per second, ekiden and Postfix](bench.svg)
 
@@ -142,7 +142,7 @@ def page(figures: Figures) -> str:
     rounds = max(run.round for run in figures.runs) + 1
     return _PAGE.format(
         rounds=rounds,
-        messages=f"{figures.shapes[0].load.messages:,} messages a run in the first shape",
+        messages=f"{figures.shapes[0].load.messages:,}",
         table="\n".join(f"| {' | '.join(line)} |" for line in lines),
         direct=figures.direct,
         starts="\n".join(f"- {line}." for line in start_lines(figures)),
