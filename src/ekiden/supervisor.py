@@ -90,11 +90,13 @@ class Supervisor:
             raise CannotStart(str(error)) from None
         self._lock()
         self.identities: Identities = identities(self.home)
-        self._log_read, self._log_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # Packets, because lines must not be torn, and connected, because the log ends when nobody can write to it.
+        self._log_read, self._log_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._log_write.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
         self._prepare_directories()
         self._bind()
         self._wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._life, self._alive = os.pipe2(os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
@@ -203,7 +205,8 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         for number in (*SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
-        for descriptor in (self._wakeup, *self.private):
+        # The lock must not outlive the supervisor, nor its end of the pipe whose end tells its death.
+        for descriptor in (self._held, self._alive, self._wakeup, *self.private):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         _set_process_name(slot.role)
@@ -212,7 +215,7 @@ class Supervisor:
             self._serve_log(identity)
             return
         self._log_read.close()
-        context = Context(self.home, self.settings, self._new_log(slot.role), run=self._run)
+        context = Context(self.home, self.settings, self._new_log(slot.role), run=self._run, life=self._life)
         if slot.role == "smtpd":
             context.listeners = self._listeners
         else:

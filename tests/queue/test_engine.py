@@ -11,7 +11,7 @@ from ekiden.base.reply import Reply
 from ekiden.queue.engine import Engine
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
-from ekiden.queue.store import StoreFull
+from ekiden.queue.store import Changes, StoreFull
 from ekiden.settings.schema import Settings
 
 SMTP = Origin("smtp", 77, 2, "192.0.2.1", b"client")
@@ -267,10 +267,10 @@ class FullStore(SQLiteStore):
 
     full = False
 
-    def apply(self, *groups: Any) -> None:
+    def apply(self, results: Changes, intake: Changes | None = None) -> None:
         if self.full:
             raise StoreFull("disk is full")
-        super().apply(*groups)
+        super().apply(results, intake)
 
 
 def test_a_full_device_refuses_new_mail_and_keeps_results(tmp_path: Path) -> None:

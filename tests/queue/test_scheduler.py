@@ -39,8 +39,8 @@ class House:
             self.scheduler.admit(message, parts)
         return lane
 
-    def commit(self, *others: Changes) -> None:
-        self.store.apply(self.scheduler.changes, *others)
+    def commit(self, intake: Changes | None = None) -> None:
+        self.store.apply(self.scheduler.changes, intake)
         self.scheduler.committed()
 
     def done(self, part: Part, now: float = 100.0) -> None:

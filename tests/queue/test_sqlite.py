@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from ekiden.base.envelope import Origin, Recipient
 from ekiden.queue.sqlite import SQLiteStore
-from ekiden.queue.store import NEVER, Changes, Meta, StoreFailed
+from ekiden.queue.store import NEVER, Changes, Meta, StoreFailed, StoreFull
 
 META = msgspec.msgpack.encode(Meta(Origin("smtp", 1, 2, "192.0.2.1", b"client")))
 TO = msgspec.msgpack.encode([Recipient(b"a@example.org")])
@@ -25,6 +26,14 @@ def one_message(number: int = 1, due: float = 100.0, spool: str | None = None, d
     changes.messages.append((number, 100.0, b"s@example.org", 5, spool, META, None if spool else b"text\n"))
     changes.parts.append((number, 0, destination, due, TO))
     return changes
+
+
+def many(*each: Changes) -> Changes:
+    together = Changes()
+    for changes in each:
+        together.messages += changes.messages
+        together.parts += changes.parts
+    return together
 
 
 def destination(number: int = 1, key: bytes = b"example.org") -> Changes:
@@ -65,7 +74,7 @@ def test_a_failed_transaction_leaves_nothing(store: SQLiteStore) -> None:
 
 
 def test_claim_gives_due_parts_longest_due_first(store: SQLiteStore) -> None:
-    store.apply(destination(), one_message(1, due=30.0), one_message(2, due=10.0), one_message(3, due=90.0))
+    store.apply(destination(), many(one_message(1, due=30.0), one_message(2, due=10.0), one_message(3, due=90.0)))
     assert [row.message for row in store.claim(1, 50.0, 10)] == [2, 1]
     assert [row.message for row in store.claim(1, 50.0, 1)] == [2]
     assert store.destination_next_due(1, 50.0) == 90.0
@@ -118,7 +127,7 @@ def test_a_destination_with_parts_is_not_forgotten(store: SQLiteStore) -> None:
 
 def test_flush_goes_in_steps(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ekiden.queue.sqlite._FLUSH", 2)
-    store.apply(destination(), *(one_message(number, due=1e9) for number in range(1, 6)))
+    store.apply(destination(), many(*(one_message(number, due=1e9) for number in range(1, 6))))
     after, total = 0, 0
     for _ in range(10):
         count, after = store.flush(500.0, after)
@@ -141,3 +150,31 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "queue.sqlite").write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreFailed, match=r"queue\.sqlite"):
         SQLiteStore(tmp_path)
+
+
+def test_results_are_recorded_on_a_full_device_and_new_mail_waits_for_room(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("mounting needs root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", tmp_path], check=True)
+    try:
+        store = SQLiteStore(tmp_path)
+        store.apply(destination())
+        stored = 0
+        with pytest.raises(StoreFull):
+            for number in range(1, 100_000):
+                changes = one_message(number)
+                changes.messages[0] = (*changes.messages[0][:6], b"x" * 4000)
+                store.apply(Changes(), changes)
+                stored = number
+        assert stored > 300
+        for number in range(1, stored + 1):
+            done = Changes()
+            done.finished.append((number, 0))
+            done.removed.append((number,))
+            store.apply(done)
+        assert store.count() == 0
+        store.apply(Changes(), one_message(200_000))
+        assert store.count() == 1
+        store.close()
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)

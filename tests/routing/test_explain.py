@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ekiden.routing.explain import find_line
+from ekiden.routing.explain import explain, find_line
 from ekiden.routing.route import Router
 from ekiden.settings.schema import Settings
 
@@ -69,12 +69,12 @@ def control(tmp_path: Path) -> Path:
     ],
 )
 def test_reasons(control: Path, recipient: bytes, reasons: list[str]) -> None:
-    assert [str(reason) for reason in Router(SETTINGS).explain(recipient, control)] == reasons
+    assert [str(reason) for reason in explain(Router(SETTINGS), recipient, control)] == reasons
 
 
 def test_without_routes_no_file_is_named() -> None:
     router = Router(Settings(me=b"me.example", locals=frozenset()))
-    [reason] = router.explain(b"a@far.example")
+    [reason] = explain(router, b"a@far.example", None)
     assert str(reason) == "a@far.example is remote: the mail exchangers of far.example"
 
 

@@ -43,7 +43,10 @@ def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per problem.")
 @click.pass_obj
 def check(home: Path, as_json: bool) -> int:
-    """Name every problem in the configuration, with file, line and remedy (exit code 1 if there is any)."""
+    """Name every problem in the configuration, with file, line and remedy.
+
+    Exit code 1 if ekiden cannot run with it; 0 if there are only warnings.
+    """
     import msgspec
 
     from ekiden.policy import tcprules
@@ -59,7 +62,7 @@ def check(home: Path, as_json: bool) -> int:
         click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
     if not found and not as_json:
         click.echo("no problems found")
-    return 1 if found else 0
+    return 1 if any(problem.fatal for problem in found) else 0
 
 
 @click.command()
@@ -69,6 +72,7 @@ def check(home: Path, as_json: bool) -> int:
 def route(home: Path, address: str, as_json: bool) -> int:
     """Say what would happen to mail for ADDRESS, and which file and line decides it."""
     from ekiden.routing.destination import RouteError
+    from ekiden.routing.explain import explain
     from ekiden.routing.route import Router
     from ekiden.settings.control import read
     from ekiden.settings.problem import SettingsError
@@ -79,7 +83,7 @@ def route(home: Path, address: str, as_json: bool) -> int:
         raise click.ClickException(str(error)) from None
     recipient = address.encode("utf-8", "surrogateescape")
     decision = router.route(recipient)
-    reasons = [str(reason) for reason in router.explain(recipient, home / "control")]
+    reasons = [str(reason) for reason in explain(router, recipient, home / "control")]
     if as_json:
         click.echo(
             json.dumps(

@@ -187,7 +187,7 @@ class Engine:
         intake, self._intake = self._intake, Changes()
         accepted, self._accepted = self._accepted, []
         try:
-            self.store.apply(changes, intake)
+            self.store.apply(changes, intake if intake else None)
         except StoreFull as error:
             self._refuse(accepted, error)
             try:

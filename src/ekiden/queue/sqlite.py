@@ -37,6 +37,11 @@ CREATE TABLE IF NOT EXISTS sequence (name TEXT PRIMARY KEY, last INTEGER NOT NUL
 """
 
 _VERSION = 1
+_PAGE = 8192
+"""Octets; a message of the usual size fits into one."""
+_LOG_SHARE = 16
+"""The write-ahead log takes at most about this part of the device before it is written back."""
+_RESERVE_OCTETS = 4 * 1024 * 1024
 _RESERVE = 10_000
 """Ids reserved at once, so that none is ever used twice, even for a message that is long gone."""
 
@@ -62,18 +67,20 @@ class SQLiteStore:
         self._spool_descriptor = os.open(self._spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._ids: dict[str, tuple[int, int]] = {}
         self._count = 0
+        self._reserve = Reserve(directory)
         try:
             # Autocommit mode: transactions are begun and ended here and nowhere else.
             self._db = sqlite3.connect(
                 directory / "queue.sqlite", isolation_level=None, cached_statements=256, timeout=0
             )
-            self._prepare(checkpoint_pages)
+            # On a small device the log must not take all the room.
+            self._prepare(min(checkpoint_pages, max(16, self._reserve.device_size // _LOG_SHARE // _PAGE)))
         except sqlite3.Error as error:
             raise StoreFailed(f"{directory / 'queue.sqlite'}: {error}") from error
 
     def _prepare(self, checkpoint_pages: int) -> None:
         run = self._db.execute
-        run("PRAGMA page_size = 8192")
+        run(f"PRAGMA page_size = {_PAGE}")
         run("PRAGMA locking_mode = EXCLUSIVE")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
@@ -107,8 +114,15 @@ class SQLiteStore:
 
     # The hot path
 
-    def apply(self, *groups: Changes) -> None:
-        """Make all changes durable in one transaction; ``StoreFull`` or ``StoreFailed``: none of them happened."""
+    def apply(self, results: Changes, intake: Changes | None = None) -> None:
+        """Make all changes durable in one transaction; ``StoreFull`` or ``StoreFailed``: none of them happened.
+
+        ``intake`` needs the reserve to be whole; results alone may use it, so that what was delivered can be
+        recorded on a full device.
+        """
+        groups = [results] if intake is None else [results, intake]
+        if intake is not None and intake.messages and not self._has_room():
+            raise StoreFull("no room for new messages")
         if any(row[4] for changes in groups for row in changes.messages):
             os.fsync(self._spool_descriptor)
 
@@ -116,9 +130,28 @@ class SQLiteStore:
             for changes in groups:
                 self._run(changes)
 
-        self._write(run_all)
+        try:
+            self._write(run_all)
+        except StoreFull:
+            if intake is not None:
+                raise
+            self._reserve.release()
+            self._write(run_all)
+            self._checkpoint()
         for changes in groups:
             self._count += len(changes.messages) - len(changes.removed)
+
+    def _has_room(self) -> bool:
+        """Whether new messages leave room to record results: outside, or in what the file has of unused pages."""
+        if self._reserve.restore():
+            return True
+        unused = self._one("PRAGMA freelist_count") * _PAGE
+        return unused > self._reserve.size and self._reserve.room_for_log() > self._reserve.device_size // _LOG_SHARE
+
+    def _checkpoint(self) -> None:
+        """Give the log's room back; it may fail for want of room, and then later ones succeed."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _run(self, changes: Changes) -> None:
         many = self._db.executemany
@@ -330,6 +363,43 @@ class SQLiteStore:
 
     def _one(self, statement: str, *values: Any) -> Any:
         return self._all(statement, *values)[0][0]
+
+
+class Reserve:
+    """A file that takes up room on the device, to be given up when there is no other left."""
+
+    def __init__(self, directory: Path) -> None:
+        statistics = os.statvfs(directory)
+        self.device_size = statistics.f_blocks * statistics.f_frsize
+        self._directory = directory
+        self._path = directory / "reserve"
+        self.size = min(_RESERVE_OCTETS, self.device_size // 8)
+        self._whole = False
+        self.restore()
+
+    def restore(self) -> bool:
+        """Make the file whole; False if there is no room for it."""
+        if not self._whole:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self.size)
+                self._whole = True
+            except OSError:
+                os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)
+        return self._whole
+
+    def room_for_log(self) -> int:
+        """Octets that the write-ahead log can use: what it has, and what is free on the device."""
+        statistics = os.statvfs(self._directory)
+        log = self._directory / "queue.sqlite-wal"
+        return statistics.f_bavail * statistics.f_frsize + (log.stat().st_size if log.exists() else 0)
+
+    def release(self) -> None:
+        """Give up the room."""
+        self._whole = False
+        self._path.unlink(missing_ok=True)
 
 
 def _message_row(row: tuple[Any, ...]) -> MessageRow:

@@ -7,7 +7,6 @@ Source: qmail-send(8), qmail-remote(8).
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,7 +15,6 @@ from ekiden.routing.destination import LOCAL, RouteError, mx_destination, relay_
 from ekiden.routing.rewrite import domain_of, percent_expansions, route_entry, virtual_entry
 
 if TYPE_CHECKING:
-    from ekiden.routing.explain import Reason
     from ekiden.settings.schema import Settings
 
 KNOWN_DOMAINS = 4096
@@ -75,12 +73,6 @@ class Router:
     def complete(self, recipient: bytes) -> bytes:
         """The recipient with @envnoathost if it has no @."""
         return recipient if b"@" in recipient else recipient + self._envnoathost
-
-    def explain(self, recipient: bytes, control: Path | None = None) -> list[Reason]:
-        """The steps that lead to ``route(recipient)``; with the control directory, each names its file and line."""
-        from ekiden.routing.explain import explain
-
-        return explain(self, recipient, control)
 
     def _learn(self, domain: bytes) -> _Plan:
         if len(self._plans) >= KNOWN_DOMAINS:

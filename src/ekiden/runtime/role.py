@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -34,6 +35,8 @@ class Context:
 
     run: int = -1
     """A descriptor of the directory ``run/``, opened while every directory above it could be searched."""
+    life: int = -1
+    """A descriptor that becomes readable when the supervisor has died; -1 if there is none."""
     queue: Path = Path("queue")
     """The queue role's directory, as that role sees it."""
 
@@ -66,6 +69,9 @@ def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]]) 
         loop.add_signal_handler(signal.SIGALRM, lambda: context.on_alarm and context.on_alarm())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         context.log.attach(loop)
+        if context.life >= 0:
+            # Nobody would restart, reload or stop this process: end as in a crash, and let the next start recover.
+            loop.add_reader(context.life, os._exit, 1)
         await main(context)
         context.log.flush()
 
