@@ -130,14 +130,7 @@ class SQLiteStore:
             for changes in groups:
                 self._run(changes)
 
-        try:
-            self._write(run_all)
-        except StoreFull:
-            if intake is not None:
-                raise
-            self._reserve.release()
-            self._write(run_all)
-            self._checkpoint()
+        self._write(run_all, may_use_reserve=intake is None)
         for changes in groups:
             self._count += len(changes.messages) - len(changes.removed)
 
@@ -335,7 +328,18 @@ class SQLiteStore:
 
     # SQLite's errors, told apart
 
-    def _write(self, body: Callable[[Callable[..., sqlite3.Cursor]], Result]) -> Result:
+    def _write(self, body: Callable[[Callable[..., sqlite3.Cursor]], Result], may_use_reserve: bool = True) -> Result:
+        """Run a transaction; on a full device once more with the reserve's room, if it may."""
+        try:
+            return self._transact(body)
+        except StoreFull:
+            if not may_use_reserve or not self._reserve.release():
+                raise
+        result = self._transact(body)
+        self._checkpoint()
+        return result
+
+    def _transact(self, body: Callable[[Callable[..., sqlite3.Cursor]], Result]) -> Result:
         run = self._db.execute
         try:
             run("BEGIN IMMEDIATE")
@@ -379,7 +383,7 @@ class Reserve:
 
     def restore(self) -> bool:
         """Make the file whole; False if there is no room for it."""
-        if not self._whole:
+        if not self._whole and self.room_for_log() > self.size + self.device_size // _LOG_SHARE:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, self.size)
@@ -396,10 +400,11 @@ class Reserve:
         log = self._directory / "queue.sqlite-wal"
         return statistics.f_bavail * statistics.f_frsize + (log.stat().st_size if log.exists() else 0)
 
-    def release(self) -> None:
-        """Give up the room."""
-        self._whole = False
+    def release(self) -> bool:
+        """Give up the room; False if it was given up already."""
+        released, self._whole = self._whole, False
         self._path.unlink(missing_ok=True)
+        return released
 
 
 def _message_row(row: tuple[Any, ...]) -> MessageRow:
