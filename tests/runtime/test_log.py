@@ -10,7 +10,7 @@ import pytest
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.runtime import log as log_module
-from ekiden.runtime.log import DATAGRAM, KEPT, Log, printable, safe
+from ekiden.runtime.log import DATAGRAM, KEPT, TOGETHER, Log, printable, safe
 
 STAMP = re.compile(r"^\d{10}\.\d{6} ")
 
@@ -87,10 +87,10 @@ def test_lines_of_a_turn_are_one_datagram_with_one_stamp(pair):
         log.new_message(1)
         log.new_message(2)
         assert not select.select([ours], [], [], 0)[0]
-        await asyncio.sleep(0)
+        await asyncio.sleep(10 * TOGETHER)
         first = ours.recv(DATAGRAM)
         log.end(1)
-        await asyncio.sleep(0)
+        await asyncio.sleep(10 * TOGETHER)
         return first, ours.recv(DATAGRAM)
 
     first, second = asyncio.run(role())
@@ -134,6 +134,7 @@ def test_long_turns_are_split_between_lines(pair):
         log.attach(asyncio.get_running_loop())
         for line in lines:
             log.event("x", line)
+        log.flush()
 
     def read_all():
         while len(received) < len(lines):

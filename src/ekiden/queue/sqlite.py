@@ -37,8 +37,8 @@ CREATE TABLE IF NOT EXISTS sequence (name TEXT PRIMARY KEY, last INTEGER NOT NUL
 """
 
 _VERSION = 1
-_PAGE = 8192
-"""Octets; a message of the usual size fits into one."""
+_PAGE = 4096
+"""Octets. Every page that a transaction touches is written whole, and most touched ones are small."""
 _LOG_SHARE = 16
 """The write-ahead log takes at most about this part of the device before it is written back."""
 _RESERVE_OCTETS = 4 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""The log as every role writes it: one line per happening, joined into one write per turn of the event loop.
+"""The log as every role writes it: one line per happening, joined into one write every few milliseconds.
 
 Lines have qmail-log(5)'s forms, so that programs that read qmail's log read ours; the setting ``logformat`` makes
 JSON objects of them instead. A sink is one end of a datagram socket pair shared by all roles, whose other end the
@@ -26,6 +26,9 @@ KEPT = 1_000_000
 """Octets kept while the sink does not take them."""
 
 _WORDS = ("success", "deferral", "failure")
+
+TOGETHER = 0.005
+"""Seconds for which lines wait for company: a system call for each turn of a busy loop costs more than they."""
 
 RETRY = 1.0
 """Seconds after which a sink that did not take lines is tried again, if no new line does it earlier."""
@@ -181,10 +184,10 @@ class Log:
             self.flush()
 
     def _wake(self) -> None:
-        """The first line of a turn: all lines of the turn bear its time."""
+        """The first line of a while: all lines of it bear its time, and leave together."""
         self._time = time.time()
         if self._loop is not None:
-            self._loop.call_soon(self.flush)
+            self._loop.call_later(TOGETHER, self.flush)
 
     def _deliver(self, data: bytes) -> None:
         if self._unsent:

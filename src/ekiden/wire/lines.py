@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 _END = b"\r\n.\r\n"
+_NOT_NEWLINES = bytes(octet for octet in range(256) if octet not in b"\r\n")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 
@@ -23,8 +24,8 @@ def stuff(content: bytes) -> bytes:
 
 def newlines_are_whole(block: bytes) -> bool:
     """Whether every CR and every LF in the block is half of a CRLF."""
-    whole = block.count(b"\r\n")
-    return block.count(b"\n") == whole and block.count(b"\r") == whole
+    # As many CRs and LFs as the pairs have: none is outside of a pair.
+    return len(block.translate(None, _NOT_NEWLINES)) == 2 * block.count(b"\r\n")
 
 
 def mend_newlines(block: bytes) -> bytes:
@@ -56,16 +57,17 @@ class DotReader:
     def read(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Content as far as it is known, and what follows the end mark; None in its place before the end."""
         data = self._held + data
-        end = data.find(_END)
+        dot = data.find(b"\r\n.")
+        end = data.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
-            return self._content(data[: end + 2]), data[end + 5 :]
+            return self._content(data[: end + 2], dot < end), data[end + 5 :]
         kept = _held_back(data)
         self._held = data[len(data) - kept :]
         block = data[: len(data) - kept] if kept else data
-        return (self._content(block) if block else b""), None
+        return (self._content(block, dot >= 0) if block else b""), None
 
-    def _content(self, block: bytes) -> bytes:
-        if b"\r\n." in block:
+    def _content(self, block: bytes, stuffed: bool) -> bytes:
+        if stuffed:
             block = block.replace(b"\r\n.", b"\r\n")
         if self._skip:
             self._skip = 0
