@@ -222,6 +222,7 @@ class Supervisor:
             for _listener, listening in self._listeners:
                 listening.close()
         if slot.role == "queue":
+            os.umask(0o077)
             context.sockets = self._sockets
             context.ready = self._tell_ready
             changed_root = identity is not None and os.geteuid() == 0
