@@ -16,6 +16,7 @@ from ekiden.settings.first import (
     canonical_name,
     configure,
     default_domain,
+    make_aliases,
     make_home,
     plus_domain,
     require_host_name,
@@ -136,3 +137,12 @@ def test_the_canonical_name(canonical: str, reverse: str | None, name: str) -> N
 def test_a_name_without_a_dot_is_not_canonical() -> None:
     with pytest.raises(ConfigurationError):
         canonical_name("host", Resolver(forward=lambda host: (host, ["127.0.0.1"]), reverse=lambda address: "host"))
+
+
+def test_the_aliases_that_must_exist_are_empty_files(tmp_path: Path) -> None:
+    make_home(tmp_path)
+    (tmp_path / "alias" / ".qmail-root").write_text("&jiro@nix.example\n")
+    make_aliases(tmp_path)
+    files = {path.name: path.read_text() for path in (tmp_path / "alias").iterdir()}
+    assert files == {".qmail-postmaster": "", ".qmail-mailer-daemon": "", ".qmail-root": "&jiro@nix.example\n"}
+    assert (tmp_path / "alias" / ".qmail-postmaster").stat().st_mode & 0o777 == 0o644

@@ -29,6 +29,7 @@ def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
             first.configure(home, fqdn, click.echo)
         else:
             first.configure_by_dns(home, click.echo)
+        first.make_aliases(home)
         write_bin(home)
         if places or not (home / "control" / "listen").exists():
             first.write_listen(home, places or [DEFAULT_LISTEN[os.geteuid() == 0]])

@@ -20,6 +20,8 @@ from ekiden.settings.file import entries, load
 DIRECTORIES = ("alias", "bin", "boot", "control", "doc", "man", "queue", "users", "run", "log")
 """What a home holds."""
 
+ALIASES = ("postmaster", "mailer-daemon", "root")
+
 _HOST_NAME = re.compile(
     r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )
@@ -57,6 +59,15 @@ def make_home(home: Path) -> None:
     """Make the home and the directories in it that do not exist yet; OSError if that fails."""
     for name in DIRECTORIES:
         (home / name).mkdir(parents=True, exist_ok=True)
+
+
+def make_aliases(home: Path) -> None:
+    """Make the mailboxes that RFC 5321 and bounces need, each an empty .qmail file: default delivery in alias/."""
+    for name in ALIASES:
+        path = home / "alias" / f".qmail-{name}"
+        if not path.exists():
+            path.touch()
+            path.chmod(0o644)
 
 
 def write_listen(home: Path, places: Sequence[str], service: str = "smtp") -> None:
