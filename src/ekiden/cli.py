@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 DEFAULT_HOME = "/var/qmail"
@@ -16,7 +16,18 @@ DEFAULT_HOME = "/var/qmail"
 
 def main() -> None:
     """Entry point; exits with the codes that docs/ekiden.md lists."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(quietly(lambda: run(sys.argv[1:])))
+
+
+def quietly(command: Callable[[], int]) -> int:
+    """Run a command; a reader of its output that goes away early, such as ``head``, is no fault."""
+    try:
+        status = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,7 +52,8 @@ def run_classic(name: str, arguments: Sequence[str], home: str) -> int:
     if program is None:
         print(f"ekiden: no such program: {name}", file=sys.stderr)
         return 111
-    return program(arguments, Path(os.environ.get("EKIDEN_HOME") or home))
+    place = Path(os.environ.get("EKIDEN_HOME") or home)
+    return quietly(lambda: program(arguments, place))
 
 
 def split_home(arguments: Sequence[str]) -> tuple[Path, list[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import importlib
 import json
 import os
 import select
@@ -39,6 +40,27 @@ _SOCKETS = {"intake": "smtpd", "remote": "remote", "local": "local", "inject": N
 _SLOWEST_RESTART = 30.0
 _SETTLED = 60.0
 """Seconds after which a role that died counts as having worked."""
+
+
+LATE = (
+    "dns.rdtypes.ANY.CNAME",
+    "dns.rdtypes.ANY.DNAME",
+    "dns.rdtypes.ANY.MX",
+    "dns.rdtypes.ANY.NS",
+    "dns.rdtypes.ANY.OPT",
+    "dns.rdtypes.ANY.PTR",
+    "dns.rdtypes.ANY.SOA",
+    "dns.rdtypes.ANY.TXT",
+    "dns.rdtypes.IN.A",
+    "dns.rdtypes.IN.AAAA",
+    "ekiden.delivery.remote_convert",
+    "encodings.ascii",
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.punycode",
+    "traceback",
+)
+"""What libraries import when they first need it. A role may not be able to read the interpreter's files by then."""
 
 
 class CannotStart(Exception):
@@ -100,13 +122,17 @@ class Supervisor:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
+        for module in LATE:
+            importlib.import_module(module)
         gc.collect()
         gc.freeze()
         self._spawn(Slot("log", 0))
         self.log = self._new_log("supervisor")
         if self.identities.missing:
             users = " ".join(self.identities.missing)
-            self.log.warning(f"no such users: {users}: their roles run as nobody (make them with: ekiden install)")
+            self.log.warning(
+                f"no such users: {users}: their roles run as nobody; make these users to keep the roles apart"
+            )
         self._start_roles()
         self.announce()
         notify_systemd("READY=1")
@@ -221,6 +247,8 @@ class Supervisor:
         else:
             for _listener, listening in self._listeners:
                 listening.close()
+        if slot.role in ("smtpd", "remote"):
+            self._make_reachable(context)
         if slot.role == "queue":
             os.umask(0o077)
             context.sockets = self._sockets
@@ -233,6 +261,17 @@ class Supervisor:
                 listening.close()
             become(identity)
         run(context, {"queue": queue, "remote": remote, "local": local, "smtpd": smtpd}[slot.role].main)
+
+    def _make_reachable(self, context: Context) -> None:
+        """Let a role without privileges find its files even where it may not search the directories above."""
+        descriptor = os.open(self.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        context.home = Path(f"/proc/self/fd/{descriptor}")
+        paths = {
+            name: value.replace(str(self.home), str(context.home), 1)
+            for name in ("servercert", "serverkey", "clientcert", "clientkey", "morercpthosts_cdb")
+            if (value := getattr(self.settings, name)).startswith(str(self.home))
+        }
+        context.settings = msgspec.structs.replace(self.settings, **paths)
 
     def _tell_ready(self) -> None:
         if self._ready >= 0:
