@@ -58,6 +58,7 @@ LATE = (
     "encodings.idna",
     "encodings.latin_1",
     "encodings.punycode",
+    "ipaddress",
     "traceback",
 )
 """What libraries import when they first need it. A role may not be able to read the interpreter's files by then."""
