@@ -1,0 +1,141 @@
+"""ekiden's own commands on a running home whose next hop is down, as an administrator uses them."""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import subprocess
+
+import pytest
+from tests.peers.ekiden import Ekiden
+from tests.peers.processes import free_port, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def waiting(home: Ekiden) -> Ekiden:
+    """Two messages in the queue, each deferred once."""
+    home.routes(f":127.0.0.1:{free_port()}")
+    home.start()
+    for sender, recipient in (("one@a.example", "x@far.example"), ("two@b.example", "y@near.example")):
+        send(home, sender, recipient)
+    wait_until(lambda: all(attempts(home)), 10, "both messages have been tried")
+    return home
+
+
+def send(home: Ekiden, sender: str, recipient: str) -> None:
+    with smtplib.SMTP("127.0.0.1", home.port) as client:
+        client.sendmail(sender, recipient, "Subject: test\n\nbody\n")
+
+
+def attempts(home: Ekiden) -> list[int]:
+    return [recipient["attempts"] for message in home.queue() for recipient in message["recipients"]]
+
+
+def senders(home: Ekiden, *options: str) -> list[str]:
+    listed = home.command("queue", "list", "--json", *options).stdout
+    return [json.loads(line)["sender"] for line in listed.splitlines()]
+
+
+def test_filters(waiting: Ekiden) -> None:
+    assert senders(waiting) == ["one@a.example", "two@b.example"]
+    assert senders(waiting, "--sender", "*@B.example") == ["two@b.example"]
+    assert senders(waiting, "--recipient", "x@*") == ["one@a.example"]
+    assert senders(waiting, "--destination", "nowhere*") == []
+    assert senders(waiting, "--older", "1h") == []
+    assert senders(waiting, "--younger", "1h", "--limit", "1") == ["one@a.example"]
+    assert "more: ekiden queue list --after 1" in waiting.command("queue", "list", "--limit", "1").stdout
+
+
+def test_show(waiting: Ekiden) -> None:
+    assert waiting.command("queue", "show", "1", "--content").stdout.endswith("Subject: test\n\nbody\n")
+    missing = waiting.command("queue", "show", "99", check=False)
+    assert (missing.returncode, missing.stdout) == (1, "message 99 is not in the queue\n")
+
+
+def test_hold_release_delete_bounce(waiting: Ekiden) -> None:
+    assert waiting.command("queue", "hold", "1").stdout == "1 message held\n"
+    assert senders(waiting, "--held") == ["one@a.example"]
+    assert waiting.command("queue", "flush").stdout == "1 message flushed\n"
+    wait_until(lambda: attempts(waiting)[1] >= 2, 10, "the other is tried again")
+    assert attempts(waiting)[0] == 1, "a message on hold is not tried"
+    waiting.command("queue", "release", "--held")
+    wait_until(lambda: attempts(waiting)[0] >= 2, 10, "a released message is tried at once")
+    assert waiting.command("queue", "delete", "--sender", "two@*").stdout == "1 message deleted\n"
+    waiting.command("queue", "bounce", "1")
+    wait_until(lambda: senders(waiting) == [""], 10, "a notice is on its way to the sender")
+    assert "The administrator returned this message" in waiting.command("queue", "show", "3", "--content").stdout
+
+
+def test_requeue_routes_anew(waiting: Ekiden) -> None:
+    waiting.routes("far.example:[192.0.2.1]")
+    waiting.reload()
+    assert waiting.command("queue", "requeue", "1").stdout == "1 message requeued\n"
+    wait_until(
+        lambda: waiting.queue()[0]["recipients"][0]["destination"] == "[192.0.2.1]:25", 10, "the new route is taken"
+    )
+
+
+def test_nothing_is_changed_unless_it_is_said_what(waiting: Ekiden) -> None:
+    refused = waiting.command("queue", "delete", check=False)
+    assert refused.returncode == 2
+    assert "--all" in refused.stdout
+    assert len(senders(waiting)) == 2
+
+
+def test_qmails_programs_tell_the_same(waiting: Ekiden) -> None:
+    def program(name: str) -> str:
+        return subprocess.run([waiting.home / "bin" / name], capture_output=True, text=True, check=True).stdout
+
+    assert program("qmail-qstat") == "messages in queue: 2\nmessages in queue but not yet preprocessed: 0\n"
+    listed = program("qmail-qread").splitlines()
+    assert listed[0].split("GMT")[1].split() == ["#1", str(waiting.queue()[0]["bytes"]), "<one@a.example>"]
+    assert listed[1] == "\tremote\tx@far.example"
+
+
+def test_starting_twice_and_stopping_twice(home: Ekiden) -> None:
+    home.start()
+    pids = home.pids()
+    assert "already runs" in home.command("start").stdout
+    assert home.pids() == pids
+    home.command("stop")
+    assert home.command("stop").stdout.endswith(f"does not run in {home.home}\n")
+    stopped = home.command("status", "--json", check=False)
+    assert (stopped.returncode, json.loads(stopped.stdout)) == (1, {"running": False})
+
+
+def test_a_port_in_use_is_said(home: Ekiden) -> None:
+    home.start()
+    other = Ekiden(home.home.parent / "other")
+    other.configure()
+    other.control("listen", f"smtp 127.0.0.1:{home.port}")
+    refused = other.command("start", check=False)
+    assert refused.returncode == 1
+    assert f"control/listen: smtp 127.0.0.1:{home.port}: Address already in use" in refused.stdout
+
+
+def test_a_home_that_is_not_configured(home: Ekiden) -> None:
+    absent = Ekiden(home.home.parent / "absent")
+    refused = absent.command("start", check=False)
+    assert refused.returncode == 1
+    assert "config FQDN" in refused.stdout
+
+
+def test_reload_keeps_sessions_and_refuses_wrong_settings(home: Ekiden) -> None:
+    home.start()
+    with smtplib.SMTP("127.0.0.1", home.port) as client:
+        client.ehlo()
+        home.control("databytes", "many")
+        refused = home.command("reload", check=False)
+        assert refused.returncode == 1
+        assert "control/databytes:1" in refused.stdout
+        home.control("databytes", "12345")
+        home.reload()
+        assert client.noop()[0] in (250, 421), "an idle session is told to come back, or goes on"
+
+    def announced() -> bool:
+        with smtplib.SMTP("127.0.0.1", home.port) as client:
+            return "SIZE 12345" in client.ehlo()[1].decode()
+
+    wait_until(announced, 10, "new sessions have the new settings")
