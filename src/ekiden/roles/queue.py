@@ -121,7 +121,8 @@ class Intakers:
     def _inject(self, link: AnyLink, granted: set[str], uid: int | None, frame: Inject) -> None:
         origin = frame.origin
         if uid is not None:
-            origin = Origin(origin.protocol, origin.pid, uid, origin.address, origin.helo)
+            # What else it says of where it comes from is its own word.
+            origin = Origin("local", origin.pid, uid)
         if frame.spool:
             if frame.spool not in granted:
                 link.send(Rejected(frame.token, 451, "4.3.0", "spool file was not granted"))
@@ -349,6 +350,7 @@ class QueueRole:
                 f"status: recovered queue: {found.messages} messages, {found.unfinished_destinations} destinations"
                 f" were being worked on, {found.spool_files_removed} leftover files removed",
             )
+        self.loop.set_exception_handler(self._give_up)
         self.engine.recover(self.now())
         self._status()
         self._context.on_alarm = self._alarm
@@ -364,6 +366,18 @@ class QueueRole:
         await self._context.stopping.wait()
         ticking.cancel()
         await self._drain()
+
+    def _give_up(self, _loop: object, trouble: dict[str, Any]) -> None:
+        """After a fault, above all a failed write, nothing in memory can be relied on: end as in a crash.
+
+        Nobody is answered; the supervisor starts another, which recovers from what is on disk.
+        """
+        error = trouble.get("exception")
+        self.log.alert(
+            f"queue: {type(error).__name__}: {error or trouble.get('message')}; starting again from the disk"
+        )
+        self.log.flush()
+        os._exit(1)
 
     def _status(self) -> None:
         limit = self.engine.scheduler.limit

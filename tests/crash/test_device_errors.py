@@ -1,0 +1,54 @@
+"""A device that fails under the queue: nobody is told 250 for what is not on disk, and the queue comes back."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import subprocess
+import time
+
+import pytest
+from tests.peers.ekiden import Ekiden
+from tests.peers.processes import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="tracing needs root")]
+
+
+def send(home: Ekiden) -> int:
+    """The reply code at the end of a message; 0 for a lost connection."""
+    try:
+        with smtplib.SMTP("127.0.0.1", home.port, timeout=20) as client:
+            client.mail("a@b.example")
+            client.rcpt("c@d.example")
+            return client.data("Subject: x\n\nbody\n")[0]
+    except smtplib.SMTPDataError as error:
+        return error.smtp_code
+    except (smtplib.SMTPServerDisconnected, OSError):
+        return 0
+
+
+def queue_pid(home: Ekiden) -> int:
+    return next((pid for pid, role in home.roles().items() if role == "queue"), 0)
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
+def test_a_failed_write_ends_the_queue_role_and_is_no_success(home: Ekiden, call: str) -> None:
+    home.routes(":127.0.0.1:1")
+    home.start()
+    assert send(home) == 250
+    wait_until(lambda: bool(home.queue()[0]["recipients"][0]["attempts"]), 10, "the first is deferred")
+    time.sleep(0.1)
+    before = queue_pid(home)
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-p", str(before), "-e", f"trace={call}", "-e", f"inject={call}:error=EIO"],
+        stderr=subprocess.PIPE,
+    )
+    assert tracer.stderr is not None
+    tracer.stderr.readline()  # attached
+    assert send(home) in (0, 451)
+    tracer.wait(20)
+    wait_until(lambda: queue_pid(home) not in (0, before), 10, "another queue role is there")
+    wait_until(lambda: send(home) == 250, 20, "mail is accepted again", step=0.2)
+    assert "disk I/O error; starting again from the disk" in home.log()
+    # What was written and not synced may turn up: nobody was told so, and its sender may send it once more.
+    assert len(home.queue()) in ((2, 3) if call == "fdatasync" else (2,))
