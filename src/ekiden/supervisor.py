@@ -115,6 +115,8 @@ class Supervisor:
         self.identities: Identities = identities(self.home)
         # Packets, because lines must not be torn, and connected, because the log ends when nobody can write to it.
         self._log_read, self._log_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Whoever logs must not hang because nobody reads.
+        self._log_write.setblocking(False)
         self._log_write.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
         self._prepare_directories()
         self._bind()
@@ -191,10 +193,10 @@ class Supervisor:
         return slots
 
     def _start_roles(self) -> None:
-        self.slots = [Slot("queue", 0), *self._wanted()]
+        self.slots = [Slot("log", 0), Slot("queue", 0), *self._wanted()]
         ready, tell = os.pipe2(os.O_CLOEXEC)
         self._ready = tell
-        self._spawn(self.slots[0])
+        self._spawn(self.slots[1])
         os.close(tell)
         # The queue recovers before anyone is let in, and says so by a byte; its death closes the pipe.
         if not os.read(ready, 1):
@@ -202,7 +204,7 @@ class Supervisor:
             raise CannotStart(f"the queue cannot be opened; see {self.home / 'log'}")
         os.close(ready)
         self._ready = -1
-        for slot in self.slots[1:]:
+        for slot in self.slots[2:]:
             self._spawn(slot)
         self._publish()
 
@@ -318,8 +320,9 @@ class Supervisor:
             if not pid:
                 break
             found = True
-            child = self.children.pop(pid)
-            if child.draining or self.stopping:
+            child = self.children.pop(pid, None)
+            # As process 1 the supervisor inherits the orphans of users' programs too.
+            if child is None or child.draining or self.stopping:
                 continue
             how = f"signal {-code}" if (code := os.waitstatus_to_exitcode(status)) < 0 else f"exit code {code}"
             self._note_death(child, how)

@@ -313,3 +313,54 @@ def test_an_administrator_bounces_and_requeues(world: World) -> None:
     world.turn(1002.0)
     assert world.store.message(1) is None
     assert world.logged("end") == [(1,)]
+
+
+def test_a_notice_whose_lane_is_looked_at_before_its_commit_is_not_stranded(world: World) -> None:
+    """Found in review: a tick between the failure's report and its commit forgot the notice's destination."""
+    world.inject(to(b"a@example.com"), sender=b"s@local")
+    world.engine.configure(Settings(me=b"me", smtproutes={b"local": b"192.0.2.7", b"": b"192.0.2.9"}))
+    ((part, _),) = world.turn(1000.0)
+    world.engine.report(part, [NEVER], False, 1000.0)
+    world.engine.dispatch(1000.0)
+    world.engine.tick(1000.0)
+    ((notice, _),) = world.turn(1000.0)
+    world.engine.report(notice, [LATER], False, 1000.0)
+    world.turn(1000.0)
+    world.engine.tick(1401.0)
+    assert len(world.turn(1401.0)) == 1
+
+
+def test_mail_that_comes_between_forgetting_a_destination_and_the_commit(world: World) -> None:
+    """Found in review: the destination's row was deleted in the transaction that stored its new part."""
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn(1000.0)
+    world.engine.report(part, [OK], False, 1000.0)
+    world.turn(1000.0)
+    world.engine.tick(1100.0)
+    world.inject(to(b"b@example.com"), now=1100.0)
+    world.turn(1100.0)
+    (row,) = world.store.parts(2)
+    assert world.store.destination_key(row.destination) == b"[192.0.2.9]:25"
+
+
+def test_what_an_administrator_takes_away_does_not_strand_the_rest(tmp_path: Path) -> None:
+    """Found in review: with all parts at hand withdrawn, nothing fetched the others from the store."""
+    world = World(tmp_path, activemessages=10, concurrencydestinationstart=1)
+    for _ in range(100):
+        world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn(1000.0)
+    world.turn(1000.0)
+    at_hand = [number for number in range(1, 101) if world.engine.scheduler.known(number)]
+    world.engine.report(part, [OK], False, 1000.0)
+    for number in at_hand:
+        if world.engine.scheduler.withdraw(number):
+            world.store.delete([number])
+    assert world.turn(1001.0) or world.turn(1002.0)
+
+
+def test_a_size_that_the_store_cannot_hold_spoils_nothing(world: World) -> None:
+    envelope = Envelope(b"s@example.org", [to(b"a@example.com")])
+    world.engine.accept(envelope, SMTP, b"", "name", 1 << 63, 1000.0, world.answers.append)
+    with pytest.raises(OverflowError):
+        world.turn()
+    assert not world.store._db.in_transaction

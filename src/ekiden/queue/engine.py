@@ -98,10 +98,10 @@ class Engine:
         answer: Answer,
     ) -> None:
         """Queue a message with the next turn; ``answer`` is called when that is done or has failed."""
-        if not envelope.recipients:
-            self._vanish(envelope.sender, origin, spool, size, answer)
-            return
         try:
+            if not envelope.recipients:
+                self._vanish(envelope.sender, origin, spool, size, answer)
+                return
             message, parts = self._new(envelope, origin, content, spool, size, now, self._intake)
         except StoreFull:
             answer(FULL)
@@ -156,13 +156,18 @@ class Engine:
     # One turn
 
     @property
+    def stuck(self) -> bool:
+        """Whether results could not be recorded for want of room."""
+        return self._stuck
+
+    @property
     def urgent(self) -> bool:
         """Whether somebody waits for a commit. Results alone may wait a moment for company."""
         return bool(self._intake)
 
     def turn(self, now: float) -> bool:
         """Commit, answer, start. Whether there is more to do at once."""
-        if not self._commit(now):
+        if not self.commit(now):
             return False
         return self.dispatch(now)
 
@@ -177,10 +182,15 @@ class Engine:
 
     def tick(self, now: float) -> bool:
         """Once a second; whether a turn is due."""
+        if self._stuck:
+            return True
         return self.scheduler.tick(now) or not self.stopping
 
-    def _commit(self, now: float) -> bool:
-        """False if what was delivered could not be recorded: then nothing new is started until it can."""
+    def commit(self, now: float) -> bool:
+        """Make durable what has come together, and answer who waits for it.
+
+        False if what was delivered could not be recorded: then nothing new is started until it can.
+        """
         changes = self.scheduler.changes
         if not changes and not self._intake:
             return True
@@ -393,18 +403,19 @@ class Engine:
     def requeue(self, number: int, now: float) -> bool:
         """Route a message's recipients anew and try at once; False if it is not there or just being attempted."""
         row = self.store.message(number)
-        if row is None or not self.scheduler.withdraw(number):
+        old = self.store.parts(number)
+        if row is None or not old or not self.scheduler.withdraw(number):
             return False
         message = self.scheduler.from_store(row)
-        old = self.store.parts(number)
+        parts = self._split(message, [recipient for part in old for recipient in part.recipients])
         offset = max(part.part for part in old) + 1
         changes = self.scheduler.changes
         changes.finished.extend((number, part.part) for part in old)
-        parts = self._split(message, [recipient for part in old for recipient in part.recipients])
         message.left = len(parts)
         for part in parts:
             part.number += offset
-            changes.parts.append((number, part.number, part.lane.id, now, self._encode(part.recipients)))
+            due = None if row.held else now
+            changes.parts.append((number, part.number, part.lane.id, due, self._encode(part.recipients)))
             part.lane.more = True
         self.scheduler.wake_all()
         return True

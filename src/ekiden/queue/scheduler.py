@@ -36,6 +36,7 @@ class Scheduler:
         self._lanes: dict[bytes, Lane] = {}
         self._rings: dict[str, deque[Lane]] = {channel: deque() for channel in CHANNELS}
         self._hungry: set[Lane] = set()
+        self._expected: set[Lane] = set()
         self._at_hand: dict[tuple[int, int], Part] = {}
         self._messages: dict[int, Message] = {}
         self._leaving: list[Message] = []
@@ -62,16 +63,17 @@ class Scheduler:
                 self.changes.destinations.append((number, key))
             else:
                 self.changes.parked.append((None, number))
+                self.changes.forgotten = [row for row in self.changes.forgotten if row[0] != number]
             lane = self._add_lane(number, key, channel)
         elif not lane.at_hand:
-            # An idle lane must not be forgotten between now and the commit of what comes for it.
             lane.more = True
             self._hungry.add(lane)
+        self._expected.add(lane)
         return lane
 
     def _add_lane(self, number: int, key: bytes, channel: str) -> Lane:
         window = float(self._settings.concurrencydestinationstart if channel == "remote" else self.limit["local"])
-        lane = self._lanes[key] = Lane(number, key, channel, window)
+        lane = self._lanes[key] = Lane(number, key, channel, max(1.0, window))
         # What the store has for it is unknown; one look tells.
         lane.more = True
         self._hungry.add(lane)
@@ -179,6 +181,7 @@ class Scheduler:
         for row in self.changes.deferred:
             self._at_hand.pop((row[4], row[5]), None)
         self.changes = Changes()
+        self._expected.clear()
         for message in self._leaving:
             if not message.at_hand:
                 self._drop_content(message)
@@ -232,7 +235,7 @@ class Scheduler:
         if len(rows) < limit:
             lane.more = False
             due = self._store.destination_next_due(lane.id, now)
-            lane.next_due = math.inf if due is None else due
+            lane.next_due = min(lane.next_due, math.inf if due is None else due)
 
     def _hold_stored(self, lane: Lane, row: PartRow) -> None:
         message = self._messages.get(row.message)
@@ -269,7 +272,12 @@ class Scheduler:
                 lane.next_due = math.inf
                 lane.more = True
                 self._hungry.add(lane)
-            elif not lane.at_hand and not lane.more and (crowded or now - lane.idle_since > _LINGER):
+            elif (
+                not lane.at_hand
+                and not lane.more
+                and lane not in self._expected
+                and (crowded or now - lane.idle_since > _LINGER)
+            ):
                 self._forget(lane, now)
         return len(found) == 100
 
@@ -307,6 +315,8 @@ class Scheduler:
                 lane.waiting.remove(part)
                 del self._at_hand[message, part.number]
                 held.at_hand -= 1
+            if lane.more:
+                self._hungry.add(lane)
         return True
 
     def lanes(self) -> list[Lane]:

@@ -67,14 +67,14 @@ class SQLiteStore:
         self._spool_descriptor = os.open(self._spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._ids: dict[str, tuple[int, int]] = {}
         self._count = 0
-        self._reserve = Reserve(directory)
+        self._reserve = Reserve(directory, checkpoint_pages * _PAGE)
         try:
             # Autocommit mode: transactions are begun and ended here and nowhere else.
             self._db = sqlite3.connect(
                 directory / "queue.sqlite", isolation_level=None, cached_statements=256, timeout=0
             )
             # On a small device the log must not take all the room.
-            self._prepare(min(checkpoint_pages, max(16, self._reserve.device_size // _LOG_SHARE // _PAGE)))
+            self._prepare(max(16, self._reserve.log_size // _PAGE))
         except sqlite3.Error as error:
             raise StoreFailed(f"{directory / 'queue.sqlite'}: {error}") from error
 
@@ -139,7 +139,7 @@ class SQLiteStore:
         if self._reserve.restore():
             return True
         unused = self._one("PRAGMA freelist_count") * _PAGE
-        return unused > self._reserve.size and self._reserve.room_for_log() > self._reserve.device_size // _LOG_SHARE
+        return unused > self._reserve.size and self._reserve.room_for_log() > self._reserve.log_size
 
     def _checkpoint(self) -> None:
         """Give the log's room back; it may fail for want of room, and then later ones succeed."""
@@ -321,6 +321,10 @@ class SQLiteStore:
         """A descriptor for reading a spool file."""
         return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._spool_descriptor)
 
+    def spool_size(self, name: str) -> int:
+        """Octets in a spool file; OSError if it is not there."""
+        return os.stat(name, dir_fd=self._spool_descriptor).st_size
+
     def unlink_spool(self, name: str) -> None:
         """Remove a spool file that no row names any more."""
         with contextlib.suppress(FileNotFoundError):
@@ -350,6 +354,10 @@ class SQLiteStore:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
                 raise StoreFull(str(error)) from error
             raise StoreFailed(str(error)) from error
+        except BaseException:
+            # A value that SQLite cannot hold, for one: the transaction must not stay open.
+            self._roll_back()
+            raise
         return result
 
     def _roll_back(self) -> None:
@@ -372,18 +380,19 @@ class SQLiteStore:
 class Reserve:
     """A file that takes up room on the device, to be given up when there is no other left."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, log_size: int) -> None:
         statistics = os.statvfs(directory)
-        self.device_size = statistics.f_blocks * statistics.f_frsize
+        device_size = statistics.f_blocks * statistics.f_frsize
+        self.log_size = min(log_size, device_size // _LOG_SHARE)
         self._directory = directory
         self._path = directory / "reserve"
-        self.size = min(_RESERVE_OCTETS, self.device_size // 8)
-        self._whole = False
+        self.size = min(_RESERVE_OCTETS, device_size // 8)
+        self._whole = self._path.exists() and self._path.stat().st_blocks * 512 >= self.size
         self.restore()
 
     def restore(self) -> bool:
         """Make the file whole; False if there is no room for it."""
-        if not self._whole and self.room_for_log() > self.size + self.device_size // _LOG_SHARE:
+        if not self._whole and self.room_for_log() > self.size + self.log_size:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, self.size)

@@ -7,8 +7,10 @@ transaction at the end of the turn; the sockets fill meanwhile, so that the grou
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 import time
@@ -42,6 +44,14 @@ from ekiden.runtime.frames import (
 from ekiden.runtime.link import Link
 from ekiden.runtime.role import Context
 from ekiden.settings.schema import Settings
+
+GRANTS = 5000
+"""Spool files that one connection may have at once."""
+
+RECIPIENTS = 100_000
+"""Recipients of one message that anybody may inject."""
+
+_TOKEN = re.compile(rb"[!-~]{0,1000}")
 
 LOCK_WAIT = 5.0
 """Seconds for which the lock may be held by a program that injects while no queue role runs."""
@@ -128,8 +138,8 @@ class Intakers:
                 link.send(Rejected(frame.token, 451, "4.3.0", "spool file was not granted"))
                 return
             granted.discard(frame.spool)
-        size = frame.size if frame.spool else len(frame.content)
         token, role = frame.token, self._role
+        size = role.store.spool_size(frame.spool) if frame.spool else len(frame.content)
 
         def answer(result: int | Reply) -> None:
             if isinstance(result, int):
@@ -139,6 +149,9 @@ class Intakers:
                 role.store.unlink_spool(frame.spool)
             link.send(Rejected(token, result.code, result.status, result.text))
 
+        if uid is not None and not is_plausible(frame.envelope):
+            answer(Reply(554, "5.5.4", "the envelope says what no envelope may"))
+            return
         if role.engine.stopping:
             answer(Reply(451, "4.3.2", "mail queue is shutting down"))
             return
@@ -146,6 +159,9 @@ class Intakers:
         role.wake()
 
     def _grant(self, link: AnyLink, granted: set[str], token: int) -> None:
+        if len(granted) >= GRANTS:
+            link.send(Rejected(token, 452, "4.3.1", "too many spool files at once"))
+            return
         self._spools += 1
         name = f"{time.time_ns():x}-{os.getpid():x}-{self._spools:x}"
         try:
@@ -319,7 +335,7 @@ class QueueRole:
         self._clock = 0.0
         if self.engine.scheduler.changes and not self._committing:
             self._committing = True
-            self.loop.call_later(RESULTS_WAIT, self._commit_results)
+            self.loop.call_later(1.0 if self.engine.stuck else RESULTS_WAIT, self._commit_results)
         if more:
             self.wake(urgent=False)
 
@@ -390,7 +406,12 @@ class QueueRole:
     def _accept(self, listening: socket.socket, opened: Callable[[socket.socket], None]) -> None:
         try:
             connection, _address = listening.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                # The connection waits in the kernel, and would call for us without end.
+                self.log.alert(f"queue: unable to accept a connection: {error.strerror}")
+                self.loop.remove_reader(listening.fileno())
+                self.loop.call_later(1.0, self._listen, listening, opened)
             return
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             connection.setsockopt(socket.SOL_SOCKET, option, 4 * 1024 * 1024)
@@ -428,6 +449,17 @@ class QueueRole:
         self._commit_due = True
         self._turn()
         self.finished = True
+
+
+def is_plausible(envelope: Envelope) -> bool:
+    """Whether an envelope from an untrusted process may be passed on: what SMTP's parameters can say, and no more."""
+    return (
+        len(envelope.recipients) <= RECIPIENTS
+        and envelope.ret in (b"", b"FULL", b"HDRS")
+        and 0 <= envelope.body <= 2
+        and _TOKEN.fullmatch(envelope.envid) is not None
+        and all(0 <= one.notify <= 15 and _TOKEN.fullmatch(one.orcpt) for one in envelope.recipients)
+    )
 
 
 def _busyness(item: tuple[AnyLink, dict[int, Part]]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -22,10 +23,14 @@ SCAN = 500
 """Messages looked at per request, so that a filter that matches nothing does not stop the queue."""
 
 
+Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+"""A message's id, as the store can hold it."""
+
+
 class List(Frame, frozen=True, tag=40):
     """Up to ``limit`` messages with ids above ``after`` that match. Answer: ``Rows``."""
 
-    after: int
+    after: Id
     limit: int
     filter: Filter
 
@@ -33,7 +38,7 @@ class List(Frame, frozen=True, tag=40):
 class Show(Frame, frozen=True, tag=41):
     """One message; up to ``octets`` of its content as a second row. Answer: ``Rows``, empty if it is not there."""
 
-    message: int
+    message: Id
     octets: int = 0
 
 
@@ -41,13 +46,13 @@ class Act(Frame, frozen=True, tag=42):
     """``hold``, ``release``, ``delete``, ``requeue`` or ``bounce`` these messages. Answer: ``Done``."""
 
     action: str
-    messages: list[int]
+    messages: list[Id]
 
 
 class Flush(Frame, frozen=True, tag=43):
     """Make a bounded number of messages with ids above ``after`` due now. Answer: ``Done``."""
 
-    after: int = 0
+    after: Id = 0
 
 
 class Status(Frame, frozen=True, tag=44):
@@ -147,20 +152,27 @@ class Administration:
         rows = [_json(describe(message, self._store.parts(message.id), self._store.destination_key))]
         if frame.octets:
             if message.spool:
-                with open(self._store.open_spool(message.spool), "rb") as file:
-                    content = file.read(frame.octets)
+                content = self._beginning(message.spool, frame.octets)
             else:
                 content = (self._store.content(message.id) or b"")[: frame.octets]
             rows.append(content)
         return Rows(rows)
 
+    def _beginning(self, spool: str, octets: int) -> bytes:
+        try:
+            with open(self._store.open_spool(spool), "rb") as file:
+                return file.read(octets)
+        except OSError as error:
+            return f"spool/{spool}: {error.strerror}\n".encode()
+
     def _act(self, frame: Act) -> Done:
         now = time.time()
         # What has just been delivered must not be counted again.
-        self._engine.turn(now)
+        if not self._engine.commit(now):
+            return Done(0, "the device is full")
         count = busy = 0
         try:
-            for message in frame.messages:
+            for message in dict.fromkeys(frame.messages):
                 if not self._engine.scheduler.withdraw(message):
                     busy += 1
                 else:
