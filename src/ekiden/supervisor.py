@@ -138,6 +138,8 @@ class Supervisor:
             )
         self._start_roles()
         self.announce()
+        # Whoever was told has closed its descriptor, and another may bear its number by the next fork.
+        self.private = ()
         notify_systemd("READY=1")
         while not self.stopping:
             self._wait(self._until_restart())
