@@ -139,3 +139,22 @@ def test_reload_keeps_sessions_and_refuses_wrong_settings(home: Ekiden) -> None:
             return "SIZE 12345" in client.ehlo()[1].decode()
 
     wait_until(announced, 10, "new sessions have the new settings")
+
+
+def test_reload_moves_to_another_port(home: Ekiden) -> None:
+    """The roles made by a reload once closed the new listener, whose number a descriptor of the start had borne."""
+    home.start()
+    port = free_port()
+    home.control("listen", f"smtp 127.0.0.1:{port}")
+    home.reload()
+
+    def answers() -> bool:
+        try:
+            with smtplib.SMTP("127.0.0.1", port, timeout=2) as client:
+                return client.noop()[0] == 250
+        except OSError:
+            return False
+
+    wait_until(answers, 10, "the new port is served")
+    roles = home.roles()
+    assert sorted(roles.values()) == ["local", "log", "queue", "remote", "smtpd"]
