@@ -81,6 +81,9 @@ def test_nothing_is_changed_unless_it_is_said_what(waiting: Ekiden) -> None:
     refused = waiting.command("queue", "delete", check=False)
     assert refused.returncode == 2
     assert "--all" in refused.stdout
+    for wrong in (["delete", "1", "--sender", "two@*"], ["delete", "1", "--all"], ["show", "9" * 19]):
+        assert waiting.command("queue", *wrong, check=False).returncode == 2
+    assert "more" not in waiting.command("queue", "list", "--limit", "0", "--sender", "nobody").stdout
     assert len(senders(waiting)) == 2
 
 

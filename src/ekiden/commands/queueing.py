@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BATCH = 200
+_ID = click.IntRange(0, (1 << 62) - 1)
+"""Message numbers as the queue can hold them."""
 
 
 class Age(click.ParamType[float]):
@@ -87,8 +89,12 @@ def queue() -> None:
 
 @queue.command("list")
 @filters
-@click.option("--limit", default=100, show_default=True, help="At most this many messages; 0: all.")
-@click.option("--after", default=0, metavar="ID", help="Only messages with a higher number (for the next page).")
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most this many messages; 0: all."
+)
+@click.option(
+    "--after", type=_ID, default=0, metavar="ID", help="Only messages with a higher number (for the next page)."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per message.")
 @click.pass_obj
 def list_messages(home: Path, /, limit: int, after: int, as_json: bool, **options: Any) -> int:
@@ -102,7 +108,7 @@ def list_messages(home: Path, /, limit: int, after: int, as_json: bool, **option
                 click.echo(row)
                 continue
             last = _print(json.loads(row))
-    if not as_json and count == limit:
+    if not as_json and limit and count == limit:
         click.echo(f"-- more: ekiden queue list --after {last}")
     return 0
 
@@ -126,7 +132,7 @@ def _next(recipient: dict[str, Any]) -> str:
 
 
 @queue.command()
-@click.argument("message", type=int)
+@click.argument("message", type=_ID)
 @click.option("--content", is_flag=True, help="Print the message itself.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
@@ -174,14 +180,17 @@ def _tell(done: str, count: int, errors: list[str]) -> int:
 
 def _action(name: str, done: str, help: str) -> None:
     @queue.command(name, help=help)
-    @click.argument("messages", type=int, nargs=-1)
+    @click.argument("messages", type=_ID, nargs=-1)
     @filters
     @click.option("--all", "everything", is_flag=True, help="All messages; needed when nothing else says which.")
     @click.pass_obj
     def act(home: Path, /, messages: tuple[int, ...], everything: bool, **options: Any) -> int:
         from ekiden.runtime.administration import Act, Done
 
-        if not messages and not everything and not any(options.values()) and options["held"] is None:
+        filtered = any(options.values()) or options["held"] is not None
+        if sum((bool(messages), filtered, everything)) > 1:
+            raise click.UsageError("say which messages in one way: numbers, filters, or --all")
+        if not messages and not everything and not filtered:
             raise click.UsageError("say which messages: numbers, filters such as --sender, or --all")
         count, errors = 0, []
         with _asking(home) as asking:
