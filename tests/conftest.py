@@ -1,4 +1,4 @@
-"""Fixtures: ekiden in a home of its own, and the real peers it talks to. A peer that the machine lacks is skipped."""
+"""Fixtures: ekiden in a home of its own, and the real peers it talks to. A peer that is not installed fails a test; one that needs root is skipped without."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # Tests and benchmarks share the peers as ``tests.peers``, whatever directory pytest is started in.
@@ -20,6 +21,10 @@ from tests.peers.nameserver import NameServer
 from tests.peers.postfix import Postfix
 from tests.peers.processes import Unavailable, free_port, short_directory
 from tests.peers.sinks import Sink
+
+# How fast an example runs depends on what else the machine does: no test fails for that.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,7 +20,7 @@ MAILBOXES = st.binary(max_size=60) | st.text('ab.@<>,:;()[]"\\ \t\n\xe9', max_si
         (b" a . b @ c . d ", b"a.b@c.d", b"a.b@c.d"),
         (b'"The Almighty".One@x', b'"The Almighty".One@x', b"The Almighty.One@x"),
         (b'"a\\"quote"@x', b'"a\\"quote"@x', b'a"quote@x'),
-        (b"a\\@b@c", b"a@b@c", b"a@b@c"),
+        (b"a\\@b@c", b'"a@b"@c', b"a@b@c"),
         (b"a (some (nested) words\\)) @b", b"a (some nested words\\))@b", b"a@b"),
         (b"a@[1.2.3.4]", b"a@[1.2.3.4]", b"a@[1.2.3.4]"),
         (b"a\r\n\t@b", b"a@b", b"a@b"),
@@ -42,7 +42,7 @@ def test_what_is_not_closed_or_opened(text: bytes) -> None:
 
 def test_kinds() -> None:
     assert parse(b'a "b" [c] (d) e\\ f') == [(ATOM, b"a"), (QUOTE, b"b"), (LITERAL, b"c"), (COMMENT, b"d"),
-                                             (ATOM, b"e f")]  # fmt: skip
+                                             (QUOTE, b"e f")]  # fmt: skip
     assert parse(b"a)b \x01 c\\") == [(QUOTE, b"a)b"), (QUOTE, b"\x01"), (ATOM, b"c")]
 
 
@@ -76,6 +76,13 @@ def test_quoting(address: bytes, quoted: bytes) -> None:
     assert quote(address) == quoted
     assert unquote(parse(quoted)) == address
     assert needs_quote(address.rpartition(b"@")[0] or address) == (quote(address) != address) or not address
+
+
+@pytest.mark.parametrize("escaped", [b"\\ ", b"a\\,b@c", b"a\\@b", b"\\<x", b"a\\.b"])
+def test_what_was_escaped_in_an_atom_stays_text(escaped: bytes) -> None:
+    tokens = parse(escaped)
+    assert tokens[0][0] == QUOTE
+    assert parse(unparse(tokens)) == tokens
 
 
 @given(MAILBOXES)

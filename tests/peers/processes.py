@@ -28,7 +28,7 @@ def program(name: str) -> str:
     """The path of an installed program, also from the system directories that a user's PATH lacks."""
     path = shutil.which(name, path=SEARCH_PATH)
     if path is None:
-        raise Unavailable(f"{name} is not installed: run tests/install-peers")
+        raise RuntimeError(f"{name} is not installed: run tests/install-peers")
     return path
 
 

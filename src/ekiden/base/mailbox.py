@@ -2,7 +2,8 @@
 
 A token is a kind and a text. Kinds are the seven special characters by themselves, and ATOM, QUOTE, LITERAL and
 COMMENT, whose text is plain: quoting and brackets are off. White space parts tokens and is none. An atom that holds
-what no atom may (control characters, octets above 126) is read as a quoted string, so that it is written as one.
+what no atom may (control characters, octets above 126, and unlike in qmail spaces and specials that were escaped) is
+read as a quoted string, so that it is written as one and means the same to whoever reads it next.
 Encoded words (RFC 2047) are atoms like any other and come out as they went in.
 """
 
@@ -43,7 +44,7 @@ _TOKEN = re.compile(
 _COMMENT_PART = re.compile(rb"(?P<text>(?:[^()\\]|\\.)++)|(?P<paren>[()])", re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)|\\\Z", re.DOTALL)
 _TO_ESCAPE = re.compile(rb'["\[\]()\\\r\n]')
-_NO_ATOM = re.compile(rb"[\x00-\x1f\x7f-\xff)\]\\]")
+_NO_ATOM = re.compile(rb'[\x00-\x20\x7f-\xff()<>@,;:\\".\[\]]')
 
 _DOT_ATOM = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++)*+")
 _QUOTED_ESCAPE = re.compile(rb'["\\\r\n]')
