@@ -1,4 +1,7 @@
-"""Fixtures: ekiden in a home of its own, and the real peers it talks to. A peer that is not installed fails a test; one that needs root is skipped without."""
+"""Fixtures: ekiden in a home of its own, and the real peers it talks to.
+
+A peer that is not installed fails a test; one that needs root is skipped without.
+"""
 
 from __future__ import annotations
 
