@@ -37,8 +37,8 @@ from ekiden.settings.schema import Listener, Settings
 _SOCKETS = {"intake": "smtpd", "remote": "remote", "local": "local", "inject": None, "control": None}
 """The queue role's sockets and the role that each is for."""
 
-_SLOWEST_RESTART = 30.0
-_SETTLED = 60.0
+_SLOWEST_RESTART = 5.0
+_SETTLED = 10.0
 """Seconds after which a role that died counts as having worked."""
 
 

@@ -44,6 +44,8 @@ class Nemesis:
             self._kill_and_start(kind)
 
     def _kill_role(self) -> None:
+        # What died often is started later and later; there may be nobody to kill for a while.
+        wait_until(lambda: bool(self._ekiden.roles()), 10, "some role is there")
         processes = self._ekiden.roles()
         role = self._random.choice(sorted(set(processes.values())))
         victim = self._random.choice(sorted(pid for pid, name in processes.items() if name == role))
