@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -153,5 +154,37 @@ def test_an_announced_descriptor_that_is_missing_ends_the_connection() -> None:
         answering.link.send(SpoolGrant(1, "name"))
         await until(lambda: asking.closed)
         assert "descriptor is missing" in asking.closed[0]
+
+    linked(test)
+
+
+def test_descriptors_that_nobody_announces_do_not_pile_up() -> None:
+    async def run() -> None:
+        left, right = socket.socketpair()
+        end = End(asyncio.get_running_loop(), right, IntakeRequest)
+        frame = framed(SpoolRequest(3))
+        descriptor = os.memfd_create("unannounced")
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                socket.send_fds(left, [frame], [descriptor] * 100)
+                await asyncio.sleep(0)
+        os.close(descriptor)
+        await until(lambda: end.closed)
+        assert "no frame announced" in end.closed[0]
+        left.close()
+        with os.scandir("/proc/self/fd") as entries:
+            assert not any("unannounced" in os.readlink(entry) for entry in entries)
+
+    asyncio.run(run())
+
+
+def test_received_descriptors_are_not_left_to_programs() -> None:
+    async def test(asking: End, answering: End) -> None:
+        answering.link.send(SpoolGrant(1, "name"), os.memfd_create("spool"))
+        await until(lambda: asking.frames)
+        descriptor = asking.frames[0][1]
+        assert descriptor is not None
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
 
     linked(test)

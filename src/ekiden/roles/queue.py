@@ -12,7 +12,6 @@ import fcntl
 import os
 import re
 import socket
-import struct
 import time
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +40,8 @@ from ekiden.runtime.frames import (
     SpoolRelease,
     SpoolRequest,
 )
+from ekiden.runtime.inject_limits import Limits
+from ekiden.runtime.inject_link import InjectLink
 from ekiden.runtime.link import Link
 from ekiden.runtime.role import Context
 from ekiden.settings.schema import Settings
@@ -101,17 +102,30 @@ class Intakers:
     def __init__(self, role: QueueRole) -> None:
         self._role = role
         self._spools = 0
+        self.limits = Limits(role.loop, role.settings)
 
-    def open(self, connection: socket.socket, trusted: bool) -> None:
-        """A new connection; the origin of what comes from an untrusted one is what the kernel says."""
+    def open_guest(self, connection: socket.socket) -> None:
+        """A new connection to ``run/inject``; the origin of what comes from it is what the kernel says."""
+        granted: set[str] = set()
+        link = InjectLink(
+            self._role.loop,
+            connection,
+            self.limits,
+            granted,
+            lambda frame, _descriptor: self._take(link, granted, link.uid, frame),
+            lambda _reason: self._closed(granted),
+        )
+        link.admit()
+
+    def open(self, connection: socket.socket) -> None:
+        """A new connection of a role's."""
         link: Link[IntakeRequest]
-        _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         granted: set[str] = set()
         link = Link(
             self._role.loop,
             connection,
             msgspec.msgpack.Decoder(IntakeRequest),
-            lambda frame, _descriptor: self._take(link, granted, None if trusted else uid, frame),
+            lambda frame, _descriptor: self._take(link, granted, None, frame),
             lambda _reason: self._closed(granted),
         )
 
@@ -159,7 +173,7 @@ class Intakers:
         role.wake()
 
     def _grant(self, link: AnyLink, granted: set[str], token: int) -> None:
-        if len(granted) >= GRANTS:
+        if len(granted) >= GRANTS or (isinstance(link, InjectLink) and not link.may_have_file):
             link.send(Rejected(token, 452, "4.3.1", "too many spool files at once"))
             return
         self._spools += 1
@@ -294,6 +308,7 @@ class QueueRole:
 
     def __init__(self, context: Context, store: SQLiteStore) -> None:
         self.log = context.log
+        self.settings = context.settings
         self.store = store
         self.loop = asyncio.get_running_loop()
         self.finished = False
@@ -347,6 +362,8 @@ class QueueRole:
     def reconfigure(self, settings: Settings) -> None:
         """Take over changed settings."""
         self.engine.configure(settings)
+        self.settings = settings
+        self._intakers.limits.configure(settings)
         self.wake()
 
     def channels(self) -> list[str]:
@@ -371,8 +388,8 @@ class QueueRole:
         self._status()
         self._context.on_alarm = self._alarm
         sockets = self._context.sockets
-        self._listen(sockets["intake"], lambda connection: self._intakers.open(connection, trusted=True))
-        self._listen(sockets["inject"], lambda connection: self._intakers.open(connection, trusted=False))
+        self._listen(sockets["intake"], self._intakers.open)
+        self._listen(sockets["inject"], self._intakers.open_guest)
         for channel, deliverers in self._deliverers.items():
             self._listen(sockets[channel], deliverers.open)
         self._listen(sockets["control"], self._open_control)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -71,7 +72,9 @@ class Connection:
         """The answer's fields; ``Rejected`` and everything that goes wrong is ``NotQueued``."""
         packed = pack(frame)
         try:
-            self._connection.sendall(_LENGTH.pack(len(packed)) + packed)
+            # Who is sent away is told why, and may find the other end closed before all is said.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._connection.sendall(_LENGTH.pack(len(packed)) + packed)
             (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
             if length > _LONGEST_ANSWER:
                 raise ValueError(f"answer of {length} octets")

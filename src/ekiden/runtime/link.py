@@ -25,6 +25,7 @@ _READ = 256 * 1024
 _DESCRIPTORS = 250
 """As many as one system call carries (the kernel's limit is 253)."""
 _ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
+_CLOSE_ON_EXEC = socket.MSG_CMSG_CLOEXEC
 MAXIMUM_FRAME = 64 * 1024 * 1024
 """Octets. A longer frame is a fault of the peer; inline content is far smaller."""
 
@@ -151,7 +152,7 @@ class Link(Generic[Incoming]):
     def _readable(self) -> None:
         room = memoryview(self._buffer)[self._filled :]
         try:
-            count, ancillary, _flags, _address = self._connection.recvmsg_into([room], _ANCILLARY)
+            count, ancillary, _flags, _address = self._connection.recvmsg_into([room], _ANCILLARY, _CLOSE_ON_EXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -172,6 +173,8 @@ class Link(Generic[Incoming]):
         except (msgspec.DecodeError, ValueError) as error:
             self.close(f"bad frame: {error}")
             return
+        if len(self._descriptors) > _DESCRIPTORS:
+            self.close("descriptors came that no frame announced")
         if self._on_turn is not None and not self.closed:
             self._on_turn()
 

@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listenbacklog: int = 4096
     proxyclients: tuple[str, ...] = ()
     inlinebytes: int = 262_144
+    injectconnections: int = 1000
+    injectperuser: int = 200
 
     # Routing and local addresses
 

@@ -161,4 +161,18 @@ RECEIVING: Mapping[str, Setting] = {
         "octets",
         high=32 << 20,
     ),
+    "injectconnections": number(
+        "Most programs of this machine that may be handing in a message at once.",
+        "Up to {} programs may inject at once.",
+        "connections",
+        low=1,
+        high=100_000,
+    ),
+    "injectperuser": number(
+        "The same for the programs of one user.",
+        "Up to {} programs of one user may inject at once.",
+        "connections",
+        low=1,
+        high=100_000,
+    ),
 }
