@@ -6,12 +6,16 @@ Sources: RFC 1870 (SIZE), 2920 (PIPELINING), 3030 (CHUNKING, BINARYMIME), 3207 (
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ekiden.base.envelope import Body, Envelope, Notify, Recipient
 from ekiden.wire.smtp.syntax import quote
 
 _BODY = {Body.SEVENBIT: b"", Body.EIGHTBIT: b" BODY=8BITMIME", Body.BINARY: b" BODY=BINARYMIME"}
+_UNWRITABLE = re.compile(rb"[\x00-\x20\x7f]")
+"""What no parameter may hold (RFC 5321 section 4.1.2, esmtp-value): spaces and lines would begin something new."""
+
 _NOTIFY = ((Notify.SUCCESS, b"SUCCESS"), (Notify.FAILURE, b"FAILURE"), (Notify.DELAY, b"DELAY"))
 
 
@@ -73,21 +77,39 @@ def mail_command(envelope: Envelope, size: int, body: int, utf8: bool, offered: 
         command += b" SMTPUTF8"
     if offered.dsn:
         if envelope.ret:
-            command += b" RET=" + envelope.ret
+            command += b" RET=" + _word(envelope.ret)
         if envelope.envid:
-            command += b" ENVID=" + envelope.envid
-    return command + b"\r\n"
+            command += b" ENVID=" + _word(envelope.envid)
+    return _line(command)
 
 
 def rcpt_command(recipient: Recipient, offered: Extensions) -> bytes:
     """RCPT with NOTIFY and ORCPT if given and offered. Raises ValueError for an address that cannot be written."""
     if not offered.dsn or not (recipient.notify or recipient.orcpt):
-        return b"RCPT TO:<" + quote(recipient.address) + b">\r\n"
+        return _line(b"RCPT TO:<" + quote(recipient.address) + b">")
     command = b"RCPT TO:<" + quote(recipient.address) + b">"
     if recipient.notify & Notify.NEVER:
         command += b" NOTIFY=NEVER"
     elif recipient.notify:
         command += b" NOTIFY=" + b",".join(word for flag, word in _NOTIFY if recipient.notify & flag)
     if recipient.orcpt:
-        command += b" ORCPT=" + recipient.orcpt
+        command += b" ORCPT=" + _word(recipient.orcpt)
+    return _line(command)
+
+
+def hello_command(verb: bytes, name: bytes) -> bytes:
+    """EHLO, HELO or LHLO. Raises ValueError for a name that would be more than one word."""
+    return _line(verb + b" " + _word(name))
+
+
+def _word(value: bytes) -> bytes:
+    if _UNWRITABLE.search(value):
+        raise ValueError(f"{value[:100]!r} is not one word")
+    return value
+
+
+def _line(command: bytes) -> bytes:
+    """The command with its end, whoever made it and of whatever: never two commands, nor a part of one."""
+    if b"\r" in command or b"\n" in command or b"\0" in command:
+        raise ValueError("it holds an end of line or a null")
     return command + b"\r\n"

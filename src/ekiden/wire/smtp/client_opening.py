@@ -6,7 +6,7 @@ from collections import deque
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.wire.smtp import client_report as report
-from ekiden.wire.smtp.client_command import Extensions, read_extensions
+from ekiden.wire.smtp.client_command import Extensions, hello_command, read_extensions
 from ekiden.wire.smtp.client_event import Event, Lost, Ready, StartTls, State, Wish
 from ekiden.wire.smtp.client_reply import ReplyReader, reply_text
 
@@ -52,8 +52,16 @@ class Opening:
         self._hello()
 
     def _hello(self) -> None:
-        self._output.append((b"LHLO " if self._lmtp else b"EHLO ") + self._helo + b"\r\n")
-        self.state = State.EHLO
+        self._introduce(b"LHLO" if self._lmtp else b"EHLO", State.EHLO)
+
+    def _introduce(self, verb: bytes, state: State) -> None:
+        try:
+            self._output.append(hello_command(verb, self._helo))
+        except ValueError as error:
+            text = f"My own name cannot be written in SMTP: {error}. (#4.3.5)\n"
+            self._give_in(Outcome(Verdict.DEFERRED, "4.3.5", text, self._remote))
+        else:
+            self.state = state
 
     def _greeting_failed(self, reply: bytes) -> None:
         self._give_in(report.deferred(f"Connected to {self._peer} but greeting failed", self._remote, reply))
@@ -66,8 +74,7 @@ class Opening:
         if self._lmtp:
             self._name_rejected(reply)
             return
-        self._output.append(b"HELO " + self._helo + b"\r\n")
-        self.state = State.HELO
+        self._introduce(b"HELO", State.HELO)
 
     def _helo_accepted(self, reply: bytes) -> None:
         self._consider_tls()
