@@ -29,7 +29,7 @@ class House:
         new = []
         for _ in range(count):
             number = self.store.new_message_id()
-            intake.messages.append((number, now, b"", 1, None, msgspec.msgpack.encode(META), b"x"))
+            intake.messages.append((number, now, b"", 1, None, msgspec.msgpack.encode(META), b"x", None, None))
             recipients = [Recipient(b"a@" + key)]
             intake.parts.append((number, 0, lane.id, now, msgspec.msgpack.encode(recipients)))
             message = Message(number, now, b"", 1, "", META, b"x", left=1)
@@ -109,7 +109,7 @@ def test_a_deferred_part_comes_back_when_it_is_due(house: House) -> None:
     (part,) = house.scheduler.pick(100.0)
     house.scheduler.finish(part, 100.0)
     house.scheduler.changes.deferred.append(
-        (500.0, 1, msgspec.msgpack.encode(part.recipients), "x", part.message.id, 0)
+        (part.message.id, 0, part.lane.id, 500.0, 1, msgspec.msgpack.encode(part.recipients), "x")
     )
     house.scheduler.later(part, 500.0)
     house.commit()
@@ -125,7 +125,7 @@ def test_an_idle_destination_goes_back_to_the_store_and_is_found_again(house: Ho
     (part,) = house.scheduler.pick(100.0)
     house.scheduler.finish(part, 100.0)
     house.scheduler.changes.deferred.append(
-        (500.0, 1, msgspec.msgpack.encode(part.recipients), "x", part.message.id, 0)
+        (part.message.id, 0, part.lane.id, 500.0, 1, msgspec.msgpack.encode(part.recipients), "x")
     )
     house.scheduler.later(part, 500.0)
     house.commit()

@@ -23,8 +23,16 @@ def store(tmp_path: Path) -> SQLiteStore:
 
 def one_message(number: int = 1, due: float = 100.0, spool: str | None = None, destination: int = 1) -> Changes:
     changes = Changes()
-    changes.messages.append((number, 100.0, b"s@example.org", 5, spool, META, None if spool else b"text\n"))
+    content = None if spool else b"text\n"
+    changes.messages.append((number, 100.0, b"s@example.org", 5, spool, META, content, None, None))
     changes.parts.append((number, 0, destination, due, TO))
+    return changes
+
+
+def fresh_message(number: int = 1) -> Changes:
+    """One that holds its only part itself."""
+    changes = Changes()
+    changes.messages.append((number, 100.0, b"s@example.org", 5, None, META, b"text\n", 1, TO))
     return changes
 
 
@@ -61,6 +69,73 @@ def test_what_was_applied_is_there_after_a_crash(tmp_path: Path) -> None:
     assert again.content(1) == b"text\n"
     assert [part.recipients for part in again.parts(1)] == [[Recipient(b"a@example.org")]]
     assert again.due_destinations(0.0, 10) == [(1, b"example.org")]
+
+
+def test_a_part_in_its_message_is_seen_and_claimed_after_a_crash(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path)
+    store.apply(destination(), many(fresh_message(1), fresh_message(2)))
+    assert [(part.part, part.destination, part.due, part.attempts) for part in store.parts(1)] == [(0, 1, 100.0, 0)]
+    assert store.part_count(1) == 1
+    assert store.claim(1, 200.0, 10) == []
+    again = after_crash(tmp_path)
+    assert again.recover().messages == 2
+    assert [row.message for row in again.claim(1, 200.0, 10)] == [1, 2]
+    assert again.part_count(1) == 1
+
+
+def test_a_part_in_its_message_gets_a_row_when_it_is_deferred_or_held(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path)
+    store.apply(destination(), many(*map(fresh_message, (1, 2, 3))))
+    later = Changes()
+    later.deferred.append((1, 0, 1, 700.0, 1, TO, "Not now.\n"))
+    later.removed.append((3,))
+    store.apply(later)
+    assert store.hold([2], 200.0) == 1
+    again = after_crash(tmp_path)
+    assert again.recover().messages == 2
+    assert [(part.due, part.attempts, part.last) for part in again.parts(1)] == [(700.0, 1, "Not now.\n")]
+    assert [part.due for part in again.parts(2)] == [None]
+    assert again.parts(3) == []
+
+
+def test_a_start_looks_for_parts_in_messages_only_above_the_mark(tmp_path: Path) -> None:
+    def mark() -> int:
+        return int(store._one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'mark'"))
+
+    def replace(old: int) -> int:
+        """Nine thousand messages later."""
+        for _ in range(9000):
+            new = store.new_message_id()
+        done = Changes()
+        done.removed.append((old,))
+        store.apply(done, fresh_message(new))
+        return new
+
+    store = SQLiteStore(tmp_path)
+    first = store.new_message_id()
+    store.apply(destination(), fresh_message(first))
+    latest = 0
+    for _ in range(4):
+        latest = replace(latest)
+    assert mark() == 0, "the first message keeps it down"
+    latest = replace(first)
+    latest = replace(latest)
+    assert 10_000 <= mark() <= latest
+    found = after_crash(tmp_path).recover()
+    assert found.messages == 2
+
+
+def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path)
+    store.apply(destination(), one_message())
+    for column in ("destination", "recipients"):
+        store._db.execute(f"ALTER TABLE message DROP COLUMN {column}")
+    store._db.execute("PRAGMA user_version = 1")
+    store.close()
+    store = SQLiteStore(tmp_path)
+    assert store.recover().messages == 1
+    store.apply(Changes(), fresh_message(2))
+    assert [store.part_count(number) for number in (1, 2)] == [1, 1]
 
 
 def test_a_failed_transaction_leaves_nothing(store: SQLiteStore) -> None:
@@ -138,11 +213,11 @@ def test_flush_goes_in_steps(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
     assert len(store.claim(1, 500.0, 10)) == 5
 
 
-def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
     store._db.execute("PRAGMA user_version = 99")
     store.close()
-    with pytest.raises(StoreFailed, match="another version"):
+    with pytest.raises(StoreFailed, match="later version"):
         SQLiteStore(tmp_path)
 
 
@@ -163,7 +238,7 @@ def test_results_are_recorded_on_a_full_device_and_new_mail_waits_for_room(tmp_p
         with pytest.raises(StoreFull):
             for number in range(1, 100_000):
                 changes = one_message(number)
-                changes.messages[0] = (*changes.messages[0][:6], b"x" * 4000)
+                changes.messages[0] = (*changes.messages[0][:6], b"x" * 4000, None, None)
                 store.apply(Changes(), changes)
                 stored = number
         assert stored > 300

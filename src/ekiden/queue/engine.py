@@ -126,9 +126,15 @@ class Engine:
         message = Message(number, now, envelope.sender, size, spool, meta, None if spool else content, left=0)
         parts = self._split(message, envelope.recipients)
         message.left = len(parts)
-        into.messages.append((number, now, envelope.sender, size, spool or None, self._encode(meta), message.content))
-        for part in parts:
-            into.parts.append((number, part.number, part.lane.id, now, self._encode(part.recipients)))
+        whose: tuple[int | None, bytes | None] = (None, None)
+        if len(parts) == 1 and self.scheduler.has_room(len(self._accepted)):
+            parts[0].stored = False
+            whose = parts[0].lane.id, self._encode(parts[0].recipients)
+        else:
+            for part in parts:
+                into.parts.append((number, part.number, part.lane.id, now, self._encode(part.recipients)))
+        encoded = self._encode(meta)
+        into.messages.append((number, now, envelope.sender, size, spool or None, encoded, message.content, *whose))
         return message, parts
 
     def _split(self, message: Message, recipients: Sequence[Recipient]) -> list[Part]:
@@ -309,10 +315,12 @@ class Engine:
             if soon:
                 due = min(due, now + 2.0 ** min(part.attempts, 12))
             last = next(outcome.text for outcome in outcomes if outcome.verdict == Verdict.DEFERRED)
-            changes.deferred.append((due, part.attempts + 1, self._encode(remaining), last, message.id, part.number))
+            attempts, encoded = part.attempts + 1, self._encode(remaining)
+            changes.deferred.append((message.id, part.number, part.lane.id, due, attempts, encoded, last))
             self.scheduler.later(part, due)
         else:
-            changes.finished.append((message.id, part.number))
+            if part.stored:
+                changes.finished.append((message.id, part.number))
             message.left -= 1
         if message.ended and (not message.at_hand or len(message.ended) >= NOTICE_AT):
             self._notify(message, now, stored=told > 0)

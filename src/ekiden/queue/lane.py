@@ -42,6 +42,8 @@ class Part:
     lane: Lane
     recipients: list[Recipient]
     attempts: int = 0
+    stored: bool = True
+    """Whether the store has a row for it; the only part of a new message is in the message's own."""
 
 
 @dataclass(slots=True, eq=False)

@@ -40,6 +40,7 @@ class Scheduler:
         self._at_hand: dict[tuple[int, int], Part] = {}
         self._messages: dict[int, Message] = {}
         self._leaving: list[Message] = []
+        self._done: list[tuple[int, int]] = []
         self._content_bytes = 0
         self._idle_check = 0.0
         self.in_flight = dict.fromkeys(CHANNELS, 0)
@@ -79,14 +80,14 @@ class Scheduler:
         self._hungry.add(lane)
         return lane
 
-    def has_room(self) -> bool:
-        """Whether more parts may be held at hand."""
-        return len(self._at_hand) < self._settings.activemessages
+    def has_room(self, coming: int = 0) -> bool:
+        """Whether more parts may be held at hand, beside those that are coming anyway."""
+        return len(self._at_hand) + coming < self._settings.activemessages
 
     def admit(self, message: Message, parts: list[Part]) -> None:
         """Hold new parts, just stored and due now, or leave them in the store if there are too many at hand."""
         for part in parts:
-            if self.has_room():
+            if not part.stored or self.has_room():
                 self._hold(part)
             else:
                 part.lane.more = True
@@ -164,8 +165,7 @@ class Scheduler:
         lane.in_flight -= 1
         self.in_flight[lane.channel] -= 1
         message.in_flight -= 1
-        if message.withdrawn:
-            self._at_hand.pop((message.id, part.number), None)
+        self._done.append((message.id, part.number))
         message.at_hand -= 1
         if not message.at_hand:
             self._leaving.append(message)
@@ -176,10 +176,9 @@ class Scheduler:
 
     def committed(self) -> None:
         """The collected changes are in the store; begin to collect anew."""
-        for key in self.changes.finished:
+        for key in self._done:
             self._at_hand.pop(key, None)
-        for row in self.changes.deferred:
-            self._at_hand.pop((row[4], row[5]), None)
+        self._done.clear()
         self.changes = Changes()
         self._expected.clear()
         for message in self._leaving:

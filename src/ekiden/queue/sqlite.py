@@ -23,7 +23,8 @@ from ekiden.queue.store import NEVER, Changes, Ended, Found, MessageRow, Meta, P
 _TABLES = """
 CREATE TABLE IF NOT EXISTS message (
     id INTEGER PRIMARY KEY, birth REAL NOT NULL, sender BLOB NOT NULL, size INTEGER NOT NULL, spool TEXT,
-    meta BLOB NOT NULL, ended BLOB, held INTEGER NOT NULL DEFAULT 0, content BLOB);
+    meta BLOB NOT NULL, ended BLOB, held INTEGER NOT NULL DEFAULT 0, destination INTEGER, recipients BLOB,
+    content BLOB);
 CREATE INDEX IF NOT EXISTS message_ended ON message (id) WHERE ended IS NOT NULL;
 CREATE INDEX IF NOT EXISTS message_spool ON message (spool) WHERE spool IS NOT NULL;
 CREATE TABLE IF NOT EXISTS part (
@@ -36,7 +37,16 @@ CREATE INDEX IF NOT EXISTS destination_due ON destination (due);
 CREATE TABLE IF NOT EXISTS sequence (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_VERSION = 1
+_VERSION = 2
+_UPGRADES = {1: "ALTER TABLE message ADD COLUMN destination INTEGER; ALTER TABLE message ADD COLUMN recipients BLOB;"}
+"""What makes the tables of an earlier version those of the next."""
+
+_FRESH = "destination IS NOT NULL AND NOT EXISTS (SELECT 1 FROM part WHERE part.message = message.id)"
+"""A message that holds its only part itself. The column is not cleared when the part gets a row: to write the message
+anew would write its content anew."""
+_SPREAD = f"INSERT INTO part (message, part, destination, due, recipients) \
+SELECT id, 0, destination, birth, recipients FROM message WHERE {_FRESH}"
+"""Give such parts rows of their own."""
 _PAGE = 4096
 """Octets. Every page that a transaction touches is written whole, and most touched ones are small."""
 _LOG_SHARE = 16
@@ -67,6 +77,9 @@ class SQLiteStore:
         self._spool_descriptor = os.open(self._spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._ids: dict[str, tuple[int, int]] = {}
         self._count = 0
+        self._fresh: dict[int, None] = {}
+        self._turns = (0, 0)
+        self._marked = 0
         self._reserve = Reserve(directory, checkpoint_pages * _PAGE)
         try:
             # Autocommit mode: transactions are begun and ended here and nowhere else.
@@ -88,16 +101,23 @@ class SQLiteStore:
         run("PRAGMA cache_size = -32768")
         run("PRAGMA temp_store = MEMORY")
         (version,) = run("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"made by another version of ekiden (schema {version})")
-        self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
+        if version > _VERSION:
+            raise sqlite3.DatabaseError(f"made by a later version of ekiden (schema {version})")
+        upgrade = "".join(_UPGRADES[earlier] for earlier in range(version, _VERSION) if version)
+        self._db.executescript(f"BEGIN; {upgrade} {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
 
     # Start and end
 
     def recover(self) -> Found:
         """Put right what a crash may have left: destinations that were held in memory, files that no row names."""
         held = self._one("SELECT count(*) FROM destination WHERE due IS NULL")
-        self._write(lambda run: run("UPDATE destination SET due = 0 WHERE due IS NULL"))
+        mark = self._one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'mark'")
+
+        def put_right(run: Callable[..., sqlite3.Cursor]) -> None:
+            run(f"{_SPREAD} AND id >= ?", (mark,))
+            run("UPDATE destination SET due = 0 WHERE due IS NULL")
+
+        self._write(put_right)
         named = {name for (name,) in self._all("SELECT spool FROM message WHERE spool IS NOT NULL")}
         leftovers = [name for name in os.listdir(self._spool_descriptor) if name not in named]
         for name in leftovers:
@@ -129,10 +149,39 @@ class SQLiteStore:
         def run_all(_run: Callable[..., sqlite3.Cursor]) -> None:
             for changes in groups:
                 self._run(changes)
+            if mark - self._marked >= _RESERVE:
+                self._db.execute("INSERT OR REPLACE INTO sequence VALUES ('mark', ?)", (mark,))
 
+        mark = self._mark()
         self._write(run_all, may_use_reserve=intake is None)
+        if mark - self._marked >= _RESERVE:
+            self._marked = mark
         for changes in groups:
             self._count += len(changes.messages) - len(changes.removed)
+            self._follow(changes)
+
+    def _follow(self, changes: Changes) -> None:
+        """Keep in mind which messages hold their part themselves."""
+        for row in changes.messages:
+            if row[7] is not None:
+                self._fresh[row[0]] = None
+        pop = self._fresh.pop
+        for (number,) in changes.removed:
+            pop(number, None)
+        for deferred in changes.deferred:
+            pop(deferred[0], None)
+        for part in changes.parts:
+            pop(part[0], None)
+
+    def _mark(self) -> int:
+        """Below this id no message holds its part itself: noted from time to time, so that a start needs not look.
+
+        What was numbered in this turn or the one before may still come, and counts.
+        """
+        used, _reserved = self._ids.get("message", (0, 0))
+        before, now = self._turns
+        self._turns = (now, used + 1)
+        return min(before, next(iter(self._fresh), before))
 
     def _has_room(self) -> bool:
         """Whether new messages leave room to record results: outside, or in what the file has of unused pages."""
@@ -152,7 +201,8 @@ class SQLiteStore:
             many("INSERT INTO destination (id, key) VALUES (?, ?)", changes.destinations)
         if changes.messages:
             many(
-                "INSERT INTO message (id, birth, sender, size, spool, meta, content) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO message (id, birth, sender, size, spool, meta, content, destination, recipients)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 changes.messages,
             )
         if changes.parts:
@@ -163,7 +213,8 @@ class SQLiteStore:
             many("DELETE FROM part WHERE message = ? AND part = ?", changes.finished)
         if changes.deferred:
             many(
-                "UPDATE part SET due = ?, attempts = ?, recipients = ?, last = ? WHERE message = ? AND part = ?",
+                "INSERT OR REPLACE INTO part (message, part, destination, due, attempts, recipients, last)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 changes.deferred,
             )
         if changes.ended:
@@ -232,10 +283,14 @@ class SQLiteStore:
         return [_message_row(row) for row in self._all(f"{_MESSAGE} WHERE id > ? ORDER BY id LIMIT ?", after, limit)]
 
     def parts(self, message: int) -> list[PartRow]:
-        return [_part_row(row) for row in self._all(f"{_PART} WHERE message = ? ORDER BY part", message)]
+        rows = self._all(f"{_PART} WHERE message = ? ORDER BY part", message)
+        own = f"SELECT id, 0, destination, birth, 0, recipients, '' FROM message WHERE id = ? AND {_FRESH}"
+        return [_part_row(row) for row in rows or self._all(own, message)]
 
     def part_count(self, message: int) -> int:
-        return self._one("SELECT count(*) FROM part WHERE message = ?", message)  # type: ignore[no-any-return]
+        return len(self._all("SELECT 1 FROM part WHERE message = ?", message)) or len(
+            self._all(f"SELECT 1 FROM message WHERE id = ? AND {_FRESH}", message)
+        )
 
     def content(self, message: int) -> bytes | None:
         """Inline content; None for a message that has a spool file or is gone."""
@@ -254,8 +309,15 @@ class SQLiteStore:
 
     def hold(self, messages: Sequence[int], now: float) -> int:
         """Keep these from being attempted until released; how many were not held before."""
-        return self._each(messages, "UPDATE message SET held = 1 WHERE id = ? AND held = 0",
-                          "UPDATE part SET due = NULL WHERE message = ?")  # fmt: skip
+        count = self._each(
+            messages,
+            "UPDATE message SET held = 1 WHERE id = ? AND held = 0",
+            f"{_SPREAD} AND id = ?",
+            "UPDATE part SET due = NULL WHERE message = ?",
+        )
+        for number in messages:
+            self._fresh.pop(number, None)
+        return count
 
     def release(self, messages: Sequence[int], now: float) -> int:
         """Make held messages due now."""
@@ -272,6 +334,8 @@ class SQLiteStore:
         names = [row.spool for number in messages if (row := self.message(number)) and row.spool]
         count = self._each(messages, "DELETE FROM message WHERE id = ?", "DELETE FROM part WHERE message = ?")
         self._count -= count
+        for number in messages:
+            self._fresh.pop(number, None)
         for name in names:
             self.unlink_spool(name)
         return count

@@ -2,8 +2,9 @@
 
 A *message* has content and an envelope; its recipients are grouped into *parts*, each the recipients that go to one
 destination in one transaction. A part is due at a time; it is removed when all its recipients have come to an end.
-A message is removed with its last part. A *destination* exists as long as parts for it do; ``due`` is the time at
-which it must be looked at again, or None while the scheduler holds it in memory.
+A message is removed with its last part. A message whose only part has not been attempted yet may hold that part in
+itself (``NewMessage``): most messages never need another row. A *destination* exists as long as parts for it do;
+``due`` is the time at which it must be looked at again, or None while the scheduler holds it in memory.
 
 All changes of one turn are one transaction (``apply``): after it returns they are durable, if it raises none of them
 happened. There is one caller and no thread.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -74,6 +75,11 @@ class PartRow(msgspec.Struct, frozen=True, gc=False):
     last: str = ""
 
 
+NewMessage: TypeAlias = tuple[int, float, bytes, int, str | None, bytes, bytes | None, int | None, bytes | None]
+"""Id, birth, sender, size, spool, meta, content; and of a message that has its only part in itself, because that is
+about to be attempted, the part's destination id and recipients."""
+
+
 @dataclass(slots=True)
 class Changes:
     """One transaction's worth, each list in the order of the statement's parameters.
@@ -84,23 +90,23 @@ class Changes:
     destinations: list[tuple[int, bytes]] = field(default_factory=list)
     """New ones: id, key. Their due is None: the scheduler holds them."""
 
-    messages: list[tuple[int, float, bytes, int, str | None, bytes, bytes | None]] = field(default_factory=list)
-    """New ones: id, birth, sender, size, spool, meta, content."""
+    messages: list[NewMessage] = field(default_factory=list)
 
     parts: list[tuple[int, int, int, float | None, bytes]] = field(default_factory=list)
     """New ones: message, part, destination id, due, recipients."""
 
     finished: list[tuple[int, int]] = field(default_factory=list)
-    """Parts that are done: message, part."""
+    """Parts with a row of their own that are done: message, part."""
 
-    deferred: list[tuple[float, int, bytes, str, int, int]] = field(default_factory=list)
-    """Parts to try again: due, attempts, recipients, last report, message, part."""
+    deferred: list[tuple[int, int, int, float, int, bytes, str]] = field(default_factory=list)
+    """Parts to try again, which have a row of their own from now on: message, part, destination id, due, attempts,
+    recipients, last report."""
 
     ended: list[tuple[bytes | None, int]] = field(default_factory=list)
     """Recipients whose end waits for a notice: encoded list or None, message."""
 
     removed: list[tuple[int]] = field(default_factory=list)
-    """Messages without parts."""
+    """Messages whose last part is done: removed in the transaction that removes the part."""
 
     parked: list[tuple[float | None, int]] = field(default_factory=list)
     """Destinations: due or None (held by the scheduler), id."""
