@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from ekiden.runtime.census import Census
 from ekiden.runtime.log import Log
 from ekiden.settings.schema import Listener, Settings
 
@@ -31,12 +32,18 @@ class Context:
     ready: Callable[[], None] = lambda: None
     """Called once when the role does its work."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when others have taken this process's place: take nothing new, and end when what is here has ended."""
     on_alarm: Callable[[], None] | None = None
 
     run: int = -1
     """A descriptor of the directory ``run/``, opened while every directory above it could be searched."""
     life: int = -1
     """A descriptor that becomes readable when the supervisor has died; -1 if there is none."""
+    certificate: socket.socket | None = None
+    """Where the supervisor sends the server's certificate and key (``runtime.certificate``); None: read the files."""
+    census: Census = field(default_factory=Census)
+    """Counts the clients of all processes of a role."""
     queue: Path = Path("queue")
     """The queue role's directory, as that role sees it."""
 
@@ -60,12 +67,16 @@ SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALR
 
 
 def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]]) -> None:
-    """Run a role's ``main`` until it returns; TERM and INT ask it to finish, ALRM calls ``on_alarm``."""
+    """Run a role's ``main`` until it returns; TERM and INT ask it to finish, USR1 to give way.
+
+    ALRM calls ``on_alarm``.
+    """
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, context.stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, context.draining.set)
         loop.add_signal_handler(signal.SIGALRM, lambda: context.on_alarm and context.on_alarm())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         context.log.attach(loop)
