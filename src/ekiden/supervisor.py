@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -26,6 +27,8 @@ import msgspec
 from ekiden.roles import local, log, queue, remote, smtpd
 from ekiden.runtime.administration import Configure
 from ekiden.runtime.binding import CannotListen, listen, notify_systemd, passed_sockets, take_passed, unix_socket
+from ekiden.runtime.census import Census, Table
+from ekiden.runtime.certificate import CertificateFiles, channel
 from ekiden.runtime.control import request
 from ekiden.runtime.log import Log
 from ekiden.runtime.privilege import Identities, become, identities, own, own_tree
@@ -36,6 +39,15 @@ from ekiden.settings.schema import Listener, Settings
 
 _SOCKETS = {"intake": "smtpd", "remote": "remote", "local": "local", "inject": None, "control": None}
 """The queue role's sockets and the role that each is for."""
+
+_DOORS = frozenset({"smtpd"})
+"""Roles that hold connections of clients from outside."""
+
+_GENERATIONS = 2
+"""Reloads that a session may outlive."""
+
+_LOOK_SECONDS = 1.0
+"""How often the certificate's files are looked at."""
 
 _SLOWEST_RESTART = 5.0
 _SETTLED = 10.0
@@ -77,6 +89,12 @@ class Child:
     pid: int
     since: float
     draining: bool = False
+    generation: int = 1
+    table: Table | None = None
+    column: int = -1
+    """Where it counts its clients (``runtime.census``), if it does."""
+    channel: socket.socket | None = None
+    """Where it is sent the certificate (``runtime.certificate``)."""
 
 
 @dataclass
@@ -103,7 +121,12 @@ class Supervisor:
     children: dict[int, Child] = field(default_factory=dict)
     slots: list[Slot] = field(default_factory=list)
     generation: int = 1
+    refusals: int = 0
+    refusal: str = ""
+    """How many reloads have been refused, and why the last one was."""
     stopping: bool = False
+    _next_look: float = 0.0
+    _problem: str = ""
 
     def serve(self) -> None:
         """Run until TERM; raises ``CannotStart``."""
@@ -120,6 +143,8 @@ class Supervisor:
         self._log_write.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
         self._prepare_directories()
         self._bind()
+        self._certificate = self._read_certificate()
+        self._table = Table(self._columns())
         self._wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._life, self._alive = os.pipe2(os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -136,6 +161,8 @@ class Supervisor:
             self.log.warning(
                 f"no such users: {users}: their roles run as nobody; make these users to keep the roles apart"
             )
+        if self._certificate.problem:
+            self.log.alert(f"TLS is not offered: {self._certificate.problem}")
         self._start_roles()
         self.announce()
         # Whoever was told has closed its descriptor, and another may bear its number by the next fork.
@@ -210,19 +237,33 @@ class Supervisor:
             self._spawn(slot)
         self._publish()
 
+    def _columns(self) -> int:
+        """How many processes may count clients at the same time: of this generation, and of those it replaced."""
+        return (_GENERATIONS + 1) * max(1, sum(slot.role in _DOORS for slot in self._wanted()))
+
+    def _read_certificate(self) -> CertificateFiles:
+        return CertificateFiles(self.settings.servercert, self.settings.serverkey)
+
     def _new_log(self, role: str) -> Log:
         return Log(role, self._log_write, self.settings.logformat)
 
     def _spawn(self, slot: Slot) -> None:
+        child = Child(slot.role, slot.index, 0, time.time(), generation=self.generation)
+        theirs = self._equip(child) if slot.role in _DOORS else None
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
-        if pid:
+        child.pid = os.fork()
+        if child.pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            self.children[pid] = Child(slot.role, slot.index, pid, time.time())
+            self.children[child.pid] = child
+            if theirs is not None:
+                theirs.close()
             return
         status = 1
         try:
-            self._become_role(slot)
+            for other in (*self.children.values(), child):
+                if other.channel is not None:
+                    other.channel.close()
+            self._become_role(slot, Census(self._table, child.column) if child.column >= 0 else None, theirs)
             status = 0
         except KeyboardInterrupt:
             pass
@@ -231,7 +272,18 @@ class Supervisor:
         finally:
             os._exit(status)
 
-    def _become_role(self, slot: Slot) -> None:
+    def _equip(self, child: Child) -> socket.socket:
+        """Before the fork: where a process that serves clients counts them, and where it gets the certificate."""
+        if self._table.full:
+            # More processes than before a reload; those that are there count on in the table that they have.
+            self._table = Table(self._columns())
+        child.column, child.table = self._table.column(), self._table
+        child.channel, theirs = channel()
+        if self._certificate.pem:
+            child.channel.send(self._certificate.pem)
+        return theirs
+
+    def _become_role(self, slot: Slot, census: Census | None, certificate: socket.socket | None) -> None:
         """In the child: close what is not this role's, give up privileges, work."""
         signal.set_wakeup_fd(-1)
         for number in (*SIGNALS, signal.SIGCHLD):
@@ -247,6 +299,10 @@ class Supervisor:
             return
         self._log_read.close()
         context = Context(self.home, self.settings, self._new_log(slot.role), run=self._run, life=self._life)
+        if census is not None:
+            context.census, context.certificate = census, certificate
+        if slot.role in ("queue", "remote", *_DOORS):
+            _allow_descriptors()
         if slot.role == "smtpd":
             context.listeners = self._listeners
         else:
@@ -296,7 +352,10 @@ class Supervisor:
     def _until_restart(self) -> float | None:
         alive = {(child.role, child.index) for child in self.children.values() if not child.draining}
         missing = [slot for slot in self.slots if (slot.role, slot.index) not in alive]
-        return max(0.0, min(slot.not_before for slot in missing) - time.time()) if missing else None
+        until = max(0.0, min(slot.not_before for slot in missing) - time.time()) if missing else None
+        if self._certificate.present:
+            return _LOOK_SECONDS if until is None else min(until, _LOOK_SECONDS)
+        return until
 
     def _wait(self, seconds: float | None) -> None:
         select.select([self._wakeup], [], [], seconds)
@@ -310,6 +369,7 @@ class Supervisor:
             return
         if signal.SIGHUP in received:
             self._reload()
+        self._look_at_certificate()
         if signal.SIGALRM in received:
             self._signal("queue", signal.SIGALRM)
         self._refill()
@@ -323,6 +383,8 @@ class Supervisor:
                 break
             found = True
             child = self.children.pop(pid, None)
+            if child is not None:
+                _release(child)
             # As process 1 the supervisor inherits the orphans of users' programs too.
             if child is None or child.draining or self.stopping:
                 continue
@@ -349,6 +411,20 @@ class Supervisor:
         if started:
             self._publish()
 
+    def _look_at_certificate(self) -> None:
+        """Send the certificate to whoever shows it when its files have changed."""
+        if not self._certificate.present or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        if self._certificate.changed():
+            for child in self.children.values():
+                if child.channel is not None:
+                    with contextlib.suppress(OSError):
+                        child.channel.send(self._certificate.pem)
+        elif self._certificate.problem != self._problem:
+            self.log.alert(f"TLS goes on with the certificate that it had: {self._certificate.problem}")
+        self._problem = self._certificate.problem
+
     def _signal(self, role: str, number: signal.Signals) -> None:
         for child in self.children.values():
             if child.role == role and not child.draining:
@@ -356,8 +432,12 @@ class Supervisor:
 
     def _publish(self) -> None:
         """Write ``run/roles``: who runs, for ``ekiden status``."""
-        rows = [vars(child) for child in self.children.values()]
+        rows = [
+            {name: getattr(child, name) for name in ("role", "index", "pid", "since", "draining", "generation")}
+            for child in self.children.values()
+        ]
         state = {"supervisor": os.getpid(), "generation": self.generation, "roles": rows}
+        state |= {"refusals": self.refusals, "refusal": self.refusal}
         temporary = self.home / "run" / "roles.new"
         temporary.write_text(json.dumps(state) + "\n")
         temporary.rename(self.home / "run" / "roles")
@@ -371,8 +451,12 @@ class Supervisor:
             listeners = self._rebind(settings)
         except (SettingsError, CannotListen) as error:
             self.log.alert(f"settings not changed: {error}")
+            self.refusals += 1
+            self.refusal = str(error)
+            self._publish()
             return
         self.settings, self._listeners = settings, listeners
+        self._certificate = self._read_certificate()
         self.generation += 1
         for child in list(self.children.values()):
             if child.role in ("smtpd", "remote", "local"):
@@ -382,8 +466,12 @@ class Supervisor:
         self._refill()
         for child in self.children.values():
             if child.draining:
-                os.kill(child.pid, signal.SIGTERM)
+                # Sessions go on with the settings that they began with, but not for any number of reloads.
+                old = self.generation - child.generation > _GENERATIONS
+                os.kill(child.pid, signal.SIGUSR1 if child.role in _DOORS and not old else signal.SIGTERM)
         self.log = self._new_log("supervisor")
+        if self._certificate.problem:
+            self.log.alert(f"TLS is not offered: {self._certificate.problem}")
         self.log.event("reloaded", "status: settings reloaded", generation=self.generation)
         self._publish()
 
@@ -397,10 +485,18 @@ class Supervisor:
     def _rebind(self, settings: Settings) -> list[tuple[Listener, socket.socket]]:
         """Keep what is listened on already, bind what is new, close what is gone."""
         bound = {listener.where: listening for listener, listening in self._listeners}
-        listeners = [
-            (listener, bound.get(listener.where) or listen(listener, settings.listenbacklog))
-            for listener in settings.listen
-        ]
+        listeners = []
+        try:
+            for listener in settings.listen:
+                listening = bound.get(listener.where) or listen(listener, settings.listenbacklog)
+                listeners.append((listener, listening))
+        except CannotListen as error:
+            for made, listening in listeners:
+                if made.where not in bound:
+                    listening.close()
+            ours = " ".join(where for where in bound if where.endswith(f":{listener.port}"))
+            remedy = f"; ekiden listens on {ours} itself until it is stopped" if ours else ""
+            raise CannotListen(f"{error}{remedy}") from None
         kept = {listener.where for listener in settings.listen}
         for where, listening in bound.items():
             if where not in kept:
@@ -432,6 +528,20 @@ class Supervisor:
                         os.kill(child.pid, signal.SIGKILL)
             self._reap()
             time.sleep(0.005)
+
+
+def _release(child: Child) -> None:
+    """Nothing is kept for a process that has ended, and its clients are gone."""
+    if child.channel is not None:
+        child.channel.close()
+    if child.table is not None:
+        child.table.clear(child.column)
+
+
+def _allow_descriptors() -> None:
+    """As many open files as may be: each client is one. Programs that users run keep the lower limit."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _set_process_name(role: str) -> None:

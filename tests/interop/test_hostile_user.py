@@ -73,7 +73,7 @@ def test_a_hostile_user_costs_little(home: Ekiden, attack: str) -> None:
         assert attacker.stdout.readline() == b"begun\n"
         start = time.monotonic()
         sent = 0
-        while sent < 10 or time.monotonic() - start < 1.5:
+        while sent < 10 or time.monotonic() - start < 1:
             inject(home, f"number {sent}")
             sent += 1
             # What 100 connections may have, a frame of the largest size, and the queue's own work.

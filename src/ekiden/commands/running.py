@@ -128,11 +128,13 @@ def reload(home: Path) -> int:
         read(home / "control")
     except SettingsError as error:
         raise click.ClickException(f"settings not changed:\n{error}") from None
-    before = _roles(home)["generation"]
+    before = _roles(home)
     with _explained():
         os.kill(pid, signal.SIGHUP)
     deadline = time.monotonic() + 10
-    while _roles(home)["generation"] == before:
+    while (after := _roles(home))["generation"] == before["generation"]:
+        if after.get("refusals") != before.get("refusals"):
+            raise click.ClickException(f"settings not changed:\n{after['refusal']}")
         if time.monotonic() > deadline:
             raise click.ClickException("settings not changed; the log says why")
         time.sleep(0.02)

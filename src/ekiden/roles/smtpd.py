@@ -7,27 +7,25 @@ object and no task; one timer per process finds those that are silent or last to
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import ssl
-from collections import Counter
 from functools import lru_cache, partial
 
 from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import RulesFile
+from ekiden.runtime.certificate import ServerCertificate
 from ekiden.runtime.intake import Intake
 from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
 from ekiden.runtime.smtp_connection import HANDSHAKE_SECONDS, Connection, Door
-from ekiden.runtime.tls import CannotSecure, server_context
 from ekiden.settings.schema import Listener
 from ekiden.wire.smtp.profile import Profile
 
 SERVICES = frozenset({"smtp", "smtps", "submission"})
 
 _SWEEP_SECONDS = 1.0
+_BEGINNING_SECONDS = 5.0
 _CLIENTS_REMEMBERED = 10_000
 
 _BUSY = Reply(421, "4.7.0", "too many connections, try again later")
@@ -35,7 +33,10 @@ _BUSY_CLIENT = Reply(421, "4.7.0", "too many connections from your address, try 
 
 
 async def main(context: Context) -> None:
-    """Serve until ``context.stopping``; then finish what is at hand, at most ``shutdownseconds``."""
+    """Serve until ``context.stopping``; then finish what is at hand, at most ``shutdownseconds``.
+
+    After a reload, which is ``context.draining``, the sessions that are here go on for up to ``reloadseconds``.
+    """
     role = SmtpdRole(context)
     servers = []
     for listener, bound in context.listeners:
@@ -44,10 +45,13 @@ async def main(context: Context) -> None:
         else:
             bound.close()
     context.ready()
-    await context.stopping.wait()
+    waiting = [asyncio.create_task(event.wait()) for event in (context.stopping, context.draining)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for server in servers:
         if server is not None:
             server.close()
+    if not context.stopping.is_set():
+        await role.drain(waiting[0])
     await role.stop()
     context.log.flush()
 
@@ -62,9 +66,9 @@ class SmtpdRole:
         self.stopping = False
         self.now = 0
         self.connections: set[Connection] = set()
-        self.tls = self._tls_context()
-        self._per_client: Counter[str] = Counter()
-        self._processes = settings.smtpdprocesses or max(1, len(os.sched_getaffinity(0)) // 2)
+        self._secure = ServerCertificate(context)
+        self.tls = self._secure.context
+        self._census = context.census
         self._rules_file = RulesFile(context.home / "control" / "tcp.smtp")
         self._rules = self._rules_file.current()
         self._problem: str | None = None
@@ -74,6 +78,7 @@ class SmtpdRole:
         intake = Intake(self.loop, lambda: context.connect("intake"), settings.inlinebytes, context.log)
         self.desk = Desk(settings, self._acceptance, intake, context.log)
         self._proxies = self._parse_proxies()
+        self._late_beginners = False
         self._emptied = asyncio.Event()
         self._began = self.loop.time()
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
@@ -85,6 +90,7 @@ class SmtpdRole:
             self.log.alert(f"control/listen: smtps {listener.where} needs control/servercert.pem; it is closed")
             bound.close()
             return None
+        self._late_beginners |= tls is not None or bool(self._proxies)
         door, backlog = Door(listener, tls), self.settings.listenbacklog
         make = partial(Connection, self, door)
         if self._proxies and not listener.path:
@@ -98,6 +104,21 @@ class SmtpdRole:
             make, sock=bound, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout
         )
 
+    async def drain(self, stopping: asyncio.Task[bool]) -> None:
+        """Wait until all clients have left, or we are to stop; at most ``reloadseconds``."""
+        # Who was accepted and is still making a handshake, or saying whom it is a proxy for, is not counted yet.
+        await asyncio.wait((stopping,), timeout=_BEGINNING_SECONDS if self._late_beginners else 0)
+        emptied = asyncio.create_task(self._empty())
+        await asyncio.wait(
+            (emptied, stopping), timeout=self.settings.reloadseconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        emptied.cancel()
+
+    async def _empty(self) -> None:
+        while self.connections:
+            self._emptied.clear()
+            await self._emptied.wait()
+
     async def stop(self) -> None:
         """Let the transactions at hand end, send everyone else away."""
         self.stopping = True
@@ -105,9 +126,7 @@ class SmtpdRole:
             connection.stop_if_idle()
         try:
             async with asyncio.timeout(self.settings.shutdownseconds):
-                while self.connections:
-                    self._emptied.clear()
-                    await self._emptied.wait()
+                await self._empty()
         except TimeoutError:
             for connection in tuple(self.connections):
                 connection.abort()
@@ -120,32 +139,24 @@ class SmtpdRole:
         if client is None:
             self._refused(address, "denied by rule")
             return None
-        if connection.door.present >= self._share(self.settings.connectionsmax):
-            self._refused(address, _BUSY.text)
-            return _BUSY
-        if self._per_client[address] >= self._share(self.settings.connectionsperclient):
-            self._refused(address, _BUSY_CLIENT.text)
-            return _BUSY_CLIENT
-        connection.door.present += 1
-        self._per_client[address] += 1
+        where = connection.door.listener.where
+        at_listener, of_client = self._census.enter(where, address)
+        busy = _BUSY if at_listener > self.settings.connectionsmax else None
+        if busy is None and of_client > self.settings.connectionsperclient:
+            busy = _BUSY_CLIENT
+        if busy is not None:
+            self._census.leave(where, address)
+            self._refused(address, busy.text)
+            return busy
         self.connections.add(connection)
         return client
 
     def leave(self, connection: Connection, address: str) -> None:
         """A connection that had entered is gone."""
         self.connections.discard(connection)
-        connection.door.present -= 1
-        left = self._per_client[address] - 1
-        if left:
-            self._per_client[address] = left
-        else:
-            del self._per_client[address]
+        self._census.leave(connection.door.listener.where, address)
         if not self.connections:
             self._emptied.set()
-
-    def _share(self, limit: int) -> int:
-        """This process's part of a limit that all processes keep together."""
-        return -(-limit // self._processes)
 
     def _client(self, address: str) -> Client | None:
         """Policy and limits of a client address, None if a rule denies it; remembered until the rules change."""
@@ -193,15 +204,6 @@ class SmtpdRole:
         except ValueError as error:
             self.log.alert(f"control/proxyclients: {error}; no PROXY header is taken")
             return []
-
-    def _tls_context(self) -> ssl.SSLContext | None:
-        if not self.settings.servercert:
-            return None
-        try:
-            return server_context(self.settings.servercert, self.settings.serverkey)
-        except CannotSecure as error:
-            self.log.alert(f"TLS is not offered: {error}")
-            return None
 
     def _make_profile(self, databytes: int) -> Profile:
         settings = self.settings

@@ -145,6 +145,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     smtpdprocesses: int = 0
     remoteprocesses: int = 0
     shutdownseconds: int = 60
+    reloadseconds: int = 3600
     logtarget: Literal["file", "stderr", "syslog", "journald"] = "file"
     logformat: Literal["qmail", "json"] = "qmail"
     logfilebytes: int = 104_857_600

@@ -134,6 +134,12 @@ PROCESSES: Mapping[str, Setting] = {
         "seconds",
         high=86400,
     ),
+    "reloadseconds": number(
+        "How long sessions may go on after a reload, in the process and with the settings that they began with.",
+        "After a reload sessions may go on for {} seconds.",
+        "seconds",
+        high=_YEAR,
+    ),
     "logtarget": choice(
         "Where the log goes; file is log/ekiden.log under the home.",
         "The log goes to: {}.",
