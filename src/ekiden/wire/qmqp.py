@@ -1,0 +1,86 @@
+"""QMQP server engine (cr.yp.to/proto/qmqp.html): octets in, events and octets out; no socket, no clock.
+
+A client sends one netstring that holds netstrings: the message, whose lines end with LF, the sender, each recipient.
+It is answered by one netstring for all, which ends the session. The shell's contract is told in netstring.py.
+"""
+
+from __future__ import annotations
+
+from ekiden.base.reply import Reply
+from ekiden.wire.netstring import (
+    BAD_RECIPIENT,
+    BAD_SENDER,
+    RECIPIENTS,
+    Content,
+    EndOfMessage,
+    NetstringSession,
+    Oversized,
+    Rcpt,
+    Refusal,
+    Reset,
+    Sender,
+    Steps,
+    answer,
+)
+from ekiden.wire.qmtp import TOO_LARGE
+
+
+class Session(NetstringSession):
+    """One client's session. ``size_limit``: octets of the message, 0 for no limit."""
+
+    def __init__(self, size_limit: int = 0) -> None:
+        super().__init__()
+        self._size_limit = size_limit
+        self._refusal: Reply | None = None
+
+    def _parse(self) -> Steps:
+        self._input.enter((yield from self._input.length()))
+        self.idle = False
+        yield from self._content()
+        address = yield from self._input.address()
+        if address is None:
+            yield from self._refuse(BAD_SENDER)
+        elif self._refusal is None:
+            yield Sender(address)
+            yield from self._judged()
+        yield from self._rcpts()
+        yield from self._input.leave()
+        if self._refusal is None:
+            yield EndOfMessage()
+            self._refusal = self._verdict
+        self._out.append(answer(self._said, self._refusal))
+
+    def _content(self) -> Steps:
+        left = yield from self._input.length()
+        if left > self._size_limit > 0:
+            yield from self._refuse(TOO_LARGE)
+        while left:
+            piece = yield from self._input.some(left)
+            left -= len(piece)
+            if self._refusal is None:
+                yield Content(piece.replace(b"\n", b"\r\n"))
+        yield from self._input.comma()
+
+    def _rcpts(self) -> Steps:
+        count = 0
+        while self._input.left:
+            address = yield from self._input.address()
+            count += 1
+            if count > RECIPIENTS:
+                raise Oversized(f"a message has more than {RECIPIENTS} recipients")
+            if address is None:
+                yield from self._refuse(BAD_RECIPIENT)
+            elif self._refusal is None:
+                yield Rcpt(address)
+                yield from self._judged()
+
+    def _judged(self) -> Steps:
+        if self._verdict is not None:
+            self._refusal = self._verdict
+            yield Reset()
+
+    def _refuse(self, reply: Reply) -> Steps:
+        if self._refusal is None:
+            self._refusal = reply
+            yield Refusal(reply)
+            yield Reset()

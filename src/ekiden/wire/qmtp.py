@@ -1,0 +1,143 @@
+"""QMTP server engine (cr.yp.to/proto/qmtp.txt): octets in, events and octets out; no socket, no clock.
+
+A client sends packages: a netstring of the message, one of the sender, one that holds a netstring for each recipient.
+Each recipient is answered by a netstring of its own. The message's first octet says how its lines end: LF (10) or
+CR LF (13); with the latter a lone LF ends a line as well, and a lone CR ends none. The shell's contract is told in
+netstring.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ekiden.base.reply import Reply
+from ekiden.wire.netstring import (
+    BAD_RECIPIENT,
+    BAD_SENDER,
+    RECIPIENTS,
+    Content,
+    EndOfMessage,
+    Malformed,
+    NetstringSession,
+    Oversized,
+    Rcpt,
+    Refusal,
+    Reset,
+    Sender,
+    Steps,
+    answer,
+)
+
+TOO_LARGE = Reply(552, "5.3.4", "message size exceeds the limit of this host")
+TOO_MANY = Reply(452, "4.5.3", "too many recipients")
+
+
+class Session(NetstringSession):
+    """One client's session. ``size_limit``: octets of a message whose lines end with LF, 0 for no limit.
+
+    ``recipients``: most of one message that are asked about; what comes after them is to be tried again.
+    """
+
+    def __init__(self, size_limit: int = 0, recipients: int = RECIPIENTS) -> None:
+        super().__init__()
+        self._size_limit = size_limit
+        self._recipients = recipients
+        self._refusal: Reply | None = None
+        self._taken = 0
+        self._answers: list[bytes | None] = []
+
+    def _parse(self) -> Steps:
+        while True:
+            self.idle = True
+            size = yield from self._input.length()
+            self.idle = False
+            self._refusal, self._taken, self._answers = None, 0, []
+            yield from self._content(size)
+            yield from self._sender()
+            yield from self._rcpts()
+            yield from self._end()
+
+    def _content(self, size: int) -> Steps:
+        if not size:
+            raise Malformed("a message does not say how its lines end")
+        encoding = _ENCODINGS.get((yield from self._input.exactly(1)))
+        if encoding is None:
+            raise Malformed("a message does not say how its lines end")
+        unix, stored, left = encoding(), 0, size - 1
+        while left:
+            piece = yield from self._input.some(left)
+            left -= len(piece)
+            piece = unix(piece, not left)
+            stored += len(piece)
+            if stored > self._size_limit > 0:
+                yield from self._refuse(TOO_LARGE)
+            elif piece:
+                yield Content(piece.replace(b"\n", b"\r\n"))
+        yield from self._input.comma()
+
+    def _sender(self) -> Steps:
+        address = yield from self._input.address()
+        if address is None:
+            yield from self._refuse(BAD_SENDER)
+        elif self._refusal is None:
+            yield Sender(address)
+            if self._verdict is not None:
+                self._refusal = self._verdict
+                yield Reset()
+
+    def _refuse(self, reply: Reply) -> Steps:
+        if self._refusal is None:
+            self._refusal = reply
+            yield Refusal(reply)
+            yield Reset()
+
+    def _rcpts(self) -> Steps:
+        self._input.enter((yield from self._input.length()))
+        while self._input.left:
+            address = yield from self._input.address()
+            if len(self._answers) >= RECIPIENTS:
+                raise Oversized(f"a message has more than {RECIPIENTS} recipients")
+            if address is None:
+                self._answers.append(answer(b"", BAD_RECIPIENT))
+            elif self._taken >= self._recipients:
+                self._answers.append(_TRY_LATER)
+            else:
+                yield Rcpt(address)
+                self._answers.append(answer(b"", self._verdict) if self._verdict else None)
+                self._taken += not self._verdict
+        yield from self._input.leave()
+
+    def _end(self) -> Steps:
+        if self._refusal is None and self._taken:
+            yield EndOfMessage()
+            self._refusal = self._verdict
+        else:
+            yield Reset()
+        said = answer(self._said, self._refusal)
+        self._out += (said if own is None else own for own in self._answers)
+
+
+_TRY_LATER = answer(b"", TOO_MANY)
+
+_Unix = Callable[[bytes, bool], bytes]
+"""Makes LF of what ends lines in a piece of content; told whether it is the last one."""
+
+
+def _with_lf() -> _Unix:
+    return lambda piece, _last: piece
+
+
+def _with_crlf() -> _Unix:
+    held = b""
+
+    def unix(piece: bytes, last: bool) -> bytes:
+        nonlocal held
+        piece, held = held + piece, b""
+        if piece.endswith(b"\r") and not last:
+            piece, held = piece[:-1], b"\r"
+        return piece.replace(b"\r\n", b"\n")
+
+    return unix
+
+
+_ENCODINGS: Mapping[bytes, Callable[[], _Unix]] = {b"\n": _with_lf, b"\r": _with_crlf}
