@@ -91,11 +91,12 @@ class Injection:
 
     def _opened(self) -> Door:
         if self._door is None:
-            self._door = _door(self._home)
+            self._door = door(self._home)
         return self._door
 
 
-def _door(home: str) -> Door:
+def door(home: str) -> Door:
+    """The way into the queue of ``home`` that there is now; ``NotQueued`` if there is none."""
     try:
         return Connection(connect(home))
     except (FileNotFoundError, ConnectionRefusedError, PermissionError) as error:

@@ -23,7 +23,7 @@ def submit(home: str, letter: Letter, content: Iterable[bytes]) -> int:
 
     A program that stands for qmail-queue is told sender and recipients and nothing else of the letter.
     """
-    if _is_replaced(home):
+    if is_replaced(home):
         return _run_program(home, letter, content)
     with Injection(home) as injection:
         injection.content(received_first(letter.pid, content))
@@ -47,7 +47,8 @@ def _invoker(uid: int) -> bytes:
     return _KNOWN.get(name) or b"by uid %d" % uid
 
 
-def _is_replaced(home: str) -> bool:
+def is_replaced(home: str) -> bool:
+    """Whether another program than ours stands for qmail-queue."""
     if "QMAILQUEUE" in os.environ:
         return True
     try:
