@@ -6,7 +6,7 @@ The fault is told only where the content ends, so that the session stays in step
 from __future__ import annotations
 
 from ekiden.base.reply import Reply
-from ekiden.wire.lines import LineLimit, mend_newlines, newlines_are_whole, pair_split
+from ekiden.wire.lines import LineGauge, mend_newlines, pair_split
 from ekiden.wire.smtp.profile import Profile
 
 TOO_LARGE = Reply(552, "5.3.4", "message size exceeds the limit of this host")
@@ -20,13 +20,14 @@ class ContentGate:
     ``binary``: BODY=BINARYMIME, whose octets are not lines (RFC 3030 section 3).
     """
 
-    __slots__ = ("_binary", "_held", "_lines", "_normalise", "_size_limit", "fault", "size")
+    __slots__ = ("_binary", "_held", "_line_limit", "_lines", "_normalise", "_size_limit", "fault", "size")
 
     def __init__(self, profile: Profile, binary: bool = False) -> None:
         self._binary = binary
         self._normalise = profile.normalise
         self._size_limit = profile.size_limit
-        self._lines = LineLimit(profile.line_octets) if profile.line_octets and not binary else None
+        self._line_limit = profile.line_octets
+        self._lines = LineGauge()
         self._held = b""
         self.fault: Reply | None = None
         self.size = 0
@@ -39,12 +40,15 @@ class ContentGate:
         if self._size_limit and self.size > self._size_limit:
             self.fault = TOO_LARGE
             return b""
-        if not self._binary and not newlines_are_whole(block):
+        if self._binary:
+            return block
+        if not self._lines.is_whole(block):
             if not self._normalise:
                 self.fault = _BARE_NEWLINE
                 return b""
             block = mend_newlines(block)
-        if self._lines is not None and self._lines.exceeded(block):
+            self._lines.is_whole(block)
+        if self._lines.longest > self._line_limit > 0:
             self.fault = _LONG_LINE
             return b""
         return block
