@@ -159,7 +159,7 @@ class Supervisor:
         if self.identities.missing:
             users = " ".join(self.identities.missing)
             self.log.warning(
-                f"no such users: {users}: their roles run as nobody; make these users to keep the roles apart"
+                f"no such users: {users}: their roles run as nobody; remedy: ekiden install --create-users"
             )
         if self._certificate.problem:
             self.log.alert(f"TLS is not offered: {self._certificate.problem}")

@@ -84,6 +84,14 @@ def test_root_gets_no_mail(tmp_path: Path) -> None:
         Users(home_with(tmp_path, "=joe:root:0:0:/root:::\n.\n"), uid=0).find(b"joe")
 
 
+def test_aliases_of_root_name_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "alias").mkdir()
+    if os.getuid():
+        pytest.skip("needs root, whose directory alias/ then is")
+    with pytest.raises(UsersUnavailable, match=r"root: make the user alias with ekiden install --create-users\."):
+        Users(tmp_path, accounts=lambda name: None, uid=0).find(b"joe")
+
+
 def test_a_relative_home_defers(tmp_path: Path) -> None:
     with pytest.raises(UsersUnavailable, match="absolute"):
         Users(home_with(tmp_path, "=joe:joe:5:5:home/joe:::\n.\n"), uid=0).find(b"joe")

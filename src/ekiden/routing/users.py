@@ -172,7 +172,9 @@ class Users:
         if user is None:
             user = self.alias(local)
         if not user.uid:
-            raise UsersUnavailable("Mail is never delivered as root. (#4.3.5)")
+            # Without qmail's users the aliases are root's, as everything else in the home is.
+            remedy = ": make the user alias with ekiden install --create-users" if user.name == ALIAS else ""
+            raise UsersUnavailable(f"Mail is never delivered as root{remedy}. (#4.3.5)")
         if self._uid not in (0, user.uid):
             raise UsersUnavailable(f"Unable to become uid {user.uid}: not started as root. (#4.3.5)")
         if not user.home.startswith(b"/"):
