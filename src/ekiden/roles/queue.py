@@ -391,7 +391,8 @@ class QueueRole:
         self._listen(sockets["intake"], self._intakers.open)
         self._listen(sockets["inject"], self._intakers.open_guest)
         for channel, deliverers in self._deliverers.items():
-            self._listen(sockets[channel], deliverers.open)
+            if channel in sockets:
+                self._listen(sockets[channel], deliverers.open)
         self._listen(sockets["control"], self._open_control)
         self._context.ready()
         self.wake()

@@ -214,6 +214,15 @@ class Log:
         self.flush()
 
 
+class PlainLog(Log):
+    """Lines without time stamps, as qmail-send writes them: whoever reads them, such as splogger, has stamps."""
+
+    def flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines or self._unsent:
+            self._deliver("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+
+
 def _plain(fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Fields with octets as text, and an outcome's own fields in its place."""
     for key, value in fields.items():
