@@ -21,3 +21,17 @@ def find(name: str, classic: bool = False) -> Program | None:
         return None
     program: Program = importlib.import_module(module).main
     return program
+
+
+def stranger(name: str) -> str | None:
+    """The program that PATH finds under that name, if somebody put another in the place of ours; else None."""
+    import shutil
+
+    path = shutil.which(name)
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return None if b"from ekiden.cli import" in file.read(1000) else path
+    except OSError:
+        return path
