@@ -43,14 +43,15 @@ def broken(domain: str) -> str:
 
 
 class NameServer:
-    """dnsmasq on 127.0.0.1:``port`` with these records."""
+    """dnsmasq on ``address``:``port`` with these records; the port is a free one unless it is given."""
 
-    def __init__(self, directory: Path, records: list[str]) -> None:
-        self.port = free_port()
+    def __init__(self, directory: Path, records: list[str], address: str = "127.0.0.1", port: int = 0) -> None:
+        self.address = address
+        self.port = port or free_port(address)
         self._file = directory / "dnsmasq.conf"
         base = [
             f"port={self.port}",
-            "listen-address=127.0.0.1",
+            f"listen-address={address}",
             "bind-interfaces",
             "no-resolv",
             "no-hosts",
@@ -70,7 +71,7 @@ class NameServer:
     def _answers(self) -> bool:
         query = dns.message.make_query("nothing.example", "A")
         try:
-            dns.query.udp(query, "127.0.0.1", timeout=0.2, port=self.port)
+            dns.query.udp(query, self.address, timeout=0.2, port=self.port)
         except (OSError, dns.exception.DNSException):
             return False
         return True
