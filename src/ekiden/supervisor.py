@@ -161,8 +161,7 @@ class Supervisor:
             self.log.warning(
                 f"no such users: {users}: their roles run as nobody; remedy: ekiden install --create-users"
             )
-        if self._certificate.problem:
-            self.log.alert(f"TLS is not offered: {self._certificate.problem}")
+        self._tell_of_certificate()
         self._start_roles()
         self.announce()
         # Whoever was told has closed its descriptor, and another may bear its number by the next fork.
@@ -411,6 +410,11 @@ class Supervisor:
         if started:
             self._publish()
 
+    def _tell_of_certificate(self) -> None:
+        self._problem = self._certificate.problem
+        if self._problem:
+            self.log.alert(f"TLS is not offered: {self._problem}")
+
     def _look_at_certificate(self) -> None:
         """Send the certificate to whoever shows it when its files have changed."""
         if not self._certificate.present or time.monotonic() < self._next_look:
@@ -470,8 +474,7 @@ class Supervisor:
                 old = self.generation - child.generation > _GENERATIONS
                 os.kill(child.pid, signal.SIGUSR1 if child.role in _DOORS and not old else signal.SIGTERM)
         self.log = self._new_log("supervisor")
-        if self._certificate.problem:
-            self.log.alert(f"TLS is not offered: {self._certificate.problem}")
+        self._tell_of_certificate()
         self.log.event("reloaded", "status: settings reloaded", generation=self.generation)
         self._publish()
 

@@ -51,8 +51,11 @@ class Limits:
 
     def configure(self, settings: Settings) -> None:
         """Take over changed settings."""
+        self._most = settings.injectconnections
         descriptors, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = min(settings.injectconnections, max(1, descriptors // 2))
+        if descriptors != resource.RLIM_INFINITY:
+            # The other half is for the roles and for messages in files.
+            self._most = min(self._most, max(1, descriptors // 2))
         self._most_of_one = settings.injectperuser
         self.frame = settings.inlinebytes + ENVELOPE_OCTETS
 
