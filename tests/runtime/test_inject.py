@@ -16,7 +16,8 @@ import pytest
 
 from ekiden.runtime.frames import Accepted, Inject, IntakeRequest, Rejected, SpoolGrant, SpoolRequest
 from ekiden.runtime.inject import INLINE_OCTETS, Injection, inject
-from ekiden.runtime.inject_door import Letter, NotQueued
+from ekiden.runtime.inject_connection import ANSWER_SECONDS, Connection, connect
+from ekiden.runtime.inject_door import Body, Letter, NotQueued
 from ekiden.settings.first import configure, make_home
 from ekiden.settings.schema import Settings
 
@@ -197,3 +198,43 @@ def test_what_is_not_finished_leaves_nothing(home: Path) -> None:
         injection.content([b"x" * (INLINE_OCTETS + 1)])
         assert len(os.listdir(home / "queue" / "spool")) == 1
     assert os.listdir(home / "queue" / "spool") == []
+
+
+def test_who_is_sent_away_is_told_why(home: Path) -> None:
+    """The queue process may close before it has read what it was sent."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home / "run" / "inject"))
+        listening.listen(1)
+        connection = connect(str(home))
+        refusing, _address = listening.accept()
+        encoded = msgspec.msgpack.encode(Rejected(0, 451, "4.3.2", "too many connections of uid 7"))
+        refusing.sendall(struct.pack(">I", len(encoded)) + encoded)
+        refusing.close()
+        door = Connection(connection)
+        with pytest.raises(NotQueued, match=r"too many connections of uid 7 \(#4\.3\.2\)") as raised:
+            door.queue(Letter(b"a@b", [b"c@d"]), Body(b"x" * 1_000_000, False, 1_000_000))
+        assert not raised.value.permanent
+        door.close()
+
+
+def test_a_full_waiting_room_is_waited_for(home: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home / "run" / "inject"))
+        listening.listen(0)
+        first = connect(str(home))
+        probe = socket.socket(socket.AF_UNIX)
+        probe.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            probe.connect(str(home / "run" / "inject"))
+        probe.close()
+        entered: list[socket.socket] = []
+        waiting = threading.Thread(target=lambda: entered.append(connect(str(home))))
+        waiting.start()
+        waiting.join(0.1)
+        assert entered == []
+        listening.accept()[0].close()
+        waiting.join(10)
+        assert len(entered) == 1
+        assert entered[0].gettimeout() == ANSWER_SECONDS
+        entered[0].close()
+        first.close()

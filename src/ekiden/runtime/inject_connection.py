@@ -27,9 +27,11 @@ def connect(home: str) -> socket.socket:
     """
     directory = os.open(os.path.join(home, "run"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(ANSWER_SECONDS)
+    # While many others want to be let in, a socket with Python's time limit would be refused; this one waits.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(ANSWER_SECONDS), 0))
     try:
         connection.connect(f"/proc/self/fd/{directory}/inject")
+        connection.settimeout(ANSWER_SECONDS)
     except OSError:
         connection.close()
         raise
