@@ -54,6 +54,10 @@ def test_address_literals(domain: bytes, address: bytes | None) -> None:
         (b"[2001:db8::1]", b"[2001:db8::1]:25"),
         (b"[IPv6:2001:db8::1]:26", b"[2001:db8::1]:26"),
         (b"2001:db8::1", b"[2001:db8::1]:25"),
+        (b"lmtp:26", b"lmtp:26"),
+        (b"LMTP:[127.0.0.1]", b"lmtp:[127.0.0.1]:24"),
+        (b"lmtp:store:2003", b"lmtp:store:2003"),
+        (b"lmtp:/run/lmtp", b"lmtp:/run/lmtp"),
     ],
 )
 def test_relays(relay: bytes, key: bytes) -> None:
@@ -80,6 +84,9 @@ def test_relays(relay: bytes, key: bytes) -> None:
         b"",
         b"relay:" + b"9" * 5000,
         b"a[b]",
+        b"lmtp:/a b",
+        b"lmtp:/" + b"x" * 107,
+        b"lmtp::24",
     ],
 )
 def test_relays_that_cannot_be_followed(relay: bytes) -> None:
@@ -91,6 +98,10 @@ def test_reading_keys() -> None:
     assert parse_destination(b"example.org") == Destination(b"example.org", 25, False, True)
     assert parse_destination(b"[192.0.2.1]") == Destination(b"192.0.2.1", 25, True, False)
     assert parse_destination(b"[2001:db8::1]:26") == Destination(b"2001:db8::1", 26, True, False)
+    assert parse_destination(b"lmtp:26") == Destination(b"lmtp", 26, False, False)
+    assert parse_destination(b"lmtp:store:24") == Destination(b"store", 24, False, False, True)
+    assert parse_destination(b"lmtp:[192.0.2.1]:24") == Destination(b"192.0.2.1", 24, True, False, True)
+    assert parse_destination(b"lmtp:/run/lmtp") == Destination(b"/run/lmtp", 0, True, False, True)
     assert parse_destination(b"relay.example:26") == Destination(b"relay.example", 26, False, False)
 
 

@@ -33,6 +33,8 @@ def test_a_line_is_a_listener(line: str, listener: Listener) -> None:
     [
         ("http *:80", '"http" is no service; allowed are smtp, '),
         ("SMTP *:25", '"SMTP" is no service'),
+        ("lmtp *:24 mode=660", "mode is for unix sockets"),
+        ("lmtp /run/lmtp mode=9", "three octal digits"),
         ("\v", '"" is no service'),
         ("smtp", "smtp has no address"),
         ("smtp 25", "25 is no address; allowed are "),

@@ -33,20 +33,33 @@ def deliver(job: Job, hosts: Sequence[Host], settings: Settings, make_tls: MakeT
 
 def _try(job: Job, host: Host, settings: Settings, make_tls: MakeTls, wish: Wish) -> Done | Outcome | None:
     try:
-        connection = socket.create_connection(
-            (host.address, host.port), settings.timeoutconnect, _source(host, settings)
-        )
+        connection = _connect(host, settings)
     except OSError:
         return None
     with connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setblocking(False)
-        client = Client(host.address, settings.helohost, host.remote, wish)
+        client = Client(host.address, settings.helohost, host.remote, wish, host.lmtp)
         call = _Call(connection, client, job, session_timeouts(settings), lambda: make_tls(host))
         result = call.run()
     if call.tls_failed and wish == "may":
         return _try(job, host, settings, make_tls, "never")
     return result
+
+
+def _connect(host: Host, settings: Settings) -> socket.socket:
+    if host.address.startswith("/"):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(settings.timeoutconnect)
+        try:
+            connection.connect(host.address)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    where = host.address, host.port
+    connection = socket.create_connection(where, settings.timeoutconnect, _source(host, settings))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def _source(host: Host, settings: Settings) -> tuple[str, int] | None:

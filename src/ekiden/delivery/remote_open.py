@@ -12,6 +12,7 @@ import random
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES
@@ -21,7 +22,7 @@ from ekiden.delivery.remote_pool import Failure, Pool
 from ekiden.delivery.remote_session import Session
 from ekiden.routing.mx import Host
 from ekiden.settings.schema import Settings
-from ekiden.wire.smtp.client import Client
+from ekiden.wire.smtp.client import Client, Wish
 
 _LOCAL_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -82,11 +83,15 @@ class Opener:
             return NO_RESOURCES if error.errno in _LOCAL_TROUBLE else None
         if self._memory.answered(host.address):
             self._tell(host.address, Timeouts(0.0, 0))
-        client = Client(host.address, self._settings.helohost, host.remote, starttls)  # type: ignore[arg-type]
+        wish = cast(Wish, starttls)
+        client = Client(host.address, self._settings.helohost, host.remote, wish, host.lmtp)
         name = host.name.decode("ascii", "replace")
         session = Session(self._loop, pool, client, self._timeouts, destination, name, host.address)
         try:
-            await self._loop.create_connection(lambda: session, sock=connection)
+            if connection.family == socket.AF_UNIX:
+                await self._loop.create_unix_connection(lambda: session, sock=connection)
+            else:
+                await self._loop.create_connection(lambda: session, sock=connection)
         except OSError:
             connection.close()
             return None
@@ -96,6 +101,8 @@ class Opener:
 
     async def _connect(self, host: Host) -> socket.socket:
         """A connected socket. TimeoutError after the setting timeoutconnect, or the kernel's own limit."""
+        if host.address.startswith("/"):
+            return await self._connect_to_path(host.address)
         family = socket.AF_INET6 if ":" in host.address else socket.AF_INET
         connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
@@ -105,6 +112,16 @@ class Opener:
                 connection.bind((source, 0))
             async with asyncio.timeout(self._settings.timeoutconnect):
                 await self._loop.sock_connect(connection, (host.address, host.port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _connect_to_path(self, path: str) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            async with asyncio.timeout(self._settings.timeoutconnect):
+                await self._loop.sock_connect(connection, path)
         except BaseException:
             connection.close()
             raise

@@ -1,4 +1,4 @@
-"""The smtpd role: SMTP with the network, one or several processes on the same listeners.
+"""The smtpd role: SMTP and LMTP with the network, one or several processes on the same listeners.
 
 It knows the policy and the way into the queue, and opens neither queue nor mailbox. Each connection is one protocol
 object and no task; one timer per process finds those that are silent or last too long.
@@ -22,7 +22,9 @@ from ekiden.runtime.smtp_connection import HANDSHAKE_SECONDS, Connection, Door
 from ekiden.settings.schema import Listener
 from ekiden.wire.smtp.profile import Profile
 
-SERVICES = frozenset({"smtp", "smtps", "submission"})
+SERVICES = frozenset({"smtp", "smtps", "submission", "lmtp"})
+RULES = {False: "tcp.smtp", True: "tcp.lmtp"}
+"""The clients' rules in control/, for LMTP and the others."""
 
 _SWEEP_SECONDS = 1.0
 _BEGINNING_SECONDS = 5.0
@@ -69,10 +71,10 @@ class SmtpdRole:
         self._secure = ServerCertificate(context)
         self.tls = self._secure.context
         self._census = context.census
-        self._rules_file = RulesFile(context.home / "control" / "tcp.smtp")
-        self._rules = self._rules_file.current()
-        self._problem: str | None = None
-        self._clients: dict[str, Client | None] = {}
+        self._rules_files = {lmtp: RulesFile(context.home / "control" / name) for lmtp, name in RULES.items()}
+        self._rules = {lmtp: file.current() for lmtp, file in self._rules_files.items()}
+        self._problems: dict[bool, str | None] = dict.fromkeys(RULES)
+        self._clients: dict[tuple[str, bool], Client | None] = {}
         self._acceptance = Acceptance(settings)
         self._profile = lru_cache(maxsize=64)(self._make_profile)
         intake = Intake(self.loop, lambda: context.connect("intake"), settings.inlinebytes, context.log)
@@ -135,7 +137,7 @@ class SmtpdRole:
 
     def enter(self, connection: Connection, address: str) -> Client | Reply | None:
         """Who this is; a reply to send them away with; or None, to close without a word (a rule denies)."""
-        client = self._client(address)
+        client = self._client(address, connection.door.listener.service == "lmtp")
         if client is None:
             self._refused(address, "denied by rule")
             return None
@@ -158,13 +160,13 @@ class SmtpdRole:
         if not self.connections:
             self._emptied.set()
 
-    def _client(self, address: str) -> Client | None:
+    def _client(self, address: str, lmtp: bool) -> Client | None:
         """Policy and limits of a client address, None if a rule denies it; remembered until the rules change."""
         try:
-            return self._clients[address]
+            return self._clients[address, lmtp]
         except KeyError:
             pass
-        verdict = self._rules.lookup(address)
+        verdict = self._rules[lmtp].lookup(address)
         client = None
         if verdict.allow:
             environment = verdict.environment
@@ -172,13 +174,13 @@ class SmtpdRole:
             client = Client(
                 address,
                 policy,
-                self._profile(policy.databytes),
+                self._profile(policy.databytes, lmtp),
                 environment.get(b"TCPREMOTEHOST", b""),
                 environment.get(b"TCPREMOTEINFO", b""),
             )
         if len(self._clients) >= _CLIENTS_REMEMBERED:
             self._clients.clear()
-        self._clients[address] = client
+        self._clients[address, lmtp] = client
         return client
 
     def _refused(self, address: str, reason: str) -> None:
@@ -189,14 +191,18 @@ class SmtpdRole:
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
         for connection in tuple(self.connections):
             connection.check()
-        rules = self._rules_file.current()
-        if rules is not self._rules:
-            self._rules = rules
+        for lmtp, file in self._rules_files.items():
+            self._look_at_rules(lmtp, file)
+
+    def _look_at_rules(self, lmtp: bool, file: RulesFile) -> None:
+        rules = file.current()
+        if rules is not self._rules[lmtp]:
+            self._rules[lmtp] = rules
             self._clients.clear()
-        if self._rules_file.problem != self._problem:
-            self._problem = self._rules_file.problem
-            if self._problem:
-                self.log.alert(self._problem)
+        if file.problem != self._problems[lmtp]:
+            self._problems[lmtp] = file.problem
+            if file.problem:
+                self.log.alert(file.problem)
 
     def _parse_proxies(self) -> list[Network]:
         try:
@@ -205,7 +211,7 @@ class SmtpdRole:
             self.log.alert(f"control/proxyclients: {error}; no PROXY header is taken")
             return []
 
-    def _make_profile(self, databytes: int) -> Profile:
+    def _make_profile(self, databytes: int, lmtp: bool) -> Profile:
         settings = self.settings
         return Profile(
             greeting=settings.smtpgreeting.decode("utf-8", "replace"),
@@ -216,4 +222,5 @@ class SmtpdRole:
             line_octets=settings.linebytes,
             normalise=settings.barenewline == "normalise",
             starttls=self.tls is not None,
+            lmtp=lmtp,
         )

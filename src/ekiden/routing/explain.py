@@ -96,7 +96,10 @@ def _hop(hop: Destination) -> str:
     if hop.use_mx:
         return f"the mail exchangers of {_name(hop.host)}"
     host = _show(hop.host)
-    return f"{f'[{host}]' if hop.is_literal else host} port {hop.port}"
+    protocol = " by LMTP" if hop.lmtp else ""
+    if not hop.port:
+        return f"the unix socket {host}{protocol}"
+    return f"{f'[{host}]' if hop.is_literal else host} port {hop.port}{protocol}"
 
 
 def _name(key: bytes) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Callable, Container, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 from ekiden.base.outcome import Outcome, Verdict
@@ -51,17 +51,20 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An address to try, with the name that led there (empty for a literal)."""
+    """An address to try, or a unix socket's path, with the name that led there (empty for a literal)."""
 
     address: str
     port: int
     name: bytes = b""
     preference: int = 0
+    lmtp: bool = False
 
     @property
     def remote(self) -> str:
         """How reports name it (RFC 3464 Remote-MTA)."""
-        return self.name.decode("ascii", "replace") if self.name else f"[{self.address}]"
+        if self.name or self.address.startswith("/"):
+            return self.name.decode("ascii", "replace") or self.address
+        return f"[{self.address}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,15 @@ BEST_IS_ME = Outcome(
 
 def find_hosts(destination: Destination, here: Surroundings, chance: random.Random | None = None) -> Search:
     """The hosts for a destination, by preference, equal ones shuffled, IPv6 and IPv4 in turn within a host."""
+    hosts = yield from _find(destination, here, chance)
+    if destination.lmtp and not isinstance(hosts, Outcome):
+        return [replace(host, lmtp=True) for host in hosts]
+    return hosts
+
+
+def _find(destination: Destination, here: Surroundings, chance: random.Random | None) -> Search:
     if destination.is_literal:
-        return [Host(destination.host.decode(), destination.port)]
+        return [Host(destination.host.decode("utf-8", "surrogateescape"), destination.port)]
     literal = parse_literal(destination.host)
     if literal is not None:
         return [Host(literal.decode(), destination.port)]

@@ -22,6 +22,8 @@ def listen(listener: Listener, backlog: int) -> socket.socket:
     try:
         if listener.path:
             bound = unix_socket(Path(listener.path))
+            # As with a port, whoever can reach it may connect, unless the administrator says otherwise.
+            os.chmod(listener.path, int(listener.options.get("mode", "666"), 8))
         else:
             family = socket.AF_INET6 if listener.host == "*" or ":" in listener.address else socket.AF_INET
             bound = socket.socket(family, socket.SOCK_STREAM)

@@ -37,6 +37,7 @@ from ekiden.wire.smtp.events import (
     Reset,
     StartTls,
 )
+from ekiden.wire.smtp.lmtp import LmtpServer
 from ekiden.wire.smtp.profile import Profile
 from ekiden.wire.smtp.server import Server
 
@@ -98,7 +99,7 @@ class Reception:
     __slots__ = ("_client", "_deposit", "_desk", "_envelope", "_header", "_helo", "_protocol", "_shell", "server")
 
     def __init__(self, desk: Desk, client: Client, shell: Shell, secured: bool = False) -> None:
-        self.server = Server(client.profile, secured)
+        self.server = (LmtpServer if client.profile.lmtp else Server)(client.profile, secured)
         self._desk = desk
         self._client = client
         self._shell = shell
@@ -132,7 +133,8 @@ class Reception:
     def _hello(self, event: Hello) -> None:
         self.drop()
         self._helo = event.name
-        self._protocol = ("ESMTPS" if self.server.tls else "ESMTP") if event.extended else "SMTP"
+        protocol = self.server.protocol.decode() if event.extended else "SMTP"
+        self._protocol = protocol + "S" if event.extended and self.server.tls else protocol
         self.server.accept()
 
     def _mail(self, event: Mail) -> None:
@@ -256,7 +258,8 @@ class Reception:
     def _label(self, envelope: Envelope) -> str:
         """The "with" protocol type (RFC 3848, RFC 6531 section 4.3)."""
         if envelope.smtputf8:
-            return "UTF8SMTPS" if self.server.tls else "UTF8SMTP"
+            protocol = "UTF8LMTP" if self.server.profile.lmtp else "UTF8SMTP"
+            return protocol + "S" if self.server.tls else protocol
         return self._protocol
 
     def _trace(self) -> bytes:

@@ -16,6 +16,7 @@ from ekiden.settings.schema import SERVICES, Listener
 _FORM = "a line is SERVICE ADDRESS:PORT, then name=value words"
 _PLACE = re.compile(r"(\*|localhost|[0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 _OPTION = re.compile(r"([a-z][a-z0-9_-]*)=(.*)")
+_MODE = re.compile(r"[0-7]{3}")
 
 
 def parse_listener(line: str) -> Listener:
@@ -27,8 +28,11 @@ def parse_listener(line: str) -> Listener:
     if not rest:
         raise ValueError(f"{service} has no address; write it as ADDRESS:PORT or as the path of a unix socket")
     host, port, path = _place(rest[0])
+    options = _options(rest[1:])
+    if "mode" in options and not (path and _MODE.fullmatch(options["mode"])):
+        raise ValueError("mode is for unix sockets, and three octal digits, as in mode=660")
     # The service was compared with SERVICES above, which the type is made of.
-    return Listener(service=service, host=host, port=port, path=path, options=_options(rest[1:]))  # type: ignore[arg-type]
+    return Listener(service=service, host=host, port=port, path=path, options=options)  # type: ignore[arg-type]
 
 
 def parse_listeners(file: ControlFile) -> tuple[Listener, ...]:

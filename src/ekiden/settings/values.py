@@ -18,6 +18,7 @@ from ekiden.settings.listeners import is_address, parse_listeners
 
 Value = TypeVar("Value")
 
+_LMTP = re.compile(rb"lmtp:(?![0-9]*$)(/[!-~]{1,106}$)?", re.IGNORECASE)
 _RELAY = re.compile(rb"(?:\[[^\]\s]+\]|[^\s:\[\]]+)(?::([0-9]*))?")
 _RESOLVER = re.compile(r"\[([0-9a-fA-F:.]+)\](?::([0-9]{1,5}))?|([0-9.]+):([0-9]{1,5})")
 _ROUTED_LITERAL = re.compile(rb"(\[[^\]]*\]):(.*)", re.DOTALL)
@@ -113,13 +114,21 @@ def parse_routes(setting: Setting, file: ControlFile) -> dict[bytes, bytes]:
             file.refuse(
                 number,
                 f"{shown(_split(entry)[1])} is no relay",
-                "allowed is a host name or [ADDRESS], or nothing for the domain's MX, and :PORT after it",
+                "allowed is a host name or [ADDRESS], and :PORT after it, and lmtp: or lmtp:/PATH before it;"
+                " or nothing for the domain's MX",
             )
     return parse_map(setting, file)
 
 
 def is_relay(value: bytes) -> bool:
     """Whether ``value`` can stand after the domain and its colon in control/smtproutes (qmail-remote(8))."""
+    lmtp = _LMTP.match(value)
+    if lmtp:
+        value = value[lmtp.end() :]
+        if lmtp[1]:
+            return True
+        if not value:
+            return False
     match = _RELAY.fullmatch(value)
     return not value or bool(match and (not match[1] or (len(match[1]) <= 5 and 1 <= int(match[1]) <= 65535)))
 

@@ -29,6 +29,7 @@ from ekiden.wire.smtp.events import (
     Reset,
     StartTls,
 )
+from ekiden.wire.smtp.lmtp import LmtpServer
 from ekiden.wire.smtp.profile import Profile
 from ekiden.wire.smtp.server import Server
 
@@ -58,7 +59,7 @@ class Player:
     """A shell that answers by the rules above and records what it took."""
 
     def __init__(self, profile: Profile) -> None:
-        self.server = Server(profile)
+        self.server = (LmtpServer if profile.lmtp else Server)(profile)
         self.messages: list[bytes] = []
         self.events: list[Event] = []
         self.output = b""

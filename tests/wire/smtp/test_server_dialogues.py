@@ -10,7 +10,7 @@ from ekiden.wire.smtp.profile import Profile
 
 from .dialogue import DIALOGUES, Dialogue, Player, read
 
-TRANSCRIPTS = sorted(DIALOGUES.glob("smtpd-*.txt"))
+TRANSCRIPTS = sorted([*DIALOGUES.glob("smtpd-*.txt"), *DIALOGUES.glob("lmtp-*.txt")])
 
 each = pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 

@@ -14,7 +14,7 @@ class Profile:
     ``greeting`` is the text after 220, 221 and 250 (host name first). ``size_limit``: octets of content.
     ``recipients``: per transaction. ``errors``: refused commands per session. ``command_octets``: a command line with
     its CRLF. ``line_octets``: a content line without CRLF. ``normalise``: make lone CR and LF in content whole
-    instead of refusing the message. ``starttls``: offer it on a plain connection.
+    instead of refusing the message. ``starttls``: offer it on a plain connection. ``lmtp``: speak LMTP (lmtp.py).
     """
 
     greeting: str
@@ -25,6 +25,7 @@ class Profile:
     line_octets: int = 0
     normalise: bool = False
     starttls: bool = False
+    lmtp: bool = False
     hello: bytes = field(init=False)
     extended_hello: bytes = field(init=False)
     extended_hello_secured: bytes = field(init=False)

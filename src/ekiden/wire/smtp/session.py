@@ -71,6 +71,8 @@ class Session:
     commands: ClassVar[Mapping[State, Commands]] = {}
     """What may be said in which state: the verb's handler, or the reply that refuses it."""
 
+    protocol: ClassVar[bytes] = b"ESMTP"
+
     def __init__(self, profile: Profile, secured: bool = False) -> None:
         self.profile = profile
         self.tls = secured
@@ -88,7 +90,7 @@ class Session:
 
     def greet(self) -> None:
         """Say 220, RFC 5321 section 4.2's first reply."""
-        self._out.append(b"220 %b ESMTP\r\n" % self.profile.greeting.encode())
+        self._out.append(b"220 %b %b\r\n" % (self.profile.greeting.encode(), self.protocol))
 
     def farewell(self, reply: Reply, reason: str) -> None:
         """Say this, usually a 421, and end the session, whatever its state."""
@@ -157,10 +159,12 @@ class Session:
         asked = self._asked
         assert asked is not None, "no question was asked"
         self._asked = None
-        self._out.append(encoded)
         if type(asked) is EndOfMessage:
+            self._say_of_message(encoded)
             self._enter(State.READY)
-        elif type(asked) is not DataBegins:
+            return
+        self._out.append(encoded)
+        if type(asked) is not DataBegins:
             self._count_error()
 
     def secured(self) -> None:
@@ -177,8 +181,12 @@ class Session:
         asked = self._asked
         assert asked is not None, "no question was asked"
         self._asked = None
-        self._out.append(encoded)
         kind = type(asked)
+        if kind is EndOfMessage:
+            self._say_of_message(encoded)
+            self._enter(State.READY)
+            return
+        self._out.append(encoded)
         if kind is Mail:
             assert isinstance(asked, Mail)
             self._body = asked.envelope.body
@@ -302,8 +310,12 @@ class Session:
         self._remaining -= len(block)
         return block
 
+    def _say_of_message(self, encoded: bytes) -> None:
+        """Reply to the end of a message's content."""
+        self._out.append(encoded)
+
     def _refuse_content(self, fault: Reply) -> Event:
-        self._out.append(fault.encode())
+        self._say_of_message(fault.encode())
         self._enter(State.READY)
         return Refusal(fault, True)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ekiden.base.reply import Reply
-from ekiden.wire.smtp.events import DataBegins, EndOfMessage, Event, Hello, Mail, Rcpt, StartTls
+from ekiden.wire.smtp.events import DataBegins, Event, Hello, Mail, Rcpt, StartTls
 
 
 class State(enum.IntEnum):
@@ -45,7 +45,6 @@ ACCEPTED: Mapping[type[Event], State] = {
     Mail: State.MAIL,
     Rcpt: State.RCPT,
     DataBegins: State.DATA,
-    EndOfMessage: State.READY,
     StartTls: State.HANDSHAKE,
 }
-"""The state after a question was answered with yes. After no it stays as it was; after content it is READY."""
+"""The state after a question was answered with yes. After no it stays as it was; after a message it is READY."""
