@@ -227,8 +227,8 @@ class NetstringSession:
         assert self._asked is not None, "no question was asked"
         self._asked, self._verdict = None, reply
 
-    def farewell(self) -> None:
-        """End the session without a word, whatever its state."""
+    def farewell(self, _reply: Reply | None = None, _reason: str = "") -> None:
+        """End the session, whatever its state; there are no words for the reason."""
         self._asked = None
         self._steps = _nothing()
 

@@ -1,0 +1,16 @@
+"""qmail-qmqpd: receive mail by QMQP on descriptors 0 and 1 (qmail-qmqpd(8), tcp-environ(5)).
+
+Exit codes: 0 at the end, 100 for what is no QMQP, 111 for trouble that may pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.netstring_waiting import serve
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """Takes no arguments."""
+    return serve("QMQP", home)

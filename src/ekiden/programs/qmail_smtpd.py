@@ -1,0 +1,52 @@
+"""qmail-smtpd: receive mail by SMTP on descriptors 0 and 1 (qmail-smtpd(8), tcp-environ(5)).
+
+Under tcpserver, or under inetd with tcp-env before it. Exit codes: 0 after QUIT, 1 when the client is silent, gone,
+or cannot be served.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ekiden.runtime.control_line import control_line
+
+_NO_CONTROLS = b"421 4.3.0 unable to read controls\r\n"
+_FAILED = 1
+
+
+def main(argv: Sequence[str], home: Path) -> int:
+    """Takes no arguments."""
+    try:
+        greeting = _greeting(str(home))
+        # Whatever else is needed is loaded while the client reads this.
+        os.write(1, b"220 %b ESMTP\r\n" % greeting if greeting else _NO_CONTROLS)
+        return _serve(home) if greeting else _FAILED
+    except OSError:
+        # The client is gone.
+        return _FAILED
+
+
+def _greeting(home: str) -> bytes:
+    """Empty if there is none to be had."""
+    try:
+        return control_line(home, "smtpgreeting") or control_line(home, "me") or b""
+    except OSError:
+        return b""
+
+
+def _serve(home: Path) -> int:
+    from ekiden.settings.control import read
+    from ekiden.settings.problem import SettingsError
+
+    try:
+        settings = read(home / "control")
+    except SettingsError:
+        os.write(1, _NO_CONTROLS)
+        return _FAILED
+    from ekiden.runtime.descriptors import Descriptors
+    from ekiden.runtime.smtp_waiting import serve
+    from ekiden.runtime.tcp_environment import TcpEnvironment
+
+    return serve(settings, home, Descriptors(settings.timeoutsmtpd), TcpEnvironment())

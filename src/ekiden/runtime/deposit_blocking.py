@@ -1,0 +1,225 @@
+"""One message on its way into the queue from a program that waits: ``deposit.Deposit`` for a process per connection.
+
+Goes to the running queue process (or, while ekiden does not run, into the store, for whoever may write it), or to the
+program that stands for qmail-queue. Content up to so many octets waits in memory, more in a file. ``commit`` calls
+back before it returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Protocol
+
+from ekiden.base.envelope import Envelope, Origin
+from ekiden.runtime.frames import Accepted, Rejected
+from ekiden.runtime.inject import door
+from ekiden.runtime.inject_connection import Connection, connect
+from ekiden.runtime.inject_door import LOST, PERMANENT, REFUSED, WRITE_ERROR, Body, Door, Letter, NotQueued
+from ekiden.runtime.packing import Value
+from ekiden.runtime.submission import is_replaced
+
+OnAnswer = Callable[[Accepted | Rejected], None]
+
+_INJECT, _ACCEPTED = 1, 2
+"""Tags of runtime.frames."""
+
+
+class Depositing(Protocol):
+    """What receives a message's content in wire form, then its envelope; see ``deposit``."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to stop writing."""
+
+    def write(self, chunk: bytes) -> None:
+        """More content."""
+
+    def commit(self, envelope: Envelope, origin: Origin, on_answer: OnAnswer) -> None:
+        """The content is complete: queue it for this envelope."""
+
+    def abort(self) -> None:
+        """The message is not to be queued."""
+
+
+class Deposits:
+    """Opens deposits. ``foreign``: they go to another program than ours, which adds its own trace field."""
+
+    def __init__(self, home: str, inline: int) -> None:
+        self.foreign = is_replaced(home)
+        self._home = home
+        self._inline = inline
+
+    def open(self, _on_room: Callable[[], None]) -> Depositing:
+        """A new deposit."""
+        return (_ProgramDeposit if self.foreign else _QueueDeposit)(self._home, self._inline)
+
+
+class _Waiting:
+    """A deposit without its goal. What goes wrong is kept until the end, because the client is told then."""
+
+    full = False
+
+    def __init__(self, home: str, inline: int) -> None:
+        self._home = home
+        self._inline = inline
+        self._start = bytearray()
+        self._file: IO[bytes] | None = None
+        self._fault: NotQueued | None = None
+        self._size = 0
+
+    def write(self, chunk: bytes) -> None:
+        """More content."""
+        if self._fault is not None:
+            return
+        self._size += len(chunk)
+        try:
+            if self._file is not None:
+                self._file.write(chunk)
+                return
+            self._start += chunk
+            if self._size > self._inline:
+                self._file = self._open_file()
+                self._file.write(self._start)
+                self._start.clear()
+        except OSError as error:
+            self._fault = NotQueued(WRITE_ERROR, f"unable to write message: {error.strerror} (#4.3.0)")
+        except NotQueued as fault:
+            self._fault = fault
+
+    def commit(self, envelope: Envelope, origin: Origin, on_answer: OnAnswer) -> None:
+        """Queue it, and say how that went, before this returns."""
+        answer: Accepted | Rejected
+        try:
+            if self._fault is not None:
+                raise self._fault
+            answer = Accepted(0, self._queue(envelope, origin))
+        except NotQueued as fault:
+            answer = rejected(fault)
+        except OSError as error:
+            answer = rejected(NotQueued(WRITE_ERROR, f"unable to write message: {error.strerror} (#4.3.0)"))
+        finally:
+            self.abort()
+        on_answer(answer)
+
+    def abort(self) -> None:
+        """Give up what is not queued."""
+        self._start.clear()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def _open_file(self) -> IO[bytes]:
+        raise NotImplementedError
+
+    def _queue(self, envelope: Envelope, origin: Origin) -> int:
+        raise NotImplementedError
+
+
+class _QueueDeposit(_Waiting):
+    """Goes into the queue of this home."""
+
+    _door: Door | None = None
+    _spool = ""
+
+    def abort(self) -> None:
+        """As above; the queue process removes a file that it granted when the connection ends."""
+        super().abort()
+        if self._door is not None:
+            self._door.close()
+            self._door = None
+
+    def _open_file(self) -> IO[bytes]:
+        self._door = _open_door(self._home)
+        self._spool, descriptor = self._door.grant()
+        return open(descriptor, "wb")
+
+    def _queue(self, envelope: Envelope, origin: Origin) -> int:
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        if self._door is None:
+            self._door = _open_door(self._home)
+        body = Body(bytes(self._start), bool(envelope.body), self._size, self._spool)
+        if isinstance(self._door, _WholeEnvelopes):
+            return self._door.inject(envelope, origin, body)
+        return self._door.queue(_letter(envelope, origin), body)
+
+
+class _ProgramDeposit(_Waiting):
+    """Goes to the program that stands for qmail-queue, with LF at the ends of lines."""
+
+    def _open_file(self) -> IO[bytes]:
+        import tempfile
+
+        return tempfile.TemporaryFile()
+
+    def _queue(self, envelope: Envelope, origin: Origin) -> int:
+        from ekiden.delivery.queue_program import inject
+        from ekiden.delivery.report import FAILED, Trouble
+
+        recipients = [recipient.address for recipient in envelope.recipients]
+        try:
+            return inject(self._home, envelope.sender, recipients, _unix(self._pieces()))
+        except Trouble as trouble:
+            raise NotQueued(PERMANENT if trouble.verdict == FAILED else REFUSED, str(trouble)) from None
+
+    def _pieces(self) -> Iterator[bytes]:
+        if self._file is None:
+            yield bytes(self._start)
+            return
+        self._file.seek(0)
+        while piece := self._file.read(1 << 18):
+            yield piece
+
+
+class _WholeEnvelopes(Connection):
+    """The door through the running queue process for an envelope with all that SMTP says of it."""
+
+    def inject(self, envelope: Envelope, origin: Origin, body: Body) -> int:
+        """Queue a message; its number."""
+        recipients: list[Value] = [[each.address, int(each.notify), each.orcpt] for each in envelope.recipients]
+        packed: list[Value] = [envelope.sender, recipients, int(envelope.body), envelope.smtputf8, envelope.ret]
+        whence: list[Value] = [origin.protocol, origin.pid, origin.uid, origin.address, origin.helo]
+        frame: list[Value] = [_INJECT, 0, [*packed, envelope.envid], whence, body.inline, body.spool, body.size]
+        tag, *fields = self._ask(frame)
+        if tag != _ACCEPTED or len(fields) < 2 or not isinstance(fields[1], int):
+            raise NotQueued(LOST, "the queue process gave an answer that means nothing (#4.3.0)")
+        return fields[1]
+
+
+def _open_door(home: str) -> Door:
+    try:
+        return _WholeEnvelopes(connect(home))
+    except OSError:
+        # Says why there is none, or opens the store.
+        return door(home)
+
+
+def _letter(envelope: Envelope, origin: Origin) -> Letter:
+    """For the store: the wishes for notices only if they are all the same."""
+    wishes = {recipient.notify for recipient in envelope.recipients}
+    notify = wishes.pop() if len(wishes) == 1 else 0
+    addresses = [recipient.address for recipient in envelope.recipients]
+    return Letter(envelope.sender, addresses, notify, envelope.ret, envelope.envid, origin.pid)
+
+
+def _unix(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """CRLF made LF, also where a piece ends between the two."""
+    held = b""
+    for piece in pieces:
+        piece, held = held + piece, b""
+        if piece.endswith(b"\r"):
+            piece, held = piece[:-1], b"\r"
+        yield piece.replace(b"\r\n", b"\n")
+    yield held
+
+
+def rejected(fault: NotQueued) -> Rejected:
+    """What a client is told; the enhanced status at the text's end is told apart."""
+    text, bracket, status = str(fault).partition(" (#")
+    code = 554 if fault.permanent else 451
+    fallback = "5.3.0" if fault.permanent else "4.3.0"
+    return Rejected(0, code, status.removesuffix(")") if bracket else fallback, text)

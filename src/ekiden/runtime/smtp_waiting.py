@@ -1,0 +1,187 @@
+"""One SMTP session on descriptors, for qmail-smtpd: a ``Reception`` without an event loop.
+
+The engine, the policy and the trace fields are the daemon's; messages go where ``deposit_blocking`` says.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import cast
+
+from ekiden.base.reply import Reply
+from ekiden.policy.acceptance import Acceptance
+from ekiden.policy.tcprules import Verdict
+from ekiden.runtime.deposit import Deposit
+from ekiden.runtime.deposit_blocking import Deposits
+from ekiden.runtime.descriptors import Descriptors
+from ekiden.runtime.intake import Intake
+from ekiden.runtime.log import Log
+from ekiden.runtime.reception import Client, Desk, Reception
+from ekiden.runtime.submission import received_first
+from ekiden.runtime.tcp_environment import TcpEnvironment
+from ekiden.settings.schema import Settings
+from ekiden.wire.smtp.profile import Profile
+
+_TIMEOUT = Reply(451, "4.4.2", "timeout")
+_TOO_LONG = Reply(421, "4.4.2", "session lasts too long")
+_FAULT = Reply(421, "4.3.0", "internal error, try again later")
+_NO_TLS = Reply(454, "4.7.0", "TLS is not available now")
+_READY_FOR_TLS = b"220 2.0.0 ready for TLS\r\n"
+
+_FAILED = 1
+"""Exit code of qmail-smtpd when the client is silent, or gone without QUIT."""
+
+
+def serve(settings: Settings, home: Path, connection: Descriptors, environment: TcpEnvironment) -> int:
+    """Hold the session of a client that is greeted; qmail-smtpd's exit code. OSError if the client is gone."""
+    session = Session(settings, home, connection, environment)
+    try:
+        return session.run()
+    except OSError:
+        # The client is gone, or does not take its replies.
+        return _FAILED
+    except Exception:
+        # Standard error may be the connection: a fault of ours must not be told there but in SMTP.
+        connection.write(_FAULT.encode())
+        return _FAILED
+    finally:
+        session.close()
+
+
+class Session:
+    """A session's transport; see ``reception.Shell``."""
+
+    def __init__(self, settings: Settings, home: Path, connection: Descriptors, environment: TcpEnvironment) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._began = time.monotonic()
+        self._securing = self._ended = False
+        self._code = 0
+        acceptance = Acceptance(settings)
+        policy = acceptance.client(environment.address, Verdict(True, environment.rule))
+        profile = _profile(settings, policy.databytes)
+        client = Client(environment.address, policy, profile, environment.name, environment.info)
+        deposits = Deposits(str(home), settings.inlinebytes)
+        self._reception = _WaitingReception(_desk(settings, acceptance, environment), client, self, deposits)
+
+    def run(self) -> int:
+        """See ``serve``."""
+        server = self._reception.server
+        while True:
+            self._reception.proceed()
+            if self._securing:
+                if not self._secure():
+                    return _FAILED
+                continue
+            self._connection.write(server.output())
+            if self._ended:
+                self._connection.finish()
+                return self._code
+            try:
+                data = self._connection.read(self._patience())
+            except TimeoutError:
+                self._dismiss()
+                continue
+            if not data:
+                return _FAILED
+            server.receive(data)
+
+    def close(self) -> None:
+        """Drop what is not queued."""
+        self._reception.drop()
+
+    def ready(self) -> None:
+        """Nothing: whoever is answered reads on by himself."""
+
+    def start_tls(self) -> None:
+        """Make the handshake next."""
+        self._securing = True
+
+    def ended(self) -> None:
+        """The engine has said its last words."""
+        self._ended = True
+
+    def _patience(self) -> float:
+        """How long the next octets may take."""
+        longest = self._settings.sessionseconds
+        left = self._began + longest - time.monotonic() if longest else self._connection.seconds
+        return max(0.0, min(left, self._connection.seconds))
+
+    def _dismiss(self) -> None:
+        """The client was silent for too long, or is here for too long."""
+        longest = self._settings.sessionseconds
+        reply = _TOO_LONG if 0 < longest <= time.monotonic() - self._began else _TIMEOUT
+        self._code = _FAILED
+        self._reception.server.farewell(reply, reply.text)
+
+    def _secure(self) -> bool:
+        """Answer STARTTLS and make the handshake; whether that was possible."""
+        from ekiden.runtime.tls import CannotSecure, server_context
+
+        self._securing = False
+        server, output = self._reception.server, self._reception.server.output()
+        try:
+            context = server_context(self._settings.servercert, self._settings.serverkey)
+        except CannotSecure:
+            # The engine waits for a handshake already: there is no way back but a new connection.
+            self._connection.write(output.removesuffix(_READY_FOR_TLS) + _NO_TLS.encode())
+            return False
+        self._connection.write(output)
+        self._connection.secure(context)
+        server.secured()
+        return True
+
+
+class _WaitingReception(Reception):
+    """Its content goes into deposits of its own."""
+
+    def __init__(self, desk: Desk, client: Client, shell: Session, deposits: Deposits) -> None:
+        super().__init__(desk, client, shell)
+        self._deposits = deposits
+
+    def _put(self, chunk: bytes) -> Deposit:
+        if self._deposit is None:
+            # It has all that a reception needs of one.
+            self._deposit = cast(Deposit, self._deposits.open(self._shell.ready))
+            self._deposit.write(self._trace())
+        if chunk:
+            self._deposit.write(chunk)
+        return self._deposit
+
+    def _trace(self) -> bytes:
+        """The field that says where the message is from; qmail-queue's before it, unless another one writes it."""
+        _own, _newline, network = super()._trace().partition(b"\r\n")
+        if self._deposits.foreign:
+            return network
+        return b"".join(received_first(self._desk.pid, ())).replace(b"\n", b"\r\n") + network
+
+
+class _AlwaysThere:
+    """Stands for the connection to the queue, which is made when there is a message."""
+
+    connected = True
+
+
+def _desk(settings: Settings, acceptance: Acceptance, environment: TcpEnvironment) -> Desk:
+    """What is refused is not logged: standard error may be the connection, or the administrator's terminal."""
+    silence = Log("smtpd", os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+    desk = Desk(settings, acceptance, cast(Intake, _AlwaysThere()), silence)
+    if environment.local:
+        desk.by = b")\r\n  by %b with " % environment.local
+    return desk
+
+
+def _profile(settings: Settings, databytes: int) -> Profile:
+    readable = all(os.access(path, os.R_OK) for path in (settings.servercert, settings.serverkey) if path)
+    return Profile(
+        greeting=settings.smtpgreeting.decode("utf-8", "replace"),
+        size_limit=databytes,
+        recipients=settings.recipientsmax,
+        errors=settings.errorsmax,
+        command_octets=settings.commandbytes,
+        line_octets=settings.linebytes,
+        normalise=settings.barenewline == "normalise",
+        starttls=bool(settings.servercert) and readable,
+    )
