@@ -26,7 +26,15 @@ import msgspec
 
 from ekiden.roles import local, log, queue, remote, smtpd
 from ekiden.runtime.administration import Configure
-from ekiden.runtime.binding import CannotListen, listen, notify_systemd, passed_sockets, take_passed, unix_socket
+from ekiden.runtime.binding import (
+    CannotListen,
+    listen,
+    notify_systemd,
+    passed_sockets,
+    rebind,
+    take_passed,
+    unix_socket,
+)
 from ekiden.runtime.census import Census, Table
 from ekiden.runtime.certificate import CertificateFiles, channel
 from ekiden.runtime.control import request
@@ -452,7 +460,7 @@ class Supervisor:
         """Take over new settings whole, or keep the old ones and say why."""
         try:
             settings = read(self.home / "control")
-            listeners = self._rebind(settings)
+            listeners = rebind(self._listeners, settings)
         except (SettingsError, CannotListen) as error:
             self.log.alert(f"settings not changed: {error}")
             self.refusals += 1
@@ -484,27 +492,6 @@ class Supervisor:
         except (OSError, msgspec.DecodeError) as error:
             self.log.warning(f"queue process did not take the new settings, restarting it: {error}")
             self._signal("queue", signal.SIGTERM)
-
-    def _rebind(self, settings: Settings) -> list[tuple[Listener, socket.socket]]:
-        """Keep what is listened on already, bind what is new, close what is gone."""
-        bound = {listener.where: listening for listener, listening in self._listeners}
-        listeners = []
-        try:
-            for listener in settings.listen:
-                listening = bound.get(listener.where) or listen(listener, settings.listenbacklog)
-                listeners.append((listener, listening))
-        except CannotListen as error:
-            for made, listening in listeners:
-                if made.where not in bound:
-                    listening.close()
-            ours = " ".join(where for where in bound if where.endswith(f":{listener.port}"))
-            remedy = f"; ekiden listens on {ours} itself until it is stopped" if ours else ""
-            raise CannotListen(f"{error}{remedy}") from None
-        kept = {listener.where for listener in settings.listen}
-        for where, listening in bound.items():
-            if where not in kept:
-                listening.close()
-        return listeners
 
     # End
 

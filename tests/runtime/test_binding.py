@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.peers.processes import accepts, free_port
 
-from ekiden.runtime.binding import CannotListen, listen, notify_systemd, unix_socket
-from ekiden.settings.schema import Listener
+from ekiden.runtime.binding import CannotListen, listen, notify_systemd, rebind, unix_socket
+from ekiden.settings.schema import Listener, Settings
 
 ACTIVATED = """
 import os, sys
@@ -86,3 +87,24 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify_systemd("READY=1")
+
+
+def test_new_listeners_are_bound_all_or_none() -> None:
+    old, new, taken = free_port(), free_port(), free_port()
+    present = [(Listener("smtp", "127.0.0.1", old), listen(Listener("smtp", "127.0.0.1", old), 10))]
+
+    def wanted(*ports: int) -> Settings:
+        return Settings(me=b"host", listen=tuple(Listener("smtp", "127.0.0.1", port) for port in ports))
+
+    with socket.create_server(("127.0.0.1", taken)), pytest.raises(CannotListen, match=f"{taken}: Address already"):
+        rebind(present, wanted(new, taken))
+    socket.create_connection(("127.0.0.1", old)).close()
+    assert not accepts("127.0.0.1", new)
+    both = rebind(present, wanted(old, new))
+    assert both[0][1] is present[0][1]
+    ((_, only),) = rebind(both, wanted(new))
+    assert only is both[1][1]
+    assert not accepts("127.0.0.1", old)
+    with pytest.raises(CannotListen, match=f"ekiden listens on 127.0.0.1:{new} itself"):
+        rebind([(Listener("smtp", "127.0.0.1", new), only)], Settings(me=b"h", listen=(Listener("smtp", "*", new),)))
+    only.close()

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from ekiden.settings.schema import Listener
+from ekiden.settings.schema import Listener, Settings
 
 _FIRST_PASSED = 3
 
@@ -37,6 +37,34 @@ def listen(listener: Listener, backlog: int) -> socket.socket:
         raise CannotListen(f"control/listen: {listener.service} {listener.where}: {error.strerror}{remedy}") from None
     bound.setblocking(False)
     return bound
+
+
+Bound = list[tuple[Listener, socket.socket]]
+
+
+def rebind(present: Bound, settings: Settings) -> Bound:
+    """The listeners of new settings: what is listened on already is kept, what is gone is closed.
+
+    Raises CannotListen, and then nothing has changed.
+    """
+    bound = {listener.where: listening for listener, listening in present}
+    listeners: Bound = []
+    try:
+        for listener in settings.listen:
+            listening = bound.get(listener.where) or listen(listener, settings.listenbacklog)
+            listeners.append((listener, listening))
+    except CannotListen as error:
+        for made, listening in listeners:
+            if made.where not in bound:
+                listening.close()
+        ours = " ".join(where for where in bound if where.endswith(f":{listener.port}"))
+        remedy = f"; ekiden listens on {ours} itself until it is stopped" if ours else ""
+        raise CannotListen(f"{error}{remedy}") from None
+    kept = {listener.where for listener in settings.listen}
+    for where, listening in bound.items():
+        if where not in kept:
+            listening.close()
+    return listeners
 
 
 def unix_socket(path: Path) -> socket.socket:
