@@ -1,0 +1,1 @@
+"""What the ucspi-tcp programs share: places, names, environment, log lines and processes."""

@@ -1,0 +1,165 @@
+"""The options that tcpserver and sslserver share (tcpserver.1), and the listening socket that they ask for."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.ucspi.connection import Search
+from ekiden.runtime.ucspi.faults import explain
+from ekiden.runtime.ucspi.place import Families, addresses, family_of, port_number, socket_address
+from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number
+
+LETTERS = "46dDvqQhHrR1UXx:t:u:g:l:b:B:c:I:pPoO"
+
+BACKLOG = 1000
+"""Connections that wait to be accepted; 20, as it used to be, makes clients wait seconds in a rush."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What the command line says. ``extra`` holds the options that only one of the programs knows, in order."""
+
+    host: str
+    port: str
+    program: list[str]
+    search: Search
+    families: Families
+    verbosity: int = 1
+    limit: int = 40
+    backlog: int = BACKLOG
+    delay: bool = False
+    keep_ip_options: bool = False
+    rules: str | None = None
+    without_rules: bool = False
+    banner: bytes = b""
+    uid: int = 0
+    gid: int = 0
+    print_port: bool = False
+    interface: str | None = None
+    extra: list[tuple[str, str]] = field(default_factory=list)
+
+
+def parse(argv: Sequence[str], letters: str = LETTERS) -> Serving:
+    """The command line without the program's name. Raises WrongUse."""
+    try:
+        found, rest = options(argv, letters)
+    except BadOption as error:
+        raise WrongUse(str(error)) from None
+    if len(rest) < 3:
+        raise WrongUse
+    serving = Serving(rest[0], rest[1], rest[2:], Search(), Families())
+    for letter, value in found:
+        serving = _take(serving, letter, value)
+    if serving.limit < 1:
+        raise WrongUse("-c: at least one connection")
+    return serving
+
+
+_FLAGS: dict[str, dict[str, object]] = {
+    "v": {"verbosity": 2},
+    "q": {"verbosity": 0},
+    "Q": {"verbosity": 1},
+    "d": {"delay": True},
+    "D": {"delay": False},
+    "o": {"keep_ip_options": True},
+    "O": {"keep_ip_options": False},
+    "X": {"without_rules": True},
+    "1": {"print_port": True},
+    "4": {"families": Families(only_ipv4=True)},
+    "6": {"families": Families(prefer_ipv6=True)},
+}
+_SEARCH: dict[str, dict[str, object]] = {
+    "h": {"remote_host": True},
+    "H": {"remote_host": False},
+    "p": {"paranoid": True},
+    "P": {"paranoid": False},
+    "r": {"remote_info": True},
+    "R": {"remote_info": False},
+}
+_NUMBERS = {"b": "backlog", "c": "limit", "u": "uid", "g": "gid"}
+
+
+def _take(serving: Serving, letter: str, value: str) -> Serving:
+    changes: dict[str, object] = dict(_FLAGS.get(letter, {}))
+    found: dict[str, object] = dict(_SEARCH.get(letter, {}))
+    if letter in _NUMBERS:
+        changes[_NUMBERS[letter]] = number(f"-{letter}", value)
+    elif letter == "U":
+        changes = {each.lower(): number(each, os.environ[each]) for each in ("UID", "GID") if each in os.environ}
+    elif letter == "t":
+        found["info_timeout"] = float(number(f"-{letter}", value))
+    elif letter == "l":
+        found["local_name"] = os.fsencode(value)
+    elif letter == "x":
+        changes["rules"] = value
+    elif letter == "B":
+        changes["banner"] = os.fsencode(value)
+    elif letter == "I":
+        changes["interface"] = value
+    elif not changes and not found:
+        changes["extra"] = [*serving.extra, (letter, value)]
+    if found:
+        changes["search"] = replace(serving.search, **found)  # type: ignore[arg-type]
+    return replace(serving, **changes)  # type: ignore[arg-type]
+
+
+def listen(serving: Serving) -> socket.socket:
+    """The bound and listening socket, not blocking. Raises Fatal."""
+    port = port_number(serving.port)
+    if port is None:
+        raise Fatal(f"unable to figure out port number for {serving.port}")
+    bound = _bind(serving, _address(serving), port)
+    try:
+        bound.listen(serving.backlog)
+    except OSError as error:
+        raise Fatal(f"unable to listen: {explain(error)}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def _address(serving: Serving) -> str:
+    host = serving.host
+    if host in ("", "0"):
+        return "::" if serving.families.prefer_ipv6 else "0.0.0.0"
+    try:
+        found = addresses(host, serving.families)
+    except OSError as error:
+        raise Fatal(f"temporarily unable to figure out IP address for {host}: {explain(error)}") from None
+    if not found:
+        raise Fatal(f"no IP address for {host}")
+    return found[0]
+
+
+def _bind(serving: Serving, address: str, port: int) -> socket.socket:
+    try:
+        bound = socket.socket(family_of(address), socket.SOCK_STREAM)
+    except OSError as error:
+        raise Fatal(f"unable to create socket: {explain(error)}") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in address:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind(socket_address(address, port, serving.interface))
+    except OSError as error:
+        bound.close()
+        raise Fatal(f"unable to bind: {explain(error)}") from None
+    return bound
+
+
+def give_up_root(serving: Serving) -> None:
+    """Become the user and group asked for. Raises Fatal."""
+    try:
+        if serving.gid:
+            os.setgroups([serving.gid])
+            os.setgid(serving.gid)
+    except OSError as error:
+        raise Fatal(f"unable to set gid: {explain(error)}") from None
+    try:
+        if serving.uid:
+            os.setuid(serving.uid)
+    except OSError as error:
+        raise Fatal(f"unable to set uid: {explain(error)}") from None

@@ -1,0 +1,21 @@
+"""What ends a ucspi-tcp program before it has begun."""
+
+from __future__ import annotations
+
+
+class WrongUse(Exception):
+    """The command line is no good; the text, unless empty, says why."""
+
+
+class Fatal(Exception):
+    """It cannot be done now; the text says what and why."""
+
+
+def number(name: str, text: str) -> int:
+    """An option's number. Nothing else will do: a user's name taken for 0 would keep root's rights.
+
+    ``name`` is the option with its hyphen, or the variable. Raises WrongUse.
+    """
+    if not text.isdecimal() or not text.isascii() or int(text) > 0x7FFFFFFF:
+        raise WrongUse(f"{name}: not a number: {text}")
+    return int(text)
