@@ -17,6 +17,7 @@ from ekiden.delivery.content import WireContent
 from ekiden.delivery.direct import carry_out
 from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import LOOPING, NO_MAILBOX, Forward
+from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.report import DEFERRED, DELIVERED, FAILED, Report, Trouble, deferred
 
 ENVIRONMENT = {b"PATH": b"/bin:/usr/bin"}
@@ -29,6 +30,7 @@ class Post:
         self.home = home
         self.forwards: list[tuple[bytes, list[bytes]]] = []
         self.refusal: Trouble | None = None
+        self.limits = NO_LIMITS
         self._carry = carry
 
     def qmail(self, text: str, name: str = "", mode: int = 0o644) -> None:
@@ -68,7 +70,7 @@ class Post:
 
 
 def directly(post: Post, letters: list[Letter]) -> list[Report]:
-    return [carry_out(letter, post.inject, ENVIRONMENT) for letter in letters]
+    return [carry_out(letter, post.inject, ENVIRONMENT, post.limits) for letter in letters]
 
 
 def together(post: Post, letters: list[Letter]) -> list[Report]:
@@ -87,7 +89,7 @@ def together(post: Post, letters: list[Letter]) -> list[Report]:
         if len(reports) == len(letters):
             loop.stop()
 
-    carrier = Carrier(loop, inject, ENVIRONMENT)
+    carrier = Carrier(loop, inject, ENVIRONMENT, post.limits)
     for number, letter in enumerate(letters):
         carrier.take(letter, lambda report, number=number: done(number, report))
     carrier.turn()
@@ -270,6 +272,32 @@ def test_a_program_that_fails_stops_everything(post: Post, code: int, verdict: i
     assert post.deliver().verdict == verdict
     assert post.forwards == []
     assert not (post.home / "Mailbox").exists()
+
+
+def test_a_program_over_the_limit_is_killed_with_what_it_started(post: Post) -> None:
+    post.qmail("early@x\n|sleep 1000 & echo $! > child; wait\n./Mailbox\n")
+    post.limits = LocalLimits(program_seconds=0.3)
+    report = post.deliver()
+    assert outcome(report) == (DEFERRED, "A program took too long and was ended. (#4.3.0)\n")
+    assert post.forwards == []
+    assert not (post.home / "Mailbox").exists()
+    status = Path(f"/proc/{(post.home / 'child').read_text().strip()}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_program_within_the_limit(post: Post) -> None:
+    post.qmail("|sleep 0.1; exit 99\n")
+    post.limits = LocalLimits(program_seconds=60)
+    assert outcome(post.deliver()) == (DELIVERED, "did 0+0+1\n")
+
+
+def test_a_full_maildir(post: Post) -> None:
+    box = post.maildir()
+    post.qmail("early@x\n./Maildir/\n")
+    post.limits = LocalLimits(quota=b"1C")
+    assert outcome(post.deliver()) == (DELIVERED, "did 1+1+0\nqp 77\n")
+    assert outcome(post.deliver()) == (FAILED, f"The Maildir {post.home}/./Maildir/ is over its quota. (#5.2.2)\n")
+    assert len(list((box / "new").iterdir())) == len(post.forwards) == 1
 
 
 # Forwards

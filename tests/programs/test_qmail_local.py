@@ -145,3 +145,27 @@ def test_it_starts_without_what_the_daemon_needs() -> None:
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2] / 'src')!r})\n{code}",
     ]
     assert subprocess.run(bare, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_limits_from_control(home: Path) -> None:
+    (home / "control").mkdir()
+    (home / "control" / "programseconds").write_text("1\n")
+    (home / "joe" / ".qmail-x").write_text("|sleep 1000\n")
+    assert result(run(home, ext="x")) == (111, "", "A program took too long and was ended. (#4.3.0)\n")
+    (home / "control" / "quotabytes").write_text("10\n")
+    (home / "control" / "quotaover").write_text("defer\n")
+    (home / "joe" / ".qmail-x").write_text("./Maildir/\n")
+    for name in ("tmp", "new", "cur"):
+        (home / "joe" / "Maildir" / name).mkdir(parents=True)
+    code, _out, err = result(run(home, ext="x"))
+    assert (code, err.endswith("Maildir/ is over its quota. (#4.2.2)\n")) == (111, True)
+    assert (home / "joe" / "Maildir" / "maildirsize").read_text() == "10S\n0 0\n"
+
+
+@pytest.mark.parametrize(("name", "text"), [("programseconds", "1 hour"), ("quotabytes", "-1"), ("quotaover", "no")])
+def test_a_limit_that_cannot_be_understood_defers(home: Path, name: str, text: str) -> None:
+    (home / "control").mkdir()
+    (home / "control" / name).write_text(text)
+    code, _out, err = result(run(home))
+    assert (code, err.endswith("(#4.3.5)\n")) == (111, True)
+    assert not (home / "joe" / "Mailbox").exists()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ekiden.delivery import mailboxes
 from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import Delivery, Forward, Run, Step, ToMaildir, ToMbox, deliver, resume
+from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.maildir import clean
 from ekiden.delivery.mbox import LOCK_SECONDS
 from ekiden.delivery.report import Report, Trouble, unable
@@ -57,10 +58,17 @@ class Job:
 class Carrier:
     """Carries letters to their ends. ``surroundings``: what programs get beside qmail-command(8)'s variables."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, inject: Inject, surroundings: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        inject: Inject,
+        surroundings: Mapping[bytes, bytes],
+        limits: LocalLimits = NO_LIMITS,
+    ) -> None:
         self._loop = loop
         self._inject = inject
         self._surroundings = dict(surroundings)
+        self._limits = limits
         self._ready: list[Job] = []
         self._waiting: list[Job] = []
         self._cleaned: dict[bytes, float] = {}
@@ -112,7 +120,7 @@ class Carrier:
         return answer
 
     def _to_maildirs(self, entries: Sequence[tuple[Job, bytes]]) -> None:
-        troubles = mailboxes.to_maildirs([(path, job.letter) for job, path in entries])
+        troubles = mailboxes.to_maildirs([(path, job.letter) for job, path in entries], self._limits)
         for (job, path), trouble in zip(entries, troubles, strict=True):
             self._clean(path)
             self._advance(job, trouble or 0)
@@ -148,8 +156,9 @@ class Carrier:
         self.turn()
 
     def _run(self, job: Job, step: Run) -> None:
+        environment, seconds = self._surroundings | step.environment, self._limits.program_seconds
         try:
-            run(self._loop, step.command, job.letter, self._surroundings | step.environment, self._answer(job))
+            run(self._loop, step.command, job.letter, environment, self._answer(job), seconds)
         except (Trouble, OSError) as error:
             self._advance(job, error if isinstance(error, Trouble) else unable("run a program", error))
 

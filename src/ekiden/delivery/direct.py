@@ -5,13 +5,13 @@ Programs print to this process's own descriptors 1 and 2.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
 from ekiden.delivery import mailboxes, program
 from ekiden.delivery.letter import Letter
-from ekiden.delivery.local import Forward, Run, Step, ToMaildir, ToMbox, deliver, resume
+from ekiden.delivery.local import Forward, Run, Step, deliver, resume
+from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.mbox import LOCK_SECONDS
 from ekiden.delivery.report import Report, Trouble
 
@@ -22,7 +22,9 @@ _PAUSE = 0.1
 """Seconds between two attempts at a lock."""
 
 
-def carry_out(letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) -> Report:
+def carry_out(
+    letter: Letter, inject: Inject, surroundings: dict[bytes, bytes], limits: LocalLimits = NO_LIMITS
+) -> Report:
     """Deliver one letter, and close its content.
 
     ``surroundings``: what programs get beside the variables of qmail-command(8).
@@ -32,7 +34,7 @@ def carry_out(letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) 
     while not isinstance(step, Report):
         answer: int | Trouble
         try:
-            answer = _perform(step, letter, inject, surroundings)
+            answer = _perform(step, letter, inject, surroundings, limits)
         except Trouble as trouble:
             answer = trouble
         step = resume(delivery, letter, answer)
@@ -40,20 +42,24 @@ def carry_out(letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) 
     return step
 
 
-def _perform(step: Step, letter: Letter, inject: Inject, surroundings: dict[bytes, bytes]) -> int:
-    if isinstance(step, ToMaildir):
-        trouble = mailboxes.to_maildirs([(step.path, letter)])[0]
-    elif isinstance(step, ToMbox):
-        trouble = _to_mbox(step.path, letter)
-    elif isinstance(step, Run):
+def _perform(
+    step: Step, letter: Letter, inject: Inject, surroundings: dict[bytes, bytes], limits: LocalLimits
+) -> int:
+    if isinstance(step, Forward):
+        return inject(step, letter)
+    if isinstance(step, Run):
         environment = surroundings | step.environment
         process = program.start(step.command, letter.home, environment, letter.content.descriptor())
-        return program.judge(os.waitpid(process, 0)[1], silent=False)
-    else:
-        return inject(step, letter)
+        return program.judge(program.wait(process, limits.program_seconds), silent=False)
+    store(step.path, letter, limits)
+    return 0
+
+
+def store(path: bytes, letter: Letter, limits: LocalLimits) -> None:
+    """Into the Maildir of that name if it ends with a slash, else onto an mbox. Raises Trouble."""
+    trouble = mailboxes.to_maildirs([(path, letter)], limits)[0] if path.endswith(b"/") else _to_mbox(path, letter)
     if trouble is not None:
         raise trouble
-    return 0
 
 
 def _to_mbox(path: bytes, letter: Letter) -> Trouble | None:

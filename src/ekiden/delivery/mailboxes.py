@@ -10,28 +10,45 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from ekiden.delivery.letter import Letter
+from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.maildir import Draft, settle
 from ekiden.delivery.mbox import Mbox
+from ekiden.delivery.quotas import Quotas
 from ekiden.delivery.report import Trouble, deferred, readable, unable
 
 
-def to_maildirs(entries: Sequence[tuple[bytes, Letter]]) -> list[Trouble | None]:
+def to_maildirs(entries: Sequence[tuple[bytes, Letter]], limits: LocalLimits = NO_LIMITS) -> list[Trouble | None]:
     """Deliver each letter into its Maildir, and answer once all are durable."""
     drafts: list[Draft] = []
     troubles: list[Trouble | None] = []
     written: list[int] = []
-    for at, (path, letter) in enumerate(entries):
-        try:
-            drafts.append(Draft(path, _stored(letter.return_path + letter.delivered_to, letter)))
-            written.append(at)
+    with Quotas(limits) as quotas:
+        for at, (path, letter) in enumerate(entries):
             troubles.append(None)
-        except OSError as error:
-            troubles.append(_maildir_trouble(path, error))
-    settle(drafts)
-    for at, draft in zip(written, drafts, strict=True):
-        if draft.error is not None:
-            troubles[at] = _maildir_trouble(entries[at][0], draft.error)
+            try:
+                drafts.append(_draft(path, letter, quotas))
+                written.append(at)
+            except Trouble as trouble:
+                troubles[at] = trouble
+            except OSError as error:
+                troubles[at] = _maildir_trouble(path, error)
+        settle(drafts)
+        for at, draft in zip(written, drafts, strict=True):
+            if draft.error is None:
+                quotas.count(entries[at][0], draft)
+            else:
+                troubles[at] = _maildir_trouble(entries[at][0], draft.error)
     return troubles
+
+
+def _draft(path: bytes, letter: Letter, quotas: Quotas) -> Draft:
+    draft = Draft(path, _stored(letter.return_path + letter.delivered_to, letter))
+    try:
+        quotas.admit(path, draft)
+    except BaseException:
+        draft.abandon()
+        raise
+    return draft
 
 
 def to_mbox(path: bytes, letters: Sequence[Letter]) -> list[Trouble | None] | None:

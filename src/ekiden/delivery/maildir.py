@@ -23,7 +23,7 @@ _numbers: Iterator[int] = count(1)
 class Draft:
     """A message in tmp/, written but not durable. ``error`` says why it will not be delivered, if so."""
 
-    __slots__ = ("_descriptor", "error", "final", "temporary")
+    __slots__ = ("_descriptor", "error", "final", "octets", "temporary")
 
     def __init__(self, maildir: bytes, chunks: Iterable[bytes]) -> None:
         """Write the message; raises OSError, and leaves nothing, if that cannot be done."""
@@ -31,14 +31,20 @@ class Draft:
         self.temporary = os.path.join(maildir, b"tmp", name)
         self.final = os.path.join(maildir, b"new", name)
         self.error: OSError | None = None
+        self.octets = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(self.temporary, flags, 0o600)
         try:
             for chunk in chunks:
                 write_all(self._descriptor, chunk)
+                self.octets += len(chunk)
         except BaseException:
             self.abandon()
             raise
+
+    def tell_size(self) -> None:
+        """Have the size in the name that the message will have, so that counting needs not ask for it (Maildir++)."""
+        self.final += b",S=%d" % self.octets
 
     def hurry(self) -> None:
         """Have the kernel start writing, so that waiting for one file does not delay the next."""

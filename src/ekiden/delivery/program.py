@@ -17,6 +17,8 @@ HARD = frozenset({100, 64, 65, 70, 76, 77, 78, 112})
 STOP = 99
 """Exit code of a program that delivered and wants the rest of the .qmail file ignored."""
 
+TOO_LONG = "A program took too long and was ended. (#4.3.0)"
+
 _PASSED_ON = ("PATH", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "QMAILQUEUE")
 
 
@@ -84,3 +86,22 @@ def end(process: int) -> None:
         os.killpg(process, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def wait(process: int, seconds: float) -> int:
+    """The wait status of a program that may run for so long, 0 being for ever; raises Trouble if it was ended."""
+    if seconds:
+        import select
+
+        exited = os.pidfd_open(process)
+        try:
+            poll = select.poll()
+            poll.register(exited, select.POLLIN)
+            late = not poll.poll(seconds * 1000)
+        finally:
+            os.close(exited)
+        if late:
+            end(process)
+            os.waitpid(process, 0)
+            raise deferred(TOO_LONG)
+    return os.waitpid(process, 0)[1]

@@ -10,9 +10,6 @@ from ekiden.delivery import program
 from ekiden.delivery.letter import Letter
 from ekiden.delivery.report import REPORT_OCTETS, Trouble, deferred
 
-PROGRAM_SECONDS = 3600.0
-"""How long a program may run before it is ended and the delivery deferred."""
-
 _READ = 65536
 
 
@@ -22,9 +19,11 @@ def run(
     letter: Letter,
     environment: Mapping[bytes, bytes],
     done: Callable[[int | Trouble], None],
-    seconds: float = PROGRAM_SECONDS,
+    seconds: float = 0,
 ) -> None:
     """Start a program; ``done`` gets its answer (see delivery.local.Run). Its output goes to ``letter.output``.
+
+    After ``seconds``, 0 being never, it is ended with its process group, and the delivery deferred.
 
     Raises Trouble or OSError if it cannot be started.
     """
@@ -62,7 +61,7 @@ class _Running:
         self._printed = False
         self._late = False
         self._exit = os.pidfd_open(process)
-        self._timer = loop.call_later(seconds, self._end)
+        self._timer = loop.call_later(seconds, self._end) if seconds else None
         loop.add_reader(self._exit, self._exited)
         loop.add_reader(output, self._read)
 
@@ -85,7 +84,8 @@ class _Running:
         program.end(self._process)
 
     def _exited(self) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._loop.remove_reader(self._exit)
         os.close(self._exit)
         _process, status = os.waitpid(self._process, 0)
@@ -99,7 +99,7 @@ class _Running:
 
     def _answer(self, status: int) -> int | Trouble:
         if self._late:
-            return deferred("A program took too long and was ended. (#4.3.0)")
+            return deferred(program.TOO_LONG)
         try:
             return program.judge(status, silent=not self._printed)
         except Trouble as trouble:

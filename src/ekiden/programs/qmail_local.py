@@ -19,6 +19,7 @@ from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import Forward, plan, summary
 from ekiden.delivery.report import DELIVERED, FAILED, Trouble, deferred, readable
 from ekiden.delivery.search import check_home
+from ekiden.runtime.local_limits import read_limits
 
 USAGE = "qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender defaultdelivery"
 
@@ -62,7 +63,7 @@ def _deliver(letter: Letter, home: str) -> int:
         except OSError as error:
             raise deferred(f"Unable to read message: {error.strerror}. (#4.3.0)") from None
 
-    report = carry_out(letter, inject, dict(os.environb))
+    report = carry_out(letter, inject, dict(os.environb), read_limits(home))
     return _end(report.verdict, report.text)
 
 

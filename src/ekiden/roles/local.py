@@ -24,7 +24,9 @@ from ekiden.delivery.carrier import Carrier
 from ekiden.delivery.content import Content, WireContent, WireFile
 from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import NO_MAILBOX, Forward
+from ekiden.delivery.local_limits import LocalLimits
 from ekiden.delivery.program import surroundings
+from ekiden.delivery.quota import define
 from ekiden.delivery.report import Report, Trouble, deferred, failed
 from ekiden.routing.users import User, Users, UsersUnavailable
 from ekiden.runtime.crew import Crew
@@ -216,7 +218,10 @@ class Worker:
         self._default = context.settings.defaultdelivery
         inline = context.settings.inlinebytes
         self._injection = Injection(loop, lambda: context.connect("inject"), inline, Log("local", 2))
-        self._carrier = Carrier(loop, self._forward, surroundings(os.environ, str(context.home)))
+        settings = context.settings
+        quota = define(settings.quotabytes, settings.quotamessages)
+        limits = LocalLimits(settings.programseconds, quota, settings.quotaover == "fail")
+        self._carrier = Carrier(loop, self._forward, surroundings(os.environ, str(context.home)), limits)
         self._envelopes: dict[Letter, Task] = {}
         self._closed = False
         self._fault: BaseException | None = None

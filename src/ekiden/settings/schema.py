@@ -92,6 +92,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     qmqpservers: tuple[bytes, ...] = ()
     defaultdelivery: bytes = b"./Mailbox"
     concurrencylocal: int = 10
+    programseconds: int = 3600
+    quotabytes: int = 0
+    quotamessages: int = 0
+    quotaover: Literal["fail", "defer"] = "fail"
 
     # Sending
 

@@ -52,6 +52,30 @@ ROUTING: Mapping[str, Setting] = {
         high=CONCURRENCY_LIMIT,
         clipped=True,
     ),
+    "programseconds": number(
+        "How long a program in a .qmail file may run before it is killed and the delivery deferred; 0 is for ever.",
+        "Programs in .qmail files may run for {} seconds.",
+        "seconds",
+        high=_YEAR,
+    ),
+    "quotabytes": number(
+        "Most octets of messages in each Maildir (Maildir++ quota); 0 is as the Maildir's own maildirsize says.",
+        "Maildirs may hold {} bytes (0: as maildirsize says).",
+        "octets",
+        high=_LARGE * 1024,
+    ),
+    "quotamessages": number(
+        "Most messages in each Maildir, in the same way.",
+        "Maildirs may hold {} messages (0: as maildirsize says).",
+        "messages",
+        high=_LARGE,
+    ),
+    "quotaover": choice(
+        "What becomes of mail for a Maildir that is over its quota: it bounces, or is tried again.",
+        "Mail for a Maildir over its quota: {}.",
+        "fail",
+        "defer",
+    ),
 }
 
 QUEUE: Mapping[str, Setting] = {
