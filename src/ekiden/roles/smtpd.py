@@ -1,4 +1,4 @@
-"""The smtpd role: SMTP and LMTP with the network, one or several processes on the same listeners.
+"""The smtpd role: SMTP, LMTP, QMTP and QMQP with the network, one or several processes on the same listeners.
 
 It knows the policy and the way into the queue, and opens neither queue nor mailbox. Each connection is one protocol
 object and no task; one timer per process finds those that are silent or last too long.
@@ -15,6 +15,8 @@ from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import RulesFile
 from ekiden.runtime.certificate import ServerCertificate
 from ekiden.runtime.intake import Intake
+from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
+from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDoor
 from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
@@ -22,9 +24,9 @@ from ekiden.runtime.smtp_connection import HANDSHAKE_SECONDS, Connection, Door
 from ekiden.settings.schema import Listener
 from ekiden.wire.smtp.profile import Profile
 
-SERVICES = frozenset({"smtp", "smtps", "submission", "lmtp"})
+SERVICES = frozenset({"smtp", "smtps", "submission", "lmtp"}) | NETSTRING_SERVICES
 RULES = {False: "tcp.smtp", True: "tcp.lmtp"}
-"""The clients' rules in control/, for LMTP and the others."""
+"""The clients' rules in control/, for LMTP and the others; QMTP and QMQP have their own, with their doors."""
 
 _SWEEP_SECONDS = 1.0
 _BEGINNING_SECONDS = 5.0
@@ -64,6 +66,7 @@ class SmtpdRole:
     def __init__(self, context: Context) -> None:
         self.loop = asyncio.get_running_loop()
         self.settings = settings = context.settings
+        self.control = context.home / "control"
         self.log = context.log
         self.stopping = False
         self.now = 0
@@ -71,7 +74,7 @@ class SmtpdRole:
         self._secure = ServerCertificate(context)
         self.tls = self._secure.context
         self._census = context.census
-        self._rules_files = {lmtp: RulesFile(context.home / "control" / name) for lmtp, name in RULES.items()}
+        self._rules_files = {lmtp: RulesFile(self.control / name) for lmtp, name in RULES.items()}
         self._rules = {lmtp: file.current() for lmtp, file in self._rules_files.items()}
         self._problems: dict[bool, str | None] = dict.fromkeys(RULES)
         self._clients: dict[tuple[str, bool], Client | None] = {}
@@ -93,8 +96,11 @@ class SmtpdRole:
             bound.close()
             return None
         self._late_beginners |= tls is not None or bool(self._proxies)
-        door, backlog = Door(listener, tls), self.settings.listenbacklog
-        make = partial(Connection, self, door)
+        backlog = self.settings.listenbacklog
+        kind, door = Connection, Door(listener, tls)
+        if listener.service in NETSTRING_SERVICES:
+            kind, door = NetstringConnection, NetstringDoor(listener, self.control, self.desk)
+        make = partial(kind, self, door)
         if self._proxies and not listener.path:
             return ProxiedListener(self.loop, bound, self._proxies, make, self.log, tls)
         timeout = HANDSHAKE_SECONDS if tls is not None else None
@@ -137,7 +143,11 @@ class SmtpdRole:
 
     def enter(self, connection: Connection, address: str) -> Client | Reply | None:
         """Who this is; a reply to send them away with; or None, to close without a word (a rule denies)."""
-        client = self._client(address, connection.door.listener.service == "lmtp")
+        door = connection.door
+        if isinstance(door, NetstringDoor):
+            client = door.client(address)
+        else:
+            client = self._client(address, door.listener.service == "lmtp")
         if client is None:
             self._refused(address, "denied by rule")
             return None

@@ -1,0 +1,117 @@
+"""One QMTP or QMQP client's connection: ``smtp_connection.Connection`` around a ``NetstringReception``.
+
+These protocols have no words for a client that is too many, too slow or here at the wrong time: its connection is
+closed, and it tries again. What was asked and not answered it must take to be not done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import cast
+
+from ekiden.base.dates import utc_date
+from ekiden.base.reply import Reply
+from ekiden.policy.tcprules import RulesFile
+from ekiden.runtime.deposit import Deposit
+from ekiden.runtime.log import printable
+from ekiden.runtime.netstring_reception import Desk, NetstringReception
+from ekiden.runtime.proxied import plain_address
+from ekiden.runtime.reception import Client, Reception
+from ekiden.runtime.reception import Desk as SmtpDesk
+from ekiden.runtime.smtp_connection import Connection, Door
+from ekiden.settings.schema import Listener
+from ekiden.wire import qmqp, qmtp
+from ekiden.wire.netstring import NetstringSession
+from ekiden.wire.smtp.profile import Profile
+
+SERVICES = frozenset({"qmtp", "qmqp"})
+
+_NOBODYS = Profile("")
+"""What is asked for with every client and means nothing here."""
+
+
+class NetstringDoor(Door):
+    """A listener with its rules. QMQP is only for clients that a rule lets relay, and may send anything then."""
+
+    __slots__ = ("_problem", "_rules", "_smtp", "desk", "trusted")
+
+    def __init__(self, listener: Listener, control: Path, desk: SmtpDesk) -> None:
+        super().__init__(listener, None)
+        self.trusted = listener.service == "qmqp"
+        self.desk = _desk(listener.service, desk)
+        self._smtp = desk
+        self._rules = RulesFile(control / f"tcp.{listener.service}")
+        self._problem: str | None = None
+
+    def client(self, address: str) -> Client | None:
+        """Who this is; None if it is not to be served."""
+        rules = self._rules.current()
+        if self._rules.problem != self._problem:
+            self._problem = self._rules.problem
+            if self._problem:
+                self._smtp.log.alert(self._problem)
+        verdict = rules.lookup(address)
+        policy = self._smtp.acceptance.client(address, verdict)
+        if not verdict.allow or (self.trusted and not policy.relay):
+            return None
+        said = verdict.environment
+        return Client(address, policy, _NOBODYS, said.get(b"TCPREMOTEHOST", b""), said.get(b"TCPREMOTEINFO", b""))
+
+    def session(self, client: Client) -> NetstringSession:
+        """A new engine for a client."""
+        if self.trusted:
+            return qmqp.Session()
+        return qmtp.Session(client.policy.databytes, self._smtp.settings.recipientsmax)
+
+
+class NetstringConnection(Connection):
+    """A connection from its beginning to its end; its door is a ``NetstringDoor``."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the client, or close; these protocols greet nobody."""
+        # uvloop's transports have asyncio's methods but not its classes.
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._address:
+            self._address = plain_address(transport.get_extra_info("peername"))
+        client = self._hall.enter(self, self._address)
+        if not isinstance(client, Client):
+            transport.close()
+            return
+        assert isinstance(self.door, NetstringDoor)
+        reception = NetstringReception(self.door.desk, client, self, self.door.session(client))
+        # It has all that a connection needs of one.
+        self._reception = cast(Reception, reception)
+
+
+def _desk(service: str, desk: SmtpDesk) -> Desk:
+    def mark() -> bytes:
+        return b"Received: (qmail %d invoked from network); %b\r\n" % (desk.pid, utc_date(time.time()))
+
+    def refused(client: str, reply: Reply, sender: bytes, recipient: bytes) -> None:
+        sent, to = (printable(octets.decode("ascii", "replace")) for octets in (sender, recipient))
+        desk.log.event(
+            "refuse",
+            f"refuse: {client} {service} from <{sent}> to <{to}>: {reply.code} {reply.status} {reply.text}",
+            client=client,
+            sender=sender,
+            recipient=recipient,
+            code=reply.code,
+            status=reply.status,
+            reason=reply.text,
+        )
+
+    return Desk(
+        service.upper(),
+        desk.acceptance if service == "qmtp" else None,
+        lambda on_room: Deposit(desk.intake, on_room),
+        desk.settings.hopsmax,
+        desk.settings.me,
+        desk.pid,
+        desk.uid,
+        mark,
+        refused,
+    )
