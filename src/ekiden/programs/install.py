@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ekiden import programs
+from ekiden.runtime.ucspi.scripts import scripts
 
 _NOT_PROGRAMS = frozenset({"install"})
 
@@ -29,3 +30,6 @@ def write_bin(home: Path) -> None:
         path = home / "bin" / name
         path.write_text(_SCRIPT.format(python=sys.executable, name=name, home=str(home)))
         path.chmod(0o755)
+    for name, text in scripts(str(home / "bin")).items():
+        (home / "bin" / name).write_text(text)
+        (home / "bin" / name).chmod(0o755)

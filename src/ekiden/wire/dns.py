@@ -26,7 +26,7 @@ _JUMPS = 100
 
 
 class BadName(ValueError):
-    """No such name can be asked for: an empty or a too long label, or too many of them."""
+    """No such name can be asked for: a label that is too long, or too many of them."""
 
 
 class BadAnswer(ValueError):
@@ -45,9 +45,9 @@ class Answer:
 
 
 def encode_name(name: bytes) -> bytes:
-    """A name in text form, with or without the final dot. Raises BadName."""
-    labels = name.removesuffix(b".").split(b".") if name != b"." else []
-    if any(not 0 < len(label) < 64 for label in labels):
+    """A name in text form; dots too many, as at the end, count for nothing. Raises BadName."""
+    labels = [label for label in name.split(b".") if label]
+    if any(len(label) > 63 for label in labels):
         raise BadName(f"no domain name: {name!r}")
     encoded = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
     if len(encoded) > _LONGEST_NAME:

@@ -54,18 +54,22 @@ def addresses(host: str, families: Families) -> list[str]:
     Raises OSError if that cannot be said now.
     """
     literal = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    plain = literal.partition("%")[0]
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, plain)
-        except (OSError, ValueError):
-            continue
-        if family == socket.AF_INET6 and families.only_ipv4:
-            return ["0.0.0.0"] if plain == "::" else []
+    if is_address(literal):
+        if ":" in literal and families.only_ipv4:
+            return ["0.0.0.0"] if literal == "::" else []
         return [literal]
     from ekiden.runtime.ucspi.stub import qualified
 
     return qualified(host, families.kinds())
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an IP address, perhaps with an interface behind ``%``."""
+    try:
+        socket.inet_pton(family_of(text), text.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
