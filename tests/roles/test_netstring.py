@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.roles.doorway import Doorway, doorway, wait_for
+from tests.wire.netstrings import texts
 
 from ekiden.wire.netstring import netstring
 
@@ -35,16 +36,6 @@ def ask(door: Doorway, data: bytes, end: bool = True) -> bytes:
         except ConnectionResetError:
             pass
         return answer
-
-
-def answers(data: bytes) -> list[bytes]:
-    """The texts in netstrings."""
-    found = []
-    while data:
-        length, _colon, data = data.partition(b":")
-        found.append(data[: int(length)])
-        data = data[int(length) + 1 :]
-    return found
 
 
 def package(content: bytes, *recipients: bytes, sender: bytes = b"s@x.example") -> bytes:
@@ -95,9 +86,9 @@ def test_what_the_queue_and_the_policy_refuse(door: Doorway) -> None:
     loop = b"\r" + b"Received: x\r\n" * 3
     data = package(b"\nx\n", b"a@b", sender=b"reject@x") + package(loop, b"a@b")
     data += package(b"\nx\n", b"a@b", sender=b"s@bad.example") + package(b"\nReceived: x\n", b"a@b")
-    texts = answers(ask(door, data))
-    assert texts[:2] == [b"Zno room (#4.3.1)", b"Dtoo many hops, this message is looping (#5.4.6)"]
-    assert texts[2].startswith(b"Dsorry, your envelope sender is in") and texts[3].startswith(b"Kok ")
+    said = texts(ask(door, data))
+    assert said[:2] == [b"Zno room (#4.3.1)", b"Dtoo many hops, this message is looping (#5.4.6)"]
+    assert said[2].startswith(b"Dsorry, your envelope sender is in") and said[3].startswith(b"Kok ")
     assert len(door.taken()) == 1
 
 

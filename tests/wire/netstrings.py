@@ -73,3 +73,14 @@ class Driven:
 def octets(data: bytes) -> list[bytes]:
     """The data byte by byte."""
     return [data[at : at + 1] for at in range(len(data))]
+
+
+def texts(data: bytes) -> list[bytes]:
+    """What is in netstrings that follow each other."""
+    found = []
+    while data:
+        length, _colon, data = data.partition(b":")
+        found.append(data[: int(length)])
+        assert data[int(length) : int(length) + 1] == b","
+        data = data[int(length) + 1 :]
+    return found
