@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"routing"},
     {"policy"},
     {"queue", "delivery"},
+    {"mailstore"},
     {"runtime"},
     {"roles"},
     {"supervisor"},

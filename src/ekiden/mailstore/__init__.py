@@ -1,0 +1,1 @@
+"""Mailboxes as their readers see them: numbered messages with sizes and unique ids, read and removed."""
