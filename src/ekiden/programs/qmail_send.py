@@ -24,6 +24,7 @@ from ekiden.base.envelope import Envelope
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.content import Content, WireContent, WireFile
 from ekiden.delivery.report import readable
+from ekiden.programs.qmail_rspawn import import_late
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreFailed
@@ -33,7 +34,7 @@ from ekiden.runtime import process_title, role
 from ekiden.runtime.delivery_pipe import DeliveryPipe, Pipes
 from ekiden.runtime.log import PlainLog
 from ekiden.runtime.message_files import MessageFiles
-from ekiden.runtime.privilege import identities
+from ekiden.runtime.privilege import become, identities
 from ekiden.runtime.queue_place import CannotServe, Place, prepare
 from ekiden.runtime.role import SIGNALS, Context
 from ekiden.settings.control import read
@@ -62,7 +63,10 @@ def main(argv: Sequence[str], home: Path) -> int:
     log = PlainLog("queue", LOG)
     try:
         settings = read(home / "control")
-        place = prepare(home, identities(home))
+        who = identities(home)
+        place = prepare(home, who)
+        import_late()
+        become(who.roles["queue"])
     except (SettingsError, CannotServe) as error:
         log.alert(f"cannot start: {error}")
         return 111
@@ -76,16 +80,22 @@ def serve(home: Path, settings: Settings, place: Place) -> int:
     # Nothing may be printed: 1 is a spawner's.
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     log = PlainLog("queue", LOG)
-    most = {channel: _most(back) for channel, (_to, back) in PIPES.items()}
-    if not all(most.values()):
-        log.alert("cannot start: a spawner does not say how many deliveries it can run")
-        return 111
+    most: dict[str, int] = {}
+    for channel, (_to, back) in PIPES.items():
+        said = os.read(back, 1)
+        if not said:
+            log.alert(f"cannot start: the {channel} spawner does not say how many deliveries it can run")
+            return 111
+        most[channel] = said[0]
     context = Context(home, adapted(settings, most), log, sockets=place.sockets, run=place.run, queue=home / "queue")
     try:
         role.run(context, partial(_work, most=most, place=place))
     except (Unusable, StoreFailed, OSError) as error:
         log.alert(f"cannot go on: {error}")
         return 111
+    except Exception as error:
+        log.alert(f"cannot go on: {type(error).__name__}: {error}")
+        raise
     return 0
 
 
@@ -106,11 +116,6 @@ def _is_pipe(descriptor: int) -> bool:
     except OSError:
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-
-
-def _most(back: int) -> int:
-    said = os.read(back, 1)
-    return said[0] if said else 0
 
 
 async def _work(context: Context, most: dict[str, int], place: Place) -> None:
