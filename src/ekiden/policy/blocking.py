@@ -7,8 +7,8 @@ address. For IPv6 the name is that of RFC 5782 section 2.4, the 32 digits in rev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from socket import AF_INET6, inet_pton
+from typing import NamedTuple
 
 LOOKUP_FAILED = b"temporary RBL lookup error"
 _LONGEST = 200
@@ -18,8 +18,7 @@ _LONGEST_LINE = 65536
 _TAKEN = frozenset({b"helo", b"ehlo", b"mail", b"rset", b"noop"})
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """``text`` is None if nothing blocks. ``bounces``: for good instead of for now."""
 
     text: bytes | None = None

@@ -8,8 +8,8 @@ second look: a recursive server has followed them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from struct import Struct, error
+from typing import NamedTuple
 
 A, PTR, TXT, AAAA = 1, 12, 16, 28
 NO_ERROR, NAME_ERROR = 0, 3
@@ -33,8 +33,7 @@ class BadAnswer(ValueError):
     """The octets are no answer to the question, or damaged."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """``code`` is RCODE. ``data`` holds the records' data: addresses as packed, names without the final dot in lower
     case, text strings joined. ``truncated``: ask again by TCP.
     """

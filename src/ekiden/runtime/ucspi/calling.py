@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from ekiden.runtime.options import BadOption, options
 from ekiden.runtime.ucspi.connection import Search
@@ -20,8 +20,7 @@ _AT_ONCE = 0.001
 """Seconds to wait when no time is given: nobody far away answers within it."""
 
 
-@dataclass(frozen=True)
-class Calling:
+class Calling(NamedTuple):
     """What the command line says. ``patience``: seconds for the first and the second try of an address.
 
     ``extra`` holds the options that only one of the programs knows, in order.
@@ -38,10 +37,10 @@ class Calling:
     local_ip: str = ""
     local_port: int = 0
     interface: str | None = None
-    extra: list[tuple[str, str]] = field(default_factory=list)
+    extra: tuple[tuple[str, str], ...] = ()
 
 
-_FLAGS: dict[str, dict[str, object]] = {
+_FLAGS: dict[str, dict[str, Any]] = {
     "v": {"verbosity": 2},
     "q": {"verbosity": 0},
     "Q": {"verbosity": 1},
@@ -50,7 +49,7 @@ _FLAGS: dict[str, dict[str, object]] = {
     "4": {"families": Families(only_ipv4=True)},
     "6": {"families": Families(prefer_ipv6=True)},
 }
-_SEARCH: dict[str, dict[str, object]] = {
+_SEARCH: dict[str, dict[str, Any]] = {
     "h": {"remote_host": True},
     "H": {"remote_host": False},
     "r": {"remote_info": True},
@@ -73,8 +72,8 @@ def parse(argv: Sequence[str], letters: str = LETTERS) -> Calling:
 
 
 def _take(calling: Calling, letter: str, value: str) -> Calling:
-    changes: dict[str, object] = dict(_FLAGS.get(letter, {}))
-    found: dict[str, object] = dict(_SEARCH.get(letter, {}))
+    changes: dict[str, Any] = dict(_FLAGS.get(letter, {}))
+    found: dict[str, Any] = dict(_SEARCH.get(letter, {}))
     if letter == "T":
         first, _plus, second = value.partition("+")
         changes["patience"] = (number("-T", first), number("-T", second or "0"))
@@ -91,10 +90,10 @@ def _take(calling: Calling, letter: str, value: str) -> Calling:
     elif letter == "I":
         changes["interface"] = value
     elif not changes and not found:
-        changes["extra"] = [*calling.extra, (letter, value)]
+        changes["extra"] = (*calling.extra, (letter, value))
     if found:
-        changes["search"] = replace(calling.search, **found)  # type: ignore[arg-type]
-    return replace(calling, **changes)  # type: ignore[arg-type]
+        changes["search"] = calling.search._replace(**found)
+    return calling._replace(**changes)
 
 
 def call(name: str, calling: Calling) -> socket.socket:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ekiden.runtime.ucspi.place import MAPPED
 
@@ -16,8 +16,7 @@ _SHOWN = 100
 """Octets of a name in the log."""
 
 
-@dataclass(frozen=True)
-class Ends:
+class Ends(NamedTuple):
     """Both ends' addresses and ports, and the interface for link-local IPv6."""
 
     local_ip: str
@@ -32,8 +31,7 @@ class Ends:
         return ":" in self.local_ip
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(NamedTuple):
     """What was found out besides: None where nobody asked or said."""
 
     local_host: bytes | None = None
@@ -41,8 +39,7 @@ class Names:
     remote_info: bytes | None = None
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(NamedTuple):
     """What to find out: the options -l, -h, -p, -r and -t."""
 
     local_name: bytes | None = None

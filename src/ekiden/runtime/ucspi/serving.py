@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from ekiden.runtime.options import BadOption, options
 from ekiden.runtime.ucspi.connection import Search
@@ -19,8 +19,7 @@ BACKLOG = 1000
 """Connections that wait to be accepted; 20, as it used to be, makes clients wait seconds in a rush."""
 
 
-@dataclass(frozen=True)
-class Serving:
+class Serving(NamedTuple):
     """What the command line says. ``extra`` holds the options that only one of the programs knows, in order."""
 
     host: str
@@ -40,7 +39,7 @@ class Serving:
     gid: int = 0
     print_port: bool = False
     interface: str | None = None
-    extra: list[tuple[str, str]] = field(default_factory=list)
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 def parse(argv: Sequence[str], letters: str = LETTERS) -> Serving:
@@ -59,7 +58,7 @@ def parse(argv: Sequence[str], letters: str = LETTERS) -> Serving:
     return serving
 
 
-_FLAGS: dict[str, dict[str, object]] = {
+_FLAGS: dict[str, dict[str, Any]] = {
     "v": {"verbosity": 2},
     "q": {"verbosity": 0},
     "Q": {"verbosity": 1},
@@ -72,7 +71,7 @@ _FLAGS: dict[str, dict[str, object]] = {
     "4": {"families": Families(only_ipv4=True)},
     "6": {"families": Families(prefer_ipv6=True)},
 }
-_SEARCH: dict[str, dict[str, object]] = {
+_SEARCH: dict[str, dict[str, Any]] = {
     "h": {"remote_host": True},
     "H": {"remote_host": False},
     "p": {"paranoid": True},
@@ -84,8 +83,8 @@ _NUMBERS = {"b": "backlog", "c": "limit", "u": "uid", "g": "gid"}
 
 
 def _take(serving: Serving, letter: str, value: str) -> Serving:
-    changes: dict[str, object] = dict(_FLAGS.get(letter, {}))
-    found: dict[str, object] = dict(_SEARCH.get(letter, {}))
+    changes: dict[str, Any] = dict(_FLAGS.get(letter, {}))
+    found: dict[str, Any] = dict(_SEARCH.get(letter, {}))
     if letter in _NUMBERS:
         changes[_NUMBERS[letter]] = number(f"-{letter}", value)
     elif letter == "U":
@@ -101,10 +100,10 @@ def _take(serving: Serving, letter: str, value: str) -> Serving:
     elif letter == "I":
         changes["interface"] = value
     elif not changes and not found:
-        changes["extra"] = [*serving.extra, (letter, value)]
+        changes["extra"] = (*serving.extra, (letter, value))
     if found:
-        changes["search"] = replace(serving.search, **found)  # type: ignore[arg-type]
-    return replace(serving, **changes)  # type: ignore[arg-type]
+        changes["search"] = serving.search._replace(**found)
+    return serving._replace(**changes)
 
 
 def listen(serving: Serving) -> socket.socket:
