@@ -353,8 +353,7 @@ def test_what_an_administrator_takes_away_does_not_strand_the_rest(tmp_path: Pat
     at_hand = [number for number in range(1, 101) if world.engine.scheduler.known(number)]
     world.engine.report(part, [OK], False, 1000.0)
     for number in at_hand:
-        if world.engine.scheduler.withdraw(number):
-            world.store.delete([number])
+        world.engine.delete(number, 1000.0)
     assert world.turn(1001.0) or world.turn(1002.0)
 
 

@@ -10,18 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
+from zlib import crc32
 
 import msgspec
 
 from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.base.reply import Reply
+from ekiden.queue import ledger
 from ekiden.queue.backoff import expired, next_attempt
 from ekiden.queue.bounce import compose
 from ekiden.queue.dsn import Original
 from ekiden.queue.lane import Message, Part
+from ekiden.queue.ledger import End, wants_failure
 from ekiden.queue.scheduler import Scheduler
-from ekiden.queue.store import Changes, Ended, Meta, Store, StoreFull
+from ekiden.queue.store import Changes, Ended, Meta, PartRow, Store, StoreFull
 from ekiden.routing.route import Router
 from ekiden.settings.schema import Settings
 
@@ -32,6 +35,13 @@ FULL = Reply(452, "4.3.1", "mail queue is full, try again later")
 GIVEN_UP = "I'm not going to try again; this message has been in the queue too long.\n"
 NOTICE_AT = 100
 """Ended recipients of one message for which a notice does not wait for the others."""
+
+
+DAY = 86_400
+TRIM_EVERY = 60.0
+"""Seconds between looks at what the ledger may forget."""
+TRIMMED = 10_000
+"""Entries of the ledger that are forgotten at once."""
 
 
 class Journal(Protocol):
@@ -75,6 +85,7 @@ class Engine:
         self._unlink: list[str] = []
         self._deliveries = 0
         self._stuck = False
+        self._trim_at = 0.0
         self._numbers: dict[Part, int] = {}
         self.configure(settings)
 
@@ -82,6 +93,7 @@ class Engine:
         """Take over changed settings for what comes; nothing in progress is disturbed."""
         self._settings = settings
         self._router = Router(settings)
+        self._keeps_ledger = settings.ledgerdays > 0
         self._skip = {"local": settings.backofflocal, "remote": settings.backoffremote}
         self.scheduler.configure(settings)
 
@@ -96,13 +108,17 @@ class Engine:
         size: int,
         now: float,
         answer: Answer,
+        checksum: int = 0,
     ) -> None:
-        """Queue a message with the next turn; ``answer`` is called when that is done or has failed."""
+        """Queue a message with the next turn; ``answer`` is called when that is done or has failed.
+
+        ``checksum`` is CRC-32 of a spool file's content, if whoever wrote it says so.
+        """
         try:
             if not envelope.recipients:
                 self._vanish(envelope.sender, origin, spool, size, answer)
                 return
-            message, parts = self._new(envelope, origin, content, spool, size, now, self._intake)
+            message, parts = self._new(envelope, origin, content, spool, size, now, self._intake, checksum)
         except StoreFull:
             answer(FULL)
             return
@@ -119,10 +135,21 @@ class Engine:
         answer(number)
 
     def _new(
-        self, envelope: Envelope, origin: Origin, content: bytes, spool: str, size: int, now: float, into: Changes
+        self,
+        envelope: Envelope,
+        origin: Origin,
+        content: bytes,
+        spool: str,
+        size: int,
+        now: float,
+        into: Changes,
+        checksum: int = 0,
     ) -> tuple[Message, list[Part]]:
         number = self.store.new_message_id()
-        meta = Meta(origin, envelope.body, envelope.smtputf8, envelope.ret, envelope.envid)
+        count = len(envelope.recipients)
+        if not spool:
+            checksum = crc32(content)
+        meta = Meta(origin, envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum)
         message = Message(number, now, envelope.sender, size, spool, meta, None if spool else content, left=0)
         parts = self._split(message, envelope.recipients)
         message.left = len(parts)
@@ -190,7 +217,18 @@ class Engine:
         """Once a second; whether a turn is due."""
         if self._stuck:
             return True
+        self._trim_ledger(now)
         return self.scheduler.tick(now) or not self.stopping
+
+    def _trim_ledger(self, now: float) -> None:
+        """Forget what is older than the setting says; at once more if there is much of it."""
+        if now < self._trim_at:
+            return
+        try:
+            went = self.store.trim_ledger(now - self._settings.ledgerdays * DAY, TRIMMED)
+        except StoreFull:
+            went = 0
+        self._trim_at = now if went >= TRIMMED else now + TRIM_EVERY
 
     def commit(self, now: float) -> bool:
         """Make durable what has come together, and answer who waits for it.
@@ -308,7 +346,8 @@ class Engine:
     def _record(self, part: Part, outcomes: list[Outcome], now: float, soon: bool) -> None:
         message = part.message
         told = len(message.ended)
-        remaining = self._sort(part, outcomes, now)
+        ends: list[End] = []
+        remaining = self._sort(part, outcomes, now, ends)
         changes = self.scheduler.changes
         if remaining:
             due = next_attempt(message.birth, now, self._skip[part.lane.channel])
@@ -322,6 +361,9 @@ class Engine:
             if part.stored:
                 changes.finished.append((message.id, part.number))
             message.left -= 1
+        if ends and self._keeps_ledger:
+            entry = ledger.encode(ends, None if message.left else message)
+            changes.ledger.append((message.id, part.number, part.attempts, now, entry))
         if message.ended and (not message.at_hand or len(message.ended) >= NOTICE_AT):
             self._notify(message, now, stored=told > 0)
         elif len(message.ended) > told:
@@ -329,8 +371,8 @@ class Engine:
         if not message.left:
             self._remove(message)
 
-    def _sort(self, part: Part, outcomes: list[Outcome], now: float) -> list[Recipient]:
-        """Put down whose end is to be told; return those to be tried again."""
+    def _sort(self, part: Part, outcomes: list[Outcome], now: float, ends: list[End]) -> list[Recipient]:
+        """Put down who came to an end and whose is to be told; return those to be tried again."""
         message = part.message
         remaining = []
         dying = expired(message.birth, now, self._settings.queuelifetime)
@@ -342,8 +384,9 @@ class Engine:
                 outcome = msgspec.structs.replace(
                     outcome, verdict=Verdict.FAILED, status="5.4.7", text=outcome.text + GIVEN_UP
                 )
+            ends.append(ledger.ending(recipient, outcome))
             if outcome.verdict == Verdict.FAILED:
-                if recipient.notify == 0 or recipient.notify & Notify.FAILURE:
+                if wants_failure(recipient):
                     message.ended.append(Ended(recipient, outcome))
             elif recipient.notify & Notify.SUCCESS and not outcome.relayed_dsn:
                 message.ended.append(Ended(recipient, outcome))
@@ -373,6 +416,7 @@ class Engine:
             meta.smtputf8,
         )
         notice = compose(self._settings, original, message.ended, now, os.getpid())
+        told = 0
         if notice is None:
             if any(ended.outcome.verdict == Verdict.FAILED for ended in message.ended):
                 self._journal.triple_bounce(message.id)
@@ -382,6 +426,10 @@ class Engine:
             new, parts = self._new(notice.envelope, origin, notice.content, "", len(notice.content), now, changes)
             self._reported.append((new, parts))
             self._journal.bounce(message.id, new.id)
+            told = new.id
+        if self._keeps_ledger:
+            entry = ledger.encode([], notice=told)
+            self.scheduler.changes.ledger.append((message.id, ledger.NOTICE, told, now, entry))
         message.ended.clear()
         if stored and message.left:
             self.scheduler.changes.ended.append((None, message.id))
@@ -428,16 +476,18 @@ class Engine:
         self.scheduler.wake_all()
         return True
 
-    def give_up(self, number: int, now: float) -> bool:
+    def give_up(self, number: int, now: float, administrator: str = "") -> bool:
         """Bounce what is left of a message; False if it is not there or just being attempted."""
         row = self.store.message(number)
         if row is None or not self.scheduler.withdraw(number):
             return False
         message = self.scheduler.from_store(row)
         outcome = Outcome(Verdict.FAILED, "5.7.0", "The administrator returned this message.\n")
-        for part in self.store.parts(number):
+        parts = self.store.parts(number)
+        self._enter_all(message, parts, "failed", f"returned by {administrator}", now)
+        for part in parts:
             for recipient in part.recipients:
-                if recipient.notify == Notify.DEFAULT or recipient.notify & Notify.FAILURE:
+                if wants_failure(recipient):
                     reason = msgspec.structs.replace(outcome, text=part.last + outcome.text)
                     message.ended.append(Ended(recipient, reason))
             self.scheduler.changes.finished.append((number, part.part))
@@ -446,6 +496,27 @@ class Engine:
             self._notify(message, now, stored=False)
         self._remove(message)
         return True
+
+    def delete(self, number: int, now: float, administrator: str = "") -> bool:
+        """Remove a message without telling anybody; False if it is not there or just being attempted."""
+        row = self.store.message(number)
+        if row is None or not self.scheduler.withdraw(number):
+            return False
+        message = self.scheduler.from_store(row)
+        parts = self.store.parts(number)
+        self._enter_all(message, parts, "deleted", f"deleted by {administrator}", now)
+        self.scheduler.changes.finished.extend((number, part.part) for part in parts)
+        self._remove(message)
+        return True
+
+    def _enter_all(self, message: Message, parts: list[PartRow], end: str, report: str, now: float) -> None:
+        """Put an administrator's deed into the ledger."""
+        if self._keeps_ledger:
+            failed = end == "failed"
+            recipients = [one for part in parts for one in part.recipients]
+            ends = [End(one.address, end, "", report, "", failed and wants_failure(one)) for one in recipients]
+            entry = ledger.encode(ends, message)
+            self.scheduler.changes.ledger.append((message.id, ledger.ADMINISTRATOR, 0, now, entry))
 
     def recover(self, now: float) -> None:
         """At start: what ended without a notice before a crash is told now."""

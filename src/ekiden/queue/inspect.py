@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ekiden.queue.ledger import NOTICE, decode
 from ekiden.queue.store import MessageRow, PartRow
 
 KeyOf = Callable[[int], bytes | None]
@@ -71,6 +72,39 @@ def describe(message: MessageRow, parts: list[PartRow], key_of: KeyOf) -> dict[s
             for recipient in part.recipients
         ],
     }
+
+
+def describe_end(row: tuple[int, int, float, bytes]) -> dict[str, Any]:
+    """An entry of the ledger as a JSON object; times are seconds of the epoch, sizes octets."""
+    number, part, at, encoded = row
+    entry = decode(encoded)
+    described: dict[str, Any] = {"id": number, "at": at}
+    if part == NOTICE:
+        described["notice"] = entry.notice
+    described["ends"] = [
+        {
+            "recipient": text(end.recipient),
+            "end": end.end,
+            "status": end.status,
+            "report": end.report,
+            "remote": end.remote,
+        }
+        for end in entry.ends
+    ]
+    began = entry.beginning
+    if began is not None:
+        described |= {
+            "birth": began.birth,
+            "sender": text(began.sender),
+            "bytes": began.size,
+            "checksum": f"{began.checksum:08x}",
+            "recipients": began.recipients,
+            "protocol": began.origin.protocol,
+            "client": began.origin.address,
+            "helo": text(began.origin.helo),
+            "uid": began.origin.uid,
+        }
+    return described
 
 
 def text(octets: bytes) -> str:

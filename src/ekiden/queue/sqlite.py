@@ -12,6 +12,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +35,9 @@ CREATE TABLE IF NOT EXISTS part (
 CREATE INDEX IF NOT EXISTS part_due ON part (destination, due);
 CREATE TABLE IF NOT EXISTS destination (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, due REAL);
 CREATE INDEX IF NOT EXISTS destination_due ON destination (due);
+CREATE TABLE IF NOT EXISTS ledger (
+    message INTEGER NOT NULL, part INTEGER NOT NULL, attempt INTEGER NOT NULL, at REAL NOT NULL, entry BLOB NOT NULL,
+    PRIMARY KEY (message, part, attempt)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sequence (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -221,6 +225,11 @@ class SQLiteStore:
             many("UPDATE message SET ended = ? WHERE id = ?", changes.ended)
         if changes.removed:
             many("DELETE FROM message WHERE id = ?", changes.removed)
+        if changes.ledger:
+            many(
+                "INSERT OR REPLACE INTO ledger (message, part, attempt, at, entry) VALUES (?, ?, ?, ?, ?)",
+                changes.ledger,
+            )
         if changes.parked:
             many("UPDATE destination SET due = ? WHERE id = ?", changes.parked)
         if changes.forgotten:
@@ -305,6 +314,40 @@ class SQLiteStore:
         """How many messages there are; kept, not counted, because counting would read every content."""
         return self._count
 
+    # The ledger
+
+    def ledger(self, after: int, until: int, limit: int) -> list[tuple[int, int, float, bytes]]:
+        """Entries of messages with ids above ``after`` up to ``until``, in their order: message, part, time, entry.
+
+        At least one message's whole, and no message's in part.
+        """
+        rows = self._all(
+            "SELECT message FROM ledger WHERE message > ? ORDER BY message LIMIT 1 OFFSET ?", after, limit - 1
+        )
+        last = min(until, rows[0][0] if rows else until)
+        return self._all(
+            "SELECT message, part, at, entry FROM ledger WHERE message > ? AND message <= ?"
+            " ORDER BY message, at, part",
+            after,
+            last,
+        )
+
+    def trim_ledger(self, before: float, limit: int) -> int:
+        """Forget messages that ended before then, the oldest of them; how many (``limit``: there may be more)."""
+        rows = self._all(
+            "SELECT message, max(at) FROM ledger WHERE NOT EXISTS (SELECT 1 FROM message WHERE id = ledger.message)"
+            " GROUP BY message ORDER BY message LIMIT ?",
+            limit,
+        )
+        old = [(message,) for message, at in takewhile(lambda row: row[1] < before, rows)]
+
+        def forget(_run: Callable[..., sqlite3.Cursor]) -> None:
+            self._db.executemany("DELETE FROM ledger WHERE message = ?", old)
+
+        if old:
+            self._write(forget)
+        return len(old)
+
     # The administrator's hand
 
     def hold(self, messages: Sequence[int], now: float) -> int:
@@ -328,17 +371,6 @@ class SQLiteStore:
             " (SELECT destination FROM part WHERE message = ?)",
             f"UPDATE part SET due = {now!r} WHERE message = ? AND due IS NULL",
         )
-
-    def delete(self, messages: Sequence[int]) -> int:
-        """Remove messages and their files without a bounce; how many there were."""
-        names = [row.spool for number in messages if (row := self.message(number)) and row.spool]
-        count = self._each(messages, "DELETE FROM message WHERE id = ?", "DELETE FROM part WHERE message = ?")
-        self._count -= count
-        for number in messages:
-            self._fresh.pop(number, None)
-        for name in names:
-            self.unlink_spool(name)
-        return count
 
     def _each(self, messages: Sequence[int], counted: str, *others: str) -> int:
         """Run the statements for each message in one transaction; the number of rows that the first one changed."""

@@ -34,13 +34,18 @@ class StoreFailed(Exception):
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a message's envelope says besides sender and recipients, and where it came from."""
+    """What a message's envelope says besides sender and recipients, and where it came from.
+
+    ``recipients``: how many were accepted; ``checksum``: CRC-32 of the content, 0 if nobody made it.
+    """
 
     origin: Origin
     body: int = 0
     smtputf8: bool = False
     ret: bytes = b""
     envid: bytes = b""
+    recipients: int = 0
+    checksum: int = 0
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -114,6 +119,9 @@ class Changes:
     forgotten: list[tuple[int]] = field(default_factory=list)
     """Destinations without parts: id."""
 
+    ledger: list[tuple[int, int, int, float, bytes]] = field(default_factory=list)
+    """Ends: message, part, attempt, time, entry. They come beside other changes, never alone."""
+
     def __bool__(self) -> bool:
         return bool(
             self.messages
@@ -157,9 +165,10 @@ class Store(Protocol):
     def content(self, message: int) -> bytes | None: ...
     def unnotified(self) -> list[int]: ...
     def count(self) -> int: ...
+    def ledger(self, after: int, until: int, limit: int) -> list[tuple[int, int, float, bytes]]: ...
+    def trim_ledger(self, before: float, limit: int) -> int: ...
     def hold(self, messages: Sequence[int], now: float) -> int: ...
     def release(self, messages: Sequence[int], now: float) -> int: ...
-    def delete(self, messages: Sequence[int]) -> int: ...
     def flush(self, now: float, after: int) -> tuple[int, int]: ...
     def create_spool(self, name: str) -> int: ...
     def spool_size(self, name: str) -> int: ...

@@ -41,7 +41,7 @@ from ekiden.runtime.frames import (
     SpoolRequest,
 )
 from ekiden.runtime.inject_limits import Limits
-from ekiden.runtime.inject_link import InjectLink
+from ekiden.runtime.inject_link import InjectLink, peer_uid
 from ekiden.runtime.link import Link
 from ekiden.runtime.role import Context
 from ekiden.settings.schema import Settings
@@ -169,7 +169,9 @@ class Intakers:
         if role.engine.stopping:
             answer(Reply(451, "4.3.2", "mail queue is shutting down"))
             return
-        role.engine.accept(frame.envelope, origin, frame.content, frame.spool, size, role.now(), answer)
+        role.engine.accept(
+            frame.envelope, origin, frame.content, frame.spool, size, role.now(), answer, frame.checksum
+        )
         role.wake()
 
     def _grant(self, link: AnyLink, granted: set[str], token: int) -> None:
@@ -437,11 +439,12 @@ class QueueRole:
 
     def _open_control(self, connection: socket.socket) -> None:
         link: Link[ControlRequest]
+        uid = peer_uid(connection)
         link = Link(
             self.loop,
             connection,
             msgspec.msgpack.Decoder(ControlRequest),
-            lambda frame, _descriptor: link.send(self._administration.answer(frame)),
+            lambda frame, _descriptor: link.send(self._administration.answer(frame, uid)),
             lambda _reason: None,
         )
 

@@ -7,14 +7,16 @@ page. Rows are JSON objects.
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import msgspec
 
+from ekiden.queue.audit import LAST, Audited, audit
 from ekiden.queue.engine import Engine
-from ekiden.queue.inspect import Filter, describe, matches
+from ekiden.queue.inspect import Filter, describe, describe_end, matches
 from ekiden.queue.store import Store, StoreFull
 from ekiden.runtime.frames import Frame, HostState
 from ekiden.settings.schema import Settings
@@ -71,6 +73,23 @@ class Configure(Frame, frozen=True, tag=46):
     settings: Settings
 
 
+class Audit(Frame, frozen=True, tag=47):
+    """Hold a bounded number of messages with ids above ``after`` against the ledger. Answer: ``Findings``."""
+
+    after: Id = 0
+
+
+class Ledger(Frame, frozen=True, tag=48):
+    """How messages with ids above ``after`` up to ``until`` ended. Answer: ``Rows``, one per message."""
+
+    after: Id = 0
+    until: Id = LAST
+
+
+class Findings(Frame, frozen=True, tag=52):
+    found: Audited
+
+
 class Rows(Frame, frozen=True, tag=50):
     """JSON objects, and the id to go on after (0: that was all)."""
 
@@ -86,8 +105,8 @@ class Done(Frame, frozen=True, tag=51):
     next: int = 0
 
 
-ControlRequest = List | Show | Act | Flush | Status | Hosts | Configure
-ControlAnswer = Rows | Done
+ControlRequest = List | Show | Act | Flush | Status | Hosts | Configure | Audit | Ledger
+ControlAnswer = Rows | Done | Findings
 
 _json = msgspec.json.Encoder().encode
 
@@ -112,21 +131,25 @@ class Administration:
         self._configure = configure
         self._since = time.time()
 
-    def answer(self, frame: ControlRequest) -> ControlAnswer:
-        """Do what is asked for; never raises but for ``StoreFailed``."""
+    def answer(self, frame: ControlRequest, uid: int) -> ControlAnswer:
+        """Do what the user ``uid`` asks for; never raises but for ``StoreFailed``."""
         match frame:
             case List():
                 return self._list(frame)
             case Show():
                 return self._show(frame)
             case Act():
-                return self._act(frame)
+                return self._act(frame, _user(uid))
             case Flush():
                 return self.flush(frame.after)
             case Status():
                 return self._status()
             case Hosts():
                 return self._tcpto(frame)
+            case Audit():
+                return Findings(audit(self._store, frame.after))
+            case Ledger():
+                return self._ledger(frame)
             case Configure():
                 self._configure(frame.settings)
                 return Done(1)
@@ -165,7 +188,12 @@ class Administration:
         except OSError as error:
             return f"spool/{spool}: {error.strerror}\n".encode()
 
-    def _act(self, frame: Act) -> Done:
+    def _ledger(self, frame: Ledger) -> Rows:
+        stored = self._store.ledger(frame.after, frame.until, SCAN)
+        rows = [_json(describe_end(row)) for row in stored]
+        return Rows(rows, stored[-1][0] if len(stored) >= SCAN else 0)
+
+    def _act(self, frame: Act, user: str) -> Done:
         now = time.time()
         # What has just been delivered must not be counted again.
         if not self._engine.commit(now):
@@ -176,13 +204,16 @@ class Administration:
                 if not self._engine.scheduler.withdraw(message):
                     busy += 1
                 else:
-                    count += self._one(frame.action, message, now)
+                    count += self._one(frame.action, message, now, user)
         except StoreFull as error:
             return Done(count, str(error))
+        # Who asked may rely on it from now on.
+        if not self._engine.commit(now):
+            return Done(0, "the device is full")
         self._wake()
         return Done(count, f"{busy} being delivered just now, try again" if busy else "")
 
-    def _one(self, action: str, message: int, now: float) -> int:
+    def _one(self, action: str, message: int, now: float, user: str) -> int:
         match action:
             case "hold":
                 return self._store.hold([message], now)
@@ -190,11 +221,11 @@ class Administration:
                 self._engine.scheduler.wake_all()
                 return self._store.release([message], now)
             case "delete":
-                return self._store.delete([message])
+                return self._engine.delete(message, now, user)
             case "requeue":
                 return self._engine.requeue(message, now)
             case "bounce":
-                return self._engine.give_up(message, now)
+                return self._engine.give_up(message, now, user)
         return 0
 
     def flush(self, after: int = 0) -> Done:
@@ -240,3 +271,11 @@ class Administration:
         if frame.forget:
             self._forget_hosts()
         return Rows(rows)
+
+
+def _user(uid: int) -> str:
+    """A user's name, for the ledger; the number if there is no name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from zlib import crc32
 
 from ekiden.base.envelope import Envelope, Origin
 from ekiden.runtime.frames import Rejected, SpoolGrant
@@ -27,6 +28,7 @@ class Deposit:
     """One message on its way into the queue."""
 
     __slots__ = (
+        "_checksum",
         "_chunks",
         "_commit",
         "_descriptor",
@@ -47,6 +49,7 @@ class Deposit:
         self._on_room = on_room
         self._chunks: list[bytes] = []
         self._unwritten = 0
+        self._checksum = 0
         self._spooling = False
         self._working = False
         self._synced = False
@@ -92,7 +95,7 @@ class Deposit:
                 self._release()
                 on_answer(self._fault)
             else:
-                self._intake.inject(envelope, origin, b"", on_answer, self._spool, self.size)
+                self._intake.inject(envelope, origin, b"", on_answer, self._spool, self.size, self._checksum)
 
         self._commit = inject
         self._work()
@@ -130,13 +133,16 @@ class Deposit:
         chunks, self._chunks = self._chunks, []
         self._working = True
         self._synced = self._commit is not None
-        job = self._intake.loop.run_in_executor(self._intake.writers, _write, self._descriptor, chunks, self._synced)
+        job = self._intake.loop.run_in_executor(
+            self._intake.writers, _write, self._descriptor, chunks, self._synced, self._checksum
+        )
         job.add_done_callback(self._written)
 
-    def _written(self, job: asyncio.Future[int]) -> None:
+    def _written(self, job: asyncio.Future[tuple[int, int]]) -> None:
         self._working = False
         try:
-            self._unwritten -= job.result()
+            written, self._checksum = job.result()
+            self._unwritten -= written
         except OSError as error:
             self._fail(Rejected(0, 452, "4.3.1", f"unable to write the message: {error.strerror}"))
         if self._over:
@@ -170,12 +176,15 @@ class Deposit:
             self._intake.release_spool(self._spool)
 
 
-def _write(descriptor: int, chunks: list[bytes], last: bool) -> int:
-    """In a thread: append the chunks, and make the file durable after the last one."""
+def _write(descriptor: int, chunks: list[bytes], last: bool, checksum: int) -> tuple[int, int]:
+    """In a thread: append the chunks, and make the file durable after the last one.
+
+    Returns their octets, and the CRC-32 so far.
+    """
     data = memoryview(b"".join(chunks))
-    total = len(data)
+    total, checksum = len(data), crc32(data, checksum)
     while data:
         data = data[os.write(descriptor, data) :]
     if last:
         os.fsync(descriptor)
-    return total
+    return total, checksum

@@ -8,6 +8,8 @@ as a file descriptor sent beside it (SCM_RIGHTS), which the frame announces.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from ekiden.base.envelope import Envelope, Origin
@@ -22,7 +24,10 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
 
 
 class Inject(Frame, frozen=True, tag=1):
-    """Queue this message; ``Accepted`` comes when it is durable. ``spool`` names a granted spool file, else empty."""
+    """Queue this message; ``Accepted`` comes when it is durable. ``spool`` names a granted spool file, else empty.
+
+    ``checksum``: CRC-32 of the spool file's content, 0 if the sender did not make it.
+    """
 
     token: int
     envelope: Envelope
@@ -30,6 +35,7 @@ class Inject(Frame, frozen=True, tag=1):
     content: bytes
     spool: str = ""
     size: int = 0
+    checksum: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
 
 
 class Accepted(Frame, frozen=True, tag=2):

@@ -63,7 +63,7 @@ class InjectLink(Link[IntakeRequest]):
         super().__init__(
             loop, connection, msgspec.msgpack.Decoder(_GuestInject | SpoolRequest | SpoolRelease), on_frame, on_close
         )
-        self.uid: int = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        self.uid = peer_uid(connection)
         self.granted = granted
         self._limits = limits
         self._buffer = bytearray()
@@ -199,3 +199,9 @@ class InjectLink(Link[IntakeRequest]):
             self._began = self._loop.time()
             self._limits.release(self)
         return wanted
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end of a unix socket, as the kernel knows it (unix(7), SO_PEERCRED)."""
+    uid: int = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+    return uid

@@ -76,6 +76,7 @@ class Intake:
         on_answer: OnAnswer,
         spool: str = "",
         size: int = 0,
+        checksum: int = 0,
     ) -> None:
         """Ask the queue to take a message; ``Deposit.commit`` comes here."""
 
@@ -87,7 +88,7 @@ class Intake:
 
         token = self._ask(answered)
         if token is not None and self._link is not None:
-            self._link.send(Inject(token, envelope, origin, content, spool, size))
+            self._link.send(Inject(token, envelope, origin, content, spool, size, checksum))
 
     def request_spool(self, on_grant: Callable[[SpoolGrant | Rejected, int], None]) -> None:
         """Ask for a spool file; the descriptor, -1 beside ``Rejected``, is the caller's to close."""

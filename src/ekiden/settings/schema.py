@@ -123,6 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # The queue
 
     queuelifetime: int = 604_800
+    ledgerdays: int = 7
     backofflocal: int = 10
     backoffremote: int = 20
     activemessages: int = 2000

@@ -85,6 +85,12 @@ QUEUE: Mapping[str, Setting] = {
         "seconds",
         high=10 * _YEAR,
     ),
+    "ledgerdays": number(
+        "How long the ledger keeps how messages ended, for `ekiden audit` and `ekiden trace`; 0 keeps none.",
+        "The ledger keeps how messages ended for {} days.",
+        "days",
+        high=36_500,
+    ),
     "backofflocal": number(
         "Root of the seconds between the first attempts of a local delivery; the wait grows as a square.",
         "Local retries: steps of {} in the root of the age.",

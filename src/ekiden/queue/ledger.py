@@ -1,0 +1,95 @@
+"""The ledger: how every accepted recipient ended, kept in the store beside the queue.
+
+An entry is written in the transaction that ends the recipients, so that the two cannot differ after a crash. The
+entry with a message's last end also says how the message began, because its row is gone from then on. What is still
+in the queue needs no entry: the message's own row is its beginning. ``queue.audit`` holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ekiden.base.envelope import Notify, Origin, Recipient
+from ekiden.base.outcome import Outcome, Verdict
+from ekiden.queue.lane import Message
+
+NOTICE = -1
+"""In place of a part: what was told to the sender."""
+ADMINISTRATOR = -2
+"""In place of a part: what an administrator ended."""
+
+_REPORT = 500
+"""Characters of a report that are kept."""
+
+_SPACE = str.maketrans("\n", " ")
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One recipient's end.
+
+    ``end`` is ``delivered``, ``failed`` or ``deleted``; ``report`` what the next hop or the rule said, or which
+    administrator it was; ``remote`` names the next hop.
+    """
+
+    recipient: bytes
+    end: str
+    status: str = ""
+    report: str = ""
+    remote: str = ""
+    told: bool = False
+    """Whether the sender is to be told of it."""
+
+
+class Beginning(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a message came in. ``size`` in octets, ``checksum`` CRC-32 of the content (0: unknown), ``recipients``
+    how many were accepted, ``birth`` seconds of the epoch."""
+
+    birth: float
+    sender: bytes
+    size: int
+    checksum: int
+    recipients: int
+    origin: Origin
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``notice`` is the id of the message that told the sender; 0 beside part NOTICE means that nobody was told,
+    because the sender is itself such a notice (a triple bounce)."""
+
+    ends: list[End] = []
+    beginning: Beginning | None = None
+    notice: int = 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+def ending(recipient: Recipient, outcome: Outcome) -> End:
+    """A recipient's end by an outcome that is final."""
+    return End(
+        recipient.address,
+        "delivered" if outcome.verdict == Verdict.DELIVERED else "failed",
+        outcome.status,
+        outcome.text[:_REPORT].translate(_SPACE).rstrip(),
+        outcome.remote,
+        outcome.verdict == Verdict.FAILED and wants_failure(recipient),
+    )
+
+
+def wants_failure(recipient: Recipient) -> bool:
+    """Whether the sender is to be told if this recipient fails (RFC 3461 section 4.1)."""
+    return recipient.notify == Notify.DEFAULT or bool(recipient.notify & Notify.FAILURE)
+
+
+def beginning(message: Message) -> Beginning:
+    """What the message's own row says, for when it is gone."""
+    meta = message.meta
+    return Beginning(message.birth, message.sender, message.size, meta.checksum, meta.recipients, meta.origin)
+
+
+def encode(ends: Sequence[End], message: Message | None = None, notice: int = 0) -> bytes:
+    """An entry as it is stored; with its beginning if ``message`` leaves the queue with it."""
+    return _encode(Entry(list(ends), beginning(message) if message is not None else None, notice))

@@ -1,0 +1,163 @@
+"""Every accepted recipient comes to exactly one end, which the ledger knows; the audit finds whatever does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ekiden.base.envelope import Notify, Origin
+from ekiden.base.outcome import Outcome
+from ekiden.queue import ledger
+from ekiden.queue.audit import Audited, audit
+from ekiden.queue.ledger import Entry
+
+from .test_engine import LATER, NEVER, OK, World, to
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def entries(world: World, message: int = 1) -> list[Entry]:
+    return [ledger.decode(row[3]) for row in world.store.ledger(message - 1, message, 1000)]
+
+
+def look(world: World) -> Audited:
+    """All of it, page by page, as one."""
+    whole, after = Audited(), 0
+    while True:
+        found = audit(world.store, after, limit=3)
+        whole.queued += found.queued
+        whole.ended += found.ended
+        whole.recipients += found.recipients
+        whole.problems += found.problems
+        if not found.next:
+            return whole
+        after = found.next
+
+
+def attempt(world: World, outcomes: dict[bytes, Outcome], now: float = 1000.0) -> None:
+    """A turn, whose attempts end as said, and the turn that records it."""
+    for part, _envelope in world.turn(now):
+        known = [outcomes.get(recipient.address, OK) for recipient in part.recipients]
+        world.engine.report(part, known, False, now)
+    world.engine.commit(now)
+
+
+def test_a_delivered_message_is_one_entry(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    attempt(world, {})
+    (entry,) = entries(world)
+    assert entry.ends == [
+        ledger.End(b"a@example.com", "delivered", "2.0.0", "192.0.2.9 accepted message. Remote host said: 250 ok")
+    ]
+    assert entry.beginning is not None
+    assert entry.beginning.origin == Origin("smtp", 77, 2, "192.0.2.1", b"client")
+    assert (entry.beginning.recipients, entry.beginning.birth) == (1, 1000.0)
+    assert (look(world).ended, look(world).problems) == (1, [])
+
+
+def test_ends_at_different_times_are_different_entries(world: World) -> None:
+    world.inject(to(b"a@example.com"), to(b"b@example.com"), to(b"c@example.com"))
+    attempt(world, {b"b@example.com": LATER, b"c@example.com": NEVER})
+    first = [entry for entry in entries(world) if entry.ends]
+    assert [(end.recipient, end.end) for end in first[0].ends] == [
+        (b"a@example.com", "delivered"),
+        (b"c@example.com", "failed"),
+    ]
+    assert first[0].beginning is None
+    assert look(world).problems == []
+    world.engine.tick(2000.0)
+    attempt(world, {}, 2000.0)
+    beginnings = [entry.beginning for entry in entries(world) if entry.beginning]
+    assert [beginning.recipients for beginning in beginnings] == [3]
+    assert (look(world).recipients, look(world).problems) == (4, [])  # the notice has one
+
+
+def test_the_sender_was_told(world: World) -> None:
+    world.inject(to(b"a@example.com"), to(b"b@example.com", notify=Notify.NEVER))
+    attempt(world, {b"a@example.com": NEVER, b"b@example.com": NEVER})
+    assert [entry.notice for entry in entries(world) if not entry.ends] == [2]
+    assert look(world).problems == []
+    world.store._db.execute("DELETE FROM ledger WHERE message = 1 AND part = ?", (ledger.NOTICE,))
+    assert look(world).problems == [
+        (1, "failed for a recipient, and neither was the sender told nor a triple bounce noted")
+    ]
+
+
+def test_an_administrator_is_named(world: World) -> None:
+    for address in (b"a@example.com", b"b@example.com"):
+        world.inject(to(address))
+    attempt(world, {b"a@example.com": LATER, b"b@example.com": LATER})
+    assert world.engine.delete(1, 1001.0, "root")
+    assert world.engine.give_up(2, 1001.0, "haruo")
+    world.turn(1001.0)
+    assert [(end.end, end.report) for end in entries(world)[0].ends] == [("deleted", "deleted by root")]
+    assert [(end.end, end.report) for end in entries(world, 2)[0].ends] == [("failed", "returned by haruo")]
+    assert look(world).problems == []
+
+
+def test_no_days_no_ledger(tmp_path: Path) -> None:
+    world = World(tmp_path, ledgerdays=0)
+    world.inject(to(b"a@example.com"))
+    attempt(world, {})
+    assert entries(world) == []
+
+
+def test_old_entries_are_forgotten_in_their_order(world: World) -> None:
+    for now in (1000.0, 2000.0, 3000.0):
+        world.inject(to(b"a@example.com"), now=now)
+        attempt(world, {}, now)
+    assert world.store.trim_ledger(2500.0, 1) == 1
+    assert world.store.trim_ledger(2500.0, 100) == 1
+    assert world.store.trim_ledger(2500.0, 100) == 0
+    assert entries(world, 1) == entries(world, 2) == []
+    assert len(entries(world, 3)) == 1
+    world.engine.tick(3000.0 + 8 * 86_400)
+    assert entries(world, 3) == []
+
+
+DAMAGE = {
+    "UPDATE message SET content = zeroblob(length(content)) WHERE id = 1": "another content",
+    "UPDATE message SET content = CAST(content || x'00' AS BLOB) WHERE id = 1": "octets of content",
+    "DELETE FROM part WHERE message = 1": "more than one end for some",
+    "DELETE FROM ledger WHERE message = 1": "no end for some",
+    "DELETE FROM destination": "which is not known",
+    "DELETE FROM message WHERE id = 1": "no beginning",
+    "UPDATE ledger SET message = 1, part = 9 WHERE message = 2": "although all its recipients ended",
+    "UPDATE ledger SET message = 3, part = 9 WHERE message = 2": "more than one end for some",
+}
+
+
+@pytest.mark.parametrize(("statement", "problem"), DAMAGE.items())
+def test_damage_is_found(world: World, statement: str, problem: str) -> None:
+    world.inject(to(b"a@example.com"), to(b"b@example.com"))
+    attempt(world, {b"b@example.com": LATER})
+    world.inject(to(b"c@example.com"))
+    attempt(world, {})
+    world.inject(to(b"d@example.com"))
+    attempt(world, {})
+    assert look(world).problems == []
+    world.store._db.execute(statement)
+    assert any(problem in said for _message, said in look(world).problems), look(world).problems
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(st.sampled_from([OK, LATER, NEVER]), min_size=1, max_size=4), min_size=1, max_size=6))
+def test_nothing_is_ever_at_fault(tmp_path_factory: pytest.TempPathFactory, plan: list[list[Outcome]]) -> None:
+    world = World(tmp_path_factory.mktemp("queue"))
+    outcomes = {}
+    for number, ends in enumerate(plan):
+        addresses = [b"%d-%d@%d.example" % (number, place, place) for place in range(len(ends))]
+        outcomes.update(zip(addresses, ends, strict=True))
+        world.inject(*map(to, addresses))
+    for now in (1000.0, 5000.0, 50_000.0, 1000.0 + 604_801):
+        world.engine.tick(now)
+        for _ in range(3):
+            attempt(world, outcomes, now)
+        assert look(world).problems == []
+    assert look(world).queued == 0
