@@ -221,6 +221,17 @@ def test_into_the_store_while_ekiden_does_not_run(site: Site) -> None:
     assert code == 0 and said[-2].startswith("250 2.0.0 ok ")
 
 
+def test_sendmail_bs(recorded: Site) -> None:
+    """SMTP from a mail reader of this machine, which may relay."""
+    text = f"EHLO me\r\n{message('Subject: x', 's@x', 'a@anywhere.example', 'b')}QUIT\r\n"
+    done = recorded.run("sendmail", "-bs", data=text.encode())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"220 indy2.nix.co.jj ESMTP\r\n") and b"\r\n250 2.0.0 ok " in done.stdout
+    assert recorded.envelope == (b"s@x", [b"a@anywhere.example", b"b"])
+    whence = b"Received: from localhost (HELO me) (sendmail-bs@127.0.0.1)\n  by localhost with ESMTP; "
+    assert recorded.message.startswith(whence)
+
+
 @contextmanager
 def started(site: Site) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
     """The program with one end of a connection, and the other end."""
