@@ -123,6 +123,11 @@ def test_a_rule_denies(door: Doorway) -> None:
     door.start("qmtp")
     assert ask(door, package(b"\nx\n", b"a@b"), end=False) == b""
     assert door.taken() == []
+    rules(door, "qmtp", "127.0.0.1:allow", ":deny")
+    assert ask(door, package(b"\nx\n", b"a@b")).startswith(b"19:Kok ")
+    rules(door, "qmtp", "127.:perhaps")
+    assert ask(door, package(b"\nx\n", b"a@b")).startswith(b"19:Kok ")
+    wait_for(lambda: "alert: " in door.log() and "tcp.qmtp" in door.log())
 
 
 def test_silence_ends_the_connection(door: Doorway) -> None:
@@ -142,7 +147,7 @@ def test_qmqp_is_for_clients_that_may_relay(door: Doorway) -> None:
     assert taken.content.endswith(b"\r\nSubject: x\r\n\r\nx\r\r\n")
 
 
-@pytest.mark.parametrize("lines", [[], [":allow"], ['10.:allow,RELAYCLIENT=""'], ["oops"]])
+@pytest.mark.parametrize("lines", [[], [":allow"], ['10.:allow,RELAYCLIENT=""'], ["127.:perhaps"]])
 def test_qmqp_is_for_nobody_else(door: Doorway, lines: list[str]) -> None:
     if lines:
         rules(door, "qmqp", *lines)

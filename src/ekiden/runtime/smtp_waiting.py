@@ -36,8 +36,9 @@ _FAILED = 1
 
 def serve(settings: Settings, home: Path, connection: Descriptors, environment: TcpEnvironment) -> int:
     """Hold the session of a client that is greeted; qmail-smtpd's exit code. OSError if the client is gone."""
-    session = Session(settings, home, connection, environment)
+    session: Session | None = None
     try:
+        session = Session(settings, home, connection, environment)
         return session.run()
     except OSError:
         # The client is gone, or does not take its replies.
@@ -47,7 +48,8 @@ def serve(settings: Settings, home: Path, connection: Descriptors, environment: 
         connection.write(_FAULT.encode())
         return _FAILED
     finally:
-        session.close()
+        if session is not None:
+            session.close()
 
 
 class Session:
