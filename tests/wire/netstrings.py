@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ekiden.base.reply import Reply
-from ekiden.wire.netstring import Content, Ended, EndOfMessage, NetstringSession, Rcpt, Refusal, Reset, Sender
+from ekiden.wire.netstring_session import Content, Ended, EndOfMessage, NetstringSession, Rcpt, Refusal, Reset, Sender
 
 REFUSED = Reply(553, "5.7.1", "no (#5.7.1)")
 LATER = Reply(451, "4.3.0", "later")

@@ -23,7 +23,7 @@ from ekiden.runtime.reception import Desk as SmtpDesk
 from ekiden.runtime.smtp_connection import Connection, Door
 from ekiden.settings.schema import Listener
 from ekiden.wire import qmqp, qmtp
-from ekiden.wire.netstring import NetstringSession
+from ekiden.wire.netstring_session import NetstringSession
 from ekiden.wire.smtp.profile import Profile
 
 SERVICES = frozenset({"qmtp", "qmqp"})

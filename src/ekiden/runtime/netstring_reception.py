@@ -15,7 +15,7 @@ from ekiden.base.header import hops
 from ekiden.base.reply import Refused, Reply
 from ekiden.runtime.frames import Accepted, Rejected
 from ekiden.runtime.trace import received
-from ekiden.wire.netstring import (
+from ekiden.wire.netstring_session import (
     Content,
     Ended,
     EndOfMessage,

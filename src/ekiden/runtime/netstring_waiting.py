@@ -22,7 +22,8 @@ from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 from ekiden.settings.schema import Settings
 from ekiden.wire import qmqp, qmtp
-from ekiden.wire.netstring import NetstringSession, Oversized
+from ekiden.wire.netstring import Oversized
+from ekiden.wire.netstring_session import NetstringSession
 
 SECONDS = 3600.0
 """Longest session."""

@@ -1,20 +1,20 @@
 """QMQP server engine (cr.yp.to/proto/qmqp.html): octets in, events and octets out; no socket, no clock.
 
 A client sends one netstring that holds netstrings: the message, whose lines end with LF, the sender, each recipient.
-It is answered by one netstring for all, which ends the session. The shell's contract is told in netstring.py.
+It is answered by one netstring for all, which ends the session. The shell's contract is told in netstring_session.py.
 """
 
 from __future__ import annotations
 
 from ekiden.base.reply import Reply
-from ekiden.wire.netstring import (
+from ekiden.wire.netstring import Oversized
+from ekiden.wire.netstring_session import (
     BAD_RECIPIENT,
     BAD_SENDER,
     RECIPIENTS,
     Content,
     EndOfMessage,
     NetstringSession,
-    Oversized,
     Rcpt,
     Refusal,
     Reset,

@@ -3,7 +3,7 @@
 A client sends packages: a netstring of the message, one of the sender, one that holds a netstring for each recipient.
 Each recipient is answered by a netstring of its own. The message's first octet says how its lines end: LF (10) or
 CR LF (13); with the latter a lone LF ends a line as well, and a lone CR ends none. The shell's contract is told in
-netstring.py.
+netstring_session.py.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ekiden.base.reply import Reply
-from ekiden.wire.netstring import (
+from ekiden.wire.netstring import Malformed, Oversized
+from ekiden.wire.netstring_session import (
     BAD_RECIPIENT,
     BAD_SENDER,
     RECIPIENTS,
     Content,
     EndOfMessage,
-    Malformed,
     NetstringSession,
-    Oversized,
     Rcpt,
     Refusal,
     Reset,
