@@ -69,11 +69,12 @@ def test_an_exposed_key_is_told(control: Control) -> None:
     assert problems(directory) == []
 
 
-def test_a_stale_compilation_is_told(control: Control) -> None:
-    directory = control({**SOUND, "morercpthosts": "b.example\n", "morercpthosts.cdb": ""})
-    os.utime(directory / "morercpthosts.cdb", (1, 1))
+@pytest.mark.parametrize(("name", "program"), [("morercpthosts", "qmail-newmrh"), ("aliases", "newaliases")])
+def test_a_stale_compilation_is_told(control: Control, name: str, program: str) -> None:
+    directory = control({**SOUND, name: "b.example\n", f"{name}.cdb": ""})
+    os.utime(directory / f"{name}.cdb", (1, 1))
     assert [str(found) for found in problems(directory)] == [
-        "control/morercpthosts.cdb: warning: is older than morercpthosts; run qmail-newmrh"
+        f"control/{name}.cdb: warning: is older than {name}; run {program}"
     ]
 
 

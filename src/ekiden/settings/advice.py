@@ -15,13 +15,13 @@ from ekiden.settings.file import entries, load, shown
 from ekiden.settings.problem import Problem
 from ekiden.settings.schema import Settings
 
-KNOWN_FILES = frozenset(control_file(name) for name in CATALOGUE)
+KNOWN_FILES = frozenset(control_file(name) for name in CATALOGUE) | {"aliases", "aliases.cdb"}
 
 
 def advice(control: Path, settings: Settings | None) -> list[Problem]:
     """The warnings about the directory ``control``, and about what was read from it if it could be."""
     found = list(_unknown_files(control))
-    found += _stale_compilation(control)
+    found += _stale_compilations(control)
     if settings is not None:
         for question in QUESTIONS:
             found += question(control, settings)
@@ -29,7 +29,7 @@ def advice(control: Path, settings: Settings | None) -> list[Problem]:
 
 
 def is_known(name: str) -> bool:
-    """Whether ``name`` under control/ is the file of a setting, or tcp rules, which have no setting."""
+    """Whether ``name`` under control/ is the file of a setting, or aliases or tcp rules, which are none."""
     return name in KNOWN_FILES or name.startswith("tcp.")
 
 
@@ -50,12 +50,17 @@ def _unknown_files(control: Path) -> Iterator[Problem]:
         yield _warning(name, "is not the name of any setting", "correct its name, or move it away")
 
 
-def _stale_compilation(control: Path) -> Iterator[Problem]:
-    text, compiled = (_changed(control / name) for name in ("morercpthosts", "morercpthosts.cdb"))
-    if text is None and compiled is not None:
-        yield _warning("morercpthosts.cdb", "has no morercpthosts beside it", "remove it, or write morercpthosts")
-    elif text is not None and compiled is not None and compiled < text:
-        yield _warning("morercpthosts.cdb", "is older than morercpthosts", "run qmail-newmrh")
+COMPILED = {"morercpthosts": "qmail-newmrh", "aliases": "newaliases"}
+"""Files whose compiled form is used, and the program that makes it."""
+
+
+def _stale_compilations(control: Path) -> Iterator[Problem]:
+    for name, program in COMPILED.items():
+        text, compiled = _changed(control / name), _changed(control / f"{name}.cdb")
+        if text is None and compiled is not None:
+            yield _warning(f"{name}.cdb", f"has no {name} beside it", f"remove it, or write {name}")
+        elif text is not None and compiled is not None and compiled < text:
+            yield _warning(f"{name}.cdb", f"is older than {name}", f"run {program}")
 
 
 def _changed(path: Path) -> int | None:
