@@ -137,6 +137,7 @@ def test_a_logger_that_hangs_does_not_stop_the_mail(starts: Starts) -> None:
 def test_a_logger_that_does_not_exist(starts: Starts) -> None:
     started = starts.start("./Mailbox", "/none")
     starts.wait_for("alert: /none: FileNotFoundError: [Errno 2] No such file or directory")
+    wait_until(lambda: (starts.home / "run" / "inject").exists(), 20, "the socket")
     starts.inject("tell@a.example")
     wait_until(lambda: (starts.home / "alias" / "Mailbox").exists(), 20, "the message")
     assert started.poll() is None

@@ -75,10 +75,12 @@ def _prepare(home: Path, who: Identities) -> Place:
     os.ftruncate(held, 0)
     os.pwrite(held, b"%d\n" % os.getpid(), 0)
     os.fchmod(held, 0o644)
+    # From here on whoever injects waits for us, instead of writing the store, as whoever that is, beside us.
+    sockets = _bind(home / "run", who)
     _make_queue(home / "queue", who)
     run = os.open(home / "run", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     state = {"supervisor": os.getpid(), "generation": 1}
-    return Place(_bind(home / "run", who), run, held, _open_roles(home / "run"), state)
+    return Place(sockets, run, held, _open_roles(home / "run"), state)
 
 
 def _make_queue(queue: Path, who: Identities) -> None:
