@@ -1,8 +1,9 @@
-"""ekiden's own subcommands, with click: config, start, stop, reload, status, queue, route, check."""
+"""ekiden's own subcommands, with click: config, start, stop, reload, status, queue, route, check, audit, trace."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -12,8 +13,24 @@ from ekiden.commands.configuring import check, config, route
 from ekiden.commands.queueing import queue
 from ekiden.commands.running import reload, start, status, stop
 
+_LATE = {"audit": "ekiden.commands.auditing", "trace": "ekiden.commands.tracing"}
+"""Commands whose modules bring the queue with them: imported when they are asked for."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """The commands, the late ones included."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_LATE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _LATE:
+            found: click.Command = getattr(import_module(_LATE[cmd_name]), cmd_name)
+            return found
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--home", metavar="DIR", help="Home directory (else $EKIDEN_HOME, else /var/qmail).")
 @click.version_option(__version__, prog_name="ekiden")
 @click.pass_context

@@ -46,6 +46,8 @@ class Audited(msgspec.Struct, array_like=True):
     problems: list[tuple[int, str]] = []
     files: list[SpoolFile] = []
     next: int = 0
+    known: list[int] = []
+    """The ids of all of them."""
 
 
 def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
@@ -58,7 +60,8 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     found = Audited(next=0 if until == LAST else until)
     queued = {message.id: message for message in messages if message.id <= until}
     ended = {number: list(group) for number, group in groupby(rows, key=itemgetter(0))}
-    for number in sorted(queued.keys() | ended.keys()):
+    found.known = sorted(queued.keys() | ended.keys())
+    for number in found.known:
         entries = [ledger.decode(row[3]) for row in ended.get(number, [])]
         message = queued.get(number)
         if message is None:

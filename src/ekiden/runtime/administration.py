@@ -231,6 +231,8 @@ class Administration:
     def flush(self, after: int = 0) -> Done:
         """Make messages that are not held due now, and forget which destinations could not be reached."""
         try:
+            # What was deferred a moment ago is due too.
+            self._engine.commit(time.time())
             count, following = self._store.flush(time.time(), after)
         except StoreFull as error:
             return Done(0, str(error))

@@ -67,7 +67,7 @@ class Direct:
 
     def queue(self, letter: Letter, body: Body) -> int:
         """Put the message into the store; what is due is attempted when ekiden starts."""
-        engine = Engine(self._settings, self._store, _Silence(), _Nobody())
+        engine = Engine(self._settings, self._store, SILENCE, NOBODY)
         engine.stopping = True
         answers: list[int | Reply] = []
         origin = Origin("local", letter.pid, os.getuid())
@@ -131,3 +131,7 @@ class _Nobody:
 
     def send(self, part: Part, envelope: Envelope) -> bool:
         return False
+
+
+SILENCE = _Silence()
+NOBODY = _Nobody()

@@ -1,0 +1,101 @@
+"""Reading the log back: the events of qmail-log(5)'s lines and of JSON lines, in the order of the files.
+
+Both forms of ``log/ekiden.log`` are understood, in one file and across rotated ones. What is not about a message or a
+client is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_PREFIX = re.compile(r"^.{15} \S+ qmail: ")
+_PATTERNS = [
+    (event, re.compile(pattern))
+    for event, pattern in (
+        ("new", r"new msg (?P<message>\d+)$"),
+        ("info", r"info msg (?P<message>\d+): bytes (?P<bytes>\d+) from <(?P<sender>.*)> qp \d+ uid (?P<uid>\d+)$"),
+        (
+            "starting",
+            r"starting delivery (?P<delivery>\d+): msg (?P<message>\d+) to (?P<channel>\w+) (?P<recipient>.*)$",
+        ),
+        ("success", r"delivery (?P<delivery>\d+): success: (?P<report>.*)$"),
+        ("deferral", r"delivery (?P<delivery>\d+): deferral: (?P<report>.*)$"),
+        ("failure", r"delivery (?P<delivery>\d+): failure: (?P<report>.*)$"),
+        ("bounce", r"bounce msg (?P<message>\d+) qp (?P<notice>\d+)$"),
+        ("triple bounce", r"triple bounce: discarding bounce/(?P<message>\d+)$"),
+        ("end", r"end msg (?P<message>\d+)$"),
+        (
+            "refuse",
+            r"refuse: (?P<client>\S+) helo (?P<helo>\S+) from <(?P<sender>.*?)> to <(?P<recipient>.*?)>:"
+            r" (?P<reason>.*)$",
+        ),
+        ("refuse", r"refuse: (?P<client>\S+): (?P<reason>.*)$"),
+    )
+]
+_WORDS = frozenset(event for event, _ in _PATTERNS)
+_NUMBERS = ("message", "bytes", "uid", "delivery", "notice")
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+Event = dict[str, Any]
+"""``time`` (seconds of the epoch), ``event``, and what the line says; ``message`` unless a client was refused."""
+
+
+def files(directory: Path, name: str = "ekiden.log") -> list[Path]:
+    """The log's files, the oldest first."""
+    rotated = [(int(path.suffix[1:]), path) for path in directory.glob(f"{name}.*") if path.suffix[1:].isdigit()]
+    return [path for _number, path in sorted(rotated, reverse=True)] + [
+        path for path in [directory / name] if path.exists()
+    ]
+
+
+def events(directory: Path) -> Iterator[Event]:
+    """Every event about a message or a refused client. OSError if a file cannot be read."""
+    deliveries: dict[int, tuple[int, str]] = {}
+    for path in files(directory):
+        with path.open("rb") as file:
+            for line in file:
+                event = _json_event(line) if line.startswith(b"{") else _line_event(line)
+                if event is not None and _attribute(event, deliveries):
+                    yield event
+
+
+def _json_event(line: bytes) -> Event | None:
+    try:
+        event = _decode(line)
+    except msgspec.DecodeError:
+        return None
+    return event if event.get("event") in _WORDS and isinstance(event.get("time"), float) else None
+
+
+def _line_event(line: bytes) -> Event | None:
+    text = line.decode("utf-8", "replace").rstrip("\n")
+    stamp, _space, said = _PREFIX.sub("", text).partition(" ")
+    try:
+        when = float(stamp)
+    except ValueError:
+        return None
+    for event, pattern in _PATTERNS:
+        found = pattern.match(said)
+        if found:
+            fields: Event = {"time": when, "event": event, **found.groupdict()}
+            fields.update((name, int(fields[name])) for name in _NUMBERS if name in fields)
+            return fields
+    return None
+
+
+def _attribute(event: Event, deliveries: dict[int, tuple[int, str]]) -> bool:
+    """Give a delivery's result its message and recipient; False if nobody knows them any more."""
+    number = event.get("delivery")
+    if event["event"] == "starting":
+        deliveries[number] = event["message"], event["recipient"]  # type: ignore[index]
+    elif number is not None:
+        known = deliveries.pop(number, None)
+        if known is None:
+            return False
+        event["message"], event["recipient"] = known
+    return "message" in event or event["event"] == "refuse"

@@ -1,0 +1,103 @@
+"""audit and trace on a home with all kinds of ends, while it runs and after."""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import sqlite3
+from typing import Any
+
+import pytest
+from tests.peers.ekiden import Ekiden
+from tests.peers.processes import free_port, wait_until
+from tests.peers.sinks import Sink
+
+pytestmark = pytest.mark.slow
+
+LARGE = "x" * 76 + "\r\n"
+
+
+@pytest.fixture
+def eventful(home: Ekiden, sink: Sink) -> Ekiden:
+    """One message delivered, one whose next hop is down, large; one refused at the door; one deleted."""
+    home.routes(f"near.example:{sink.route}", f":127.0.0.1:{free_port()}")
+    home.control("badmailfrom", "@bad.example")
+    home.start()
+    send(home, "one@a.example", "x@near.example")
+    send(home, "two@a.example", "y@far.example", LARGE * 5000)
+    with pytest.raises(smtplib.SMTPException):
+        send(home, "eve@bad.example", "x@near.example")
+    send(home, "three@a.example", "z@far.example")
+    sink.wait_for(1)
+    wait_until(lambda: all(attempts(home)) and len(home.queue()) == 2, 10, "the rest has been tried")
+    wait_until(lambda: "refuse:" in home.log() and home.log().count("deferral") == 2, 10, "the log is written")
+    home.command("queue", "delete", "--sender", "three@*")
+    return home
+
+
+def send(home: Ekiden, sender: str, recipient: str, body: str = "body\r\n") -> None:
+    with smtplib.SMTP("127.0.0.1", home.port) as client:
+        client.sendmail(sender, recipient, "Subject: test\r\n\r\n" + body)
+
+
+def attempts(home: Ekiden) -> list[int]:
+    return [recipient["attempts"] for message in home.queue() for recipient in message["recipients"]]
+
+
+def trace(home: Ekiden, *options: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in home.command("trace", *options, "--json").stdout.splitlines()]
+
+
+def words(story: list[dict[str, Any]]) -> list[str]:
+    return [event["event"] for event in story]
+
+
+def test_audit(eventful: Ekiden) -> None:
+    for _ in ("running", "stopped"):
+        found = json.loads(eventful.command("audit", "--json").stdout)
+        assert found["problems"] == []
+        assert (found["queued"], found["ended"], found["recipients"], found["logged"]) == (1, 2, 3, 3)
+        eventful.stop()
+    (file,) = (eventful.home / "queue" / "spool").iterdir()
+    with file.open("r+b") as content:
+        content.seek(1000)
+        content.write(b"?")
+    with sqlite3.connect(eventful.home / "queue" / "queue.sqlite") as store:
+        store.execute("DELETE FROM ledger WHERE message = 3")
+    store.close()
+    said = eventful.command("audit", check=False)
+    assert said.returncode == 1
+    assert "message 2 has another content than came in" in said.stdout
+    assert "message 3 is in the log, and neither in the queue nor in the ledger" in said.stdout
+
+
+def test_trace(eventful: Ekiden) -> None:
+    story = trace(eventful, "1")
+    assert {"came in", "new", "info", "starting", "success", "end", "delivered"} == set(words(story))
+    assert story == sorted(story, key=lambda event: event["time"])
+    assert next(event for event in story if event["event"] == "came in")["client"] == "127.0.0.1"
+    assert "waits" in words(trace(eventful, "--sender", "two@*"))
+    (deleted,) = [event for event in trace(eventful, "--recipient", "z@far.example") if event["event"] == "deleted"]
+    assert deleted["report"].startswith("deleted by ")
+    (refused,) = trace(eventful, "--sender", "*@bad.example")
+    assert (refused["event"], refused["client"]) == ("refuse", "127.0.0.1")
+    assert {event.get("message") for event in trace(eventful, "--since", "1h")} == {None, 1, 2, 3}
+    assert {event["message"] for event in trace(eventful, "--remote", "127.0.0.1", "--recipient", "x@near*")
+            if "message" in event} == {1}  # fmt: skip
+    assert eventful.command("trace", "--until", "1h", check=False).returncode == 1
+    assert eventful.command("trace", "99", check=False).returncode == 1
+    assert eventful.command("trace", check=False).returncode == 2
+    told = eventful.command("trace", "2").stdout
+    assert "put off for y@far.example" in told and "waits for y@far.example" in told
+    eventful.stop()
+    assert words(trace(eventful, "1")) == words(story)
+
+
+def test_trace_reads_json_logs(home: Ekiden, sink: Sink) -> None:
+    home.routes(f":{sink.route}")
+    home.control("logformat", "json")
+    home.start()
+    send(home, "one@a.example", "x@near.example")
+    sink.wait_for(1)
+    wait_until(lambda: '"event":"end"' in home.log(), 10, "the log is written")
+    assert {"new", "starting", "success", "end", "delivered"} <= set(words(trace(home, "1")))
