@@ -123,13 +123,14 @@ def random_lines(chance: random.Random, number: int) -> Iterator[str]:
         files += ["./full/box/", "./full/mbox"]
     for at in range(chance.randint(1, 6)):
         mark = f"|echo {number} {at} >> ran; "
+        deadly = chance.choice(list(DEADLY.values()))
         code = chance.choice([0, 0, 0, 0, 99, chance.randint(0, 255), *HARD])
         yield chance.choice(
             [
                 chance.choice(files) + chance.choice(["", "", " \t"]),
                 f"{mark}exit {code}",
                 f"{mark}exit 0",
-                f"{mark}kill -{chance.choice(list(DEADLY.values()))} $$; sleep 60" if at % 2 else f"{mark}exit {code}",
+                f"{mark}kill -{deadly} $$; sleep 60" if at % 2 else f"{mark}exit {code}",
                 f"&to{at}@y.example",
                 f"to{at}@y.example  ",
                 chance.choice(["# comment", "", "+other", "  " if at else "#"]),
