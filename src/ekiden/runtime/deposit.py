@@ -11,14 +11,17 @@ threads. Whoever reads from the network stops while ``full`` and goes on when ``
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ekiden.base.envelope import Envelope, Origin
 from ekiden.runtime.frames import Rejected, SpoolGrant
 from ekiden.runtime.intake import Intake, OnAnswer
+
+if TYPE_CHECKING:
+    import asyncio
 
 ROOM_OCTETS = 1 << 20
 """What a deposit holds unwritten before it is ``full``."""

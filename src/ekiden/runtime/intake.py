@@ -7,11 +7,10 @@ until then everything is answered 451.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +26,9 @@ from ekiden.runtime.frames import (
 )
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
+
+if TYPE_CHECKING:
+    import asyncio
 
 WRITERS = 8
 """Threads that write spool files; each may be waiting for the disk."""
@@ -45,6 +47,9 @@ class Intake:
     ) -> None:
         self.loop = loop
         self.inline = inline
+        # Programs that share this module's names and make no Intake start sooner without it.
+        from concurrent.futures import ThreadPoolExecutor
+
         self.writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="spool")
         self._connect = connect
         self._log = log

@@ -8,15 +8,17 @@ others (the queue) stops when it grows.
 from __future__ import annotations
 
 import array
-import asyncio
 import os
 import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    import asyncio
 
 Incoming = TypeVar("Incoming")
 

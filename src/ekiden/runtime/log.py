@@ -8,16 +8,18 @@ to ``KEPT`` octets, then dropped and counted, and the number is logged once the 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ekiden.base.outcome import Outcome
+
+if TYPE_CHECKING:
+    import asyncio
 
 DATAGRAM = 60_000
 """Octets in one datagram to the log role, at most; longer output is split between lines."""
