@@ -193,6 +193,18 @@ def test_while_ekiden_does_not_run_the_store_takes_it(home: Path, size: int) -> 
     store.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away, which needs root")
+def test_what_root_makes_belongs_to_the_owner_of_the_queue(home: Path) -> None:
+    """Found by a start that raced an injection: the queue process could not open files of root's."""
+    os.chown(home / "queue", 65534, 65534)
+    letter = Letter(b"s@x", [b"a@x.example"])
+    for size in (10, INLINE_OCTETS + 1000):
+        inject(str(home), letter, [b"x" * size + b"\n"])
+    made = [*(home / "queue").iterdir(), *(home / "queue" / "spool").iterdir()]
+    assert len(made) >= 4
+    assert {path.stat().st_uid for path in made} == {65534}
+
+
 def test_what_is_not_finished_leaves_nothing(home: Path) -> None:
     with Injection(str(home)) as injection:
         injection.content([b"x" * (INLINE_OCTETS + 1)])

@@ -46,12 +46,15 @@ class Direct:
         except (OSError, StoreFailed) as error:
             os.close(self._lock)
             raise NotQueued(QUEUE_TROUBLE, f"unable to open the queue: {error} (#4.3.0)") from None
+        self._queue = directory
+        _give_to_owner(directory)
         self._granted: list[str] = []
 
     def close(self) -> None:
         """Leave the store as the queue process does."""
         for name in self._granted:
             self._store.unlink_spool(name)
+        _give_to_owner(self._queue)
         self._store.close()
         os.close(self._lock)
 
@@ -86,9 +89,22 @@ class Direct:
         return answer
 
 
+def _give_to_owner(directory: Path) -> None:
+    """What root has made here belongs to the directory's owner, as whom the queue process opens it."""
+    if os.geteuid() != 0:
+        return
+    owner = directory.stat()
+    for path in (*directory.iterdir(), *(directory / "spool").iterdir()):
+        if path.lstat().st_uid != owner.st_uid:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def _lock(directory: Path) -> int:
     """The queue's lock, as the queue process takes it; OSError if another has it for too long."""
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
