@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 
@@ -90,6 +91,9 @@ def test_kills_lose_nothing(home: Ekiden, sink: Sink, pytestconfig: pytest.Confi
     assert ledger.acknowledged, story
     assert books and stuck == 0, f"{story}\nkilled: {', '.join(nemesis.history)}\n{home.log()[-3000:]}"
     assert books.duplicates <= MOST_DOUBLED * kills, story
+    audited = json.loads(home.command("audit", "--json", check=False).stdout)
+    assert audited["problems"] == [], story
+    assert audited["ended"] >= len(ledger.acknowledged)
 
 
 @pytest.mark.parametrize("role", ["smtpd", "queue", "remote", "local", "log", "supervisor", "all"])
