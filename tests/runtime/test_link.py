@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import uvloop
 
 from ekiden.base.envelope import Envelope, Origin, Recipient
 from ekiden.runtime.frames import Accepted, Inject, IntakeRequest, Rejected, SpoolGrant, SpoolRequest
@@ -188,3 +189,20 @@ def test_received_descriptors_are_not_left_to_programs() -> None:
         os.close(descriptor)
 
     linked(test)
+
+
+def test_a_peer_that_dies_with_our_frames_unread_is_noticed() -> None:
+    """uvloop calls the reader of a socket in error once: that call has to read the last answer and the end."""
+
+    async def run() -> None:
+        left, right = socket.socketpair()
+        end = End(asyncio.get_running_loop(), left, Accepted)
+        end.link.send(Accepted(1, 1))
+        await asyncio.sleep(0)
+        answer = msgspec.msgpack.encode(Accepted(7, 3))
+        right.send(struct.pack(">I", len(answer)) + answer)
+        right.close()
+        await until(lambda: end.closed)
+        assert [frame for frame, _descriptor in end.frames] == [Accepted(7, 3)]
+
+    uvloop.run(run())

@@ -152,14 +152,27 @@ class Link(Generic[Incoming]):
         return sent
 
     def _readable(self) -> None:
+        """Read what there is once; to the end if the other side is gone.
+
+        When a process dies that had not read all we sent, the socket reports an error, and uvloop calls its reader
+        once more and then never again.
+        """
+        broken = False
+        while not self.closed and self._receive():
+            broken = broken or bool(self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+            if not broken:
+                return
+
+    def _receive(self) -> bool:
+        """Take what one system call gives; False if there was nothing or the connection ended."""
         room = memoryview(self._buffer)[self._filled :]
         try:
             count, ancillary, _flags, _address = self._connection.recvmsg_into([room], _ANCILLARY, _CLOSE_ON_EXEC)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as error:
             self.close(f"read: {error.strerror}")
-            return
+            return False
         finally:
             room.release()
         for level, kind, payload in ancillary:
@@ -169,16 +182,17 @@ class Link(Generic[Incoming]):
                 self._descriptors.extend(received)
         if not count:
             self.close("end of file")
-            return
+            return False
         try:
             self._take(self._filled + count)
         except (msgspec.DecodeError, ValueError) as error:
             self.close(f"bad frame: {error}")
-            return
+            return False
         if len(self._descriptors) > _DESCRIPTORS:
             self.close("descriptors came that no frame announced")
         if self._on_turn is not None and not self.closed:
             self._on_turn()
+        return not self.closed
 
     def _take(self, end: int) -> None:
         """Hand over every whole frame in the buffer's first ``end`` octets; move the rest to its beginning."""
