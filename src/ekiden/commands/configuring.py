@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from ekiden.settings.problem import Problem
 
 DEFAULT_LISTEN = {True: "*:25", False: "127.0.0.1:2525"}
 """Where a first configuration listens, by whether root makes it."""
@@ -42,28 +46,57 @@ def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per problem.")
+@click.option("--user", metavar="NAME", help="Only who controls this local part or address, and its .qmail files.")
 @click.pass_obj
-def check(home: Path, as_json: bool) -> int:
+def check(home: Path, as_json: bool, user: str | None) -> int:
     """Name every problem in the configuration, with file, line and remedy.
 
     Exit code 1 if ekiden cannot run with it; 0 if there are only warnings.
     """
     import msgspec
 
+    from ekiden.delivery.checking import users_problems
     from ekiden.policy import tcprules
     from ekiden.settings.control import problems
 
     if not (home / "control").is_dir():
         raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
-    found = problems(home / "control")
-    for rules in sorted((home / "control").glob("tcp.*")):
+    found = problems(home / "control") if user is None else _user_problems(home, user, as_json)
+    for rules in sorted((home / "control").glob("tcp.*")) if user is None else ():
         if not rules.name.endswith(".cdb"):
             found += tcprules.problems(rules, f"control/{rules.name}")
+    if user is None:
+        found += users_problems(home)
     for problem in found:
         click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
     if not found and not as_json:
         click.echo("no problems found")
     return 1 if any(problem.fatal for problem in found) else 0
+
+
+def _user_problems(home: Path, name: str, as_json: bool) -> list[Problem]:
+    """Say who controls a local part, or an address after virtualdomains, and give what is wrong there."""
+    from ekiden.delivery.checking import address_problems
+    from ekiden.routing.destination import RouteError
+    from ekiden.routing.route import Router
+    from ekiden.routing.users import UsersUnavailable
+    from ekiden.settings.control import read
+    from ekiden.settings.problem import SettingsError
+
+    recipient = name.encode("utf-8", "surrogateescape")
+    try:
+        if b"@" in recipient:
+            decision = Router(read(home / "control")).route(recipient)
+            if decision.channel != "local":
+                raise click.ClickException(f"{name} is not delivered on this host")
+            recipient = decision.recipient.rpartition(b"@")[0]
+        user, found = address_problems(home, recipient)
+    except (SettingsError, RouteError, UsersUnavailable) as error:
+        raise click.ClickException(str(error)) from None
+    if not as_json:
+        file, place = (part.decode("utf-8", "replace") for part in (b".qmail" + user.dash + user.ext, user.home))
+        click.echo(f"{name} is controlled by {user.name.decode('utf-8', 'replace')}, {place}/{file}")
+    return found
 
 
 @click.command()
