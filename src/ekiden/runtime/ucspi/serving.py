@@ -97,7 +97,7 @@ def _take(serving: Serving, letter: str, value: str) -> Serving:
         changes["rules"] = value
     elif letter == "B":
         changes["banner"] = os.fsencode(value)
-    elif letter == "I":
+    elif letter == "I" and value:
         changes["interface"] = value
     elif not changes and not found:
         changes["extra"] = (*serving.extra, (letter, value))
