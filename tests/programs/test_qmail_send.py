@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -84,8 +85,8 @@ class Theatre:
             theirs += [to, back]
             ours.append(Channel(commands, reports))
         self.local, self.remote, self.cleaner = ours
-        # Numbers above those that they become.
-        high = [os.dup2(descriptor, 50 + place) for place, descriptor in enumerate(theirs)]
+        # Numbers above those that they become, and not those of anything else.
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 50) for descriptor in theirs]
         for descriptor in theirs:
             os.close(descriptor)
         self.process = subprocess.Popen([sys.executable, "-c", STARTER, *map(str, high), str(home)], pass_fds=high)
