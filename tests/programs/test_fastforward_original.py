@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,15 @@ OURS = {
     "setforward": ("{case}.ours", "{case}.t", "{case}.ours"),
     "setmaillist": ("{case}.ours", "{case}.t", "{case}.ours"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _keep_umask() -> Iterator[None]:
+    """Programs run in this process change it."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 def originally(site: Site, commands: str) -> str:
