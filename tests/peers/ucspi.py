@@ -76,7 +76,8 @@ class Server:
     name: str = "tcpserver"
 
     def __enter__(self) -> Server:
-        self._log = tempfile.TemporaryFile("w+")
+        # Read by name: a shared position would move under the writers.
+        self._log = tempfile.NamedTemporaryFile("ab")
         self.process = subprocess.Popen(
             [*command(self.side, self.name), "-1", *self.options, self.host, "0", *self.child],
             stdin=subprocess.DEVNULL,
@@ -114,8 +115,7 @@ class Server:
         """The log, once it ends with that and has it so often."""
         deadline = time.monotonic() + 20
         while True:
-            self._log.seek(0)
-            text = mask(self._log.read(), **self.numbers)
+            text = mask(Path(self._log.name).read_text(), **self.numbers)
             if text.endswith(last) and text.count(last) >= times:
                 return text
             assert time.monotonic() < deadline, text
