@@ -1,4 +1,4 @@
-"""ekiden's own subcommands, with click: config, start, stop, reload, status, queue, route, check, audit, trace."""
+"""ekiden's own subcommands, by click: config, start, stop, reload, status, queue, route, check, install, audit ..."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from ekiden.commands.configuring import check, config, route
 from ekiden.commands.queueing import queue
 from ekiden.commands.running import reload, start, status, stop
 
-_LATE = {"audit": "ekiden.commands.auditing", "trace": "ekiden.commands.tracing"}
+_LATE = {
+    "audit": "ekiden.commands.auditing",
+    "install": "ekiden.commands.installing",
+    "trace": "ekiden.commands.tracing",
+}
 """Commands whose modules bring the queue with them: imported when they are asked for."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import sys
 from pathlib import Path
@@ -24,12 +25,23 @@ def names() -> list[str]:
     return sorted(name.replace("_", "-") for name in modules if name not in _NOT_PROGRAMS)
 
 
+def texts(home: Path) -> dict[str, str]:
+    """What HOME/bin holds: each program's script by its name."""
+    ours = {name: _SCRIPT.format(python=sys.executable, name=name, home=str(home)) for name in names()}
+    return ours | scripts(str(home / "bin"))
+
+
 def write_bin(home: Path) -> None:
-    """Write HOME/bin/NAME for each program, mode 755; OSError if that fails."""
-    for name in names():
+    """Write HOME/bin/NAME, mode 755, for each program that is not there as it should be; OSError if that fails.
+
+    Links are left alone: they lead where the administrator wants the program to be.
+    """
+    for name, text in texts(home).items():
         path = home / "bin" / name
-        path.write_text(_SCRIPT.format(python=sys.executable, name=name, home=str(home)))
-        path.chmod(0o755)
-    for name, text in scripts(str(home / "bin")).items():
-        (home / "bin" / name).write_text(text)
-        (home / "bin" / name).chmod(0o755)
+        if path.exists() and (path.is_symlink() or path.read_bytes() == text.encode()):
+            continue
+        # Beside it, because the program may be starting just now.
+        new = path.with_name(f".{name}.{os.getpid()}")
+        new.write_text(text)
+        new.chmod(0o755)
+        new.rename(path)
