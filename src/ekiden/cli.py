@@ -6,6 +6,7 @@ it is known what is wanted.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,15 +20,46 @@ def main() -> None:
     sys.exit(quietly(lambda: run(sys.argv[1:])))
 
 
-def quietly(command: Callable[[], int]) -> int:
-    """Run a command; a reader of its output that goes away early, such as ``head``, is no fault."""
+def quietly(command: Callable[[], int], name: str = "ekiden") -> int:
+    """Run a command, called so in errors; a reader of its output that goes away early, such as ``head``, is no fault.
+
+    Output that cannot be written is one: 111, as for all trouble that may pass.
+    """
+    hold_closed_descriptors()
     try:
         status = command()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
+    except OSError as error:
+        _discard_output()
+        print(f"{name}: fatal: {error.strerror or error}", file=sys.stderr)
+        return 111
     return status
+
+
+def hold_closed_descriptors() -> None:
+    """Fill descriptors 0 to 2 where the caller closed them, so that no file opened later takes their place.
+
+    Reading descriptor 0 and writing descriptor 1 still fail; what is said on descriptor 2 is lost.
+    """
+    if sys.stdin is None:
+        sys.stdin = _stand_in(os.O_WRONLY, "r")
+    if sys.stdout is None:
+        sys.stdout = _stand_in(os.O_RDONLY, "w")
+    if sys.stderr is None:
+        sys.stderr = _stand_in(os.O_WRONLY, "w")
+
+
+def _stand_in(flags: int, mode: str) -> io.TextIOWrapper:
+    # The lowest free descriptor, which is the closed one.
+    file = io.FileIO(os.open(os.devnull, flags), mode, closefd=False)
+    return io.TextIOWrapper(io.BufferedReader(file) if mode == "r" else io.BufferedWriter(file))
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,7 +85,7 @@ def run_classic(name: str, arguments: Sequence[str], home: str) -> int:
         print(f"ekiden: no such program: {name}", file=sys.stderr)
         return 111
     place = Path(os.environ.get("EKIDEN_HOME") or home)
-    return quietly(lambda: program(arguments, place))
+    return quietly(lambda: program(arguments, place), name)
 
 
 def split_home(arguments: Sequence[str]) -> tuple[Path, list[str]]:
