@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ekiden.runtime.options import BadOption, options
 from ekiden.settings.file import entries, load
 
 ALIAS = b"alias"
@@ -33,8 +34,10 @@ class Rules:
 
 def main(argv: Sequence[str], home: Path) -> int:
     """Takes the options -/ -o -h -H -u -U -C and -c CHAR."""
-    rules = options(argv)
-    if rules is None:
+    try:
+        rules = rules_of(argv)
+    except BadOption as error:
+        print(f"qmail-pw2u: {error}", file=sys.stderr)
         return 100
     try:
         for line in assignments(sys.stdin.buffer.read().split(b"\n"), home / "users", rules):
@@ -46,28 +49,18 @@ def main(argv: Sequence[str], home: Path) -> int:
     return 0
 
 
-def options(argv: Sequence[str]) -> Rules | None:
-    """The rules; None if the options are not understood."""
+def rules_of(argv: Sequence[str]) -> Rules:
+    """What the options say; BadOption if they are not understood."""
     rules = Rules()
-    rest = list(argv)
-    while rest and rest[0].startswith("-") and rest[0] not in ("-", "--"):
-        letters = rest.pop(0)[1:]
-        while letters:
-            letter, letters = letters[0], letters[1:]
-            if letter == "c":
-                letters = letters or (rest.pop(0) if rest else "")
-                if not letters:
-                    return None
-                rules.delimiter, letters = os.fsencode(letters)[:1], ""
-            elif letter in "ohH":
-                rules.homes = letter
-            elif letter in "uU":
-                rules.capitals = letter == "u"
-            elif letter in "/C":
-                rules.dash = b"-/" if letter == "/" else rules.dash
-                rules.delimiter = b"" if letter == "C" else rules.delimiter
-            else:
-                return None
+    for letter, value in options(argv, "/ohHuUc:C")[0]:
+        if letter in "cC":
+            rules.delimiter = os.fsencode(value)[:1]
+        elif letter in "ohH":
+            rules.homes = letter
+        elif letter in "uU":
+            rules.capitals = letter == "u"
+        else:
+            rules.dash = b"-/"
     return rules
 
 
