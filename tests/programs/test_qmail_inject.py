@@ -63,6 +63,11 @@ def test_sender(recorded: Site, argv: list[str], environment: dict[str, str], se
     assert recorded.envelope[0] == sender
 
 
+def test_nul_ends_an_address(recorded: Site) -> None:
+    assert recorded.run("qmail-inject", data=b"To: joe\0Tmallory, \0, ann\nReturn-Path: s\0x\n\n").returncode == 0
+    assert recorded.envelope == (b"s", [b"ann@indy2.nix.co.jj", b"joe"])
+
+
 def test_control_files_and_their_overrides(recorded: Site) -> None:
     recorded.control("defaulthost", "mail\n")
     recorded.control("idhost", "id.example  \nsecond line\n")

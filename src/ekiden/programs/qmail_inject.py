@@ -106,7 +106,17 @@ def _complete(request: Request, home: str, message: IO[bytes]) -> tuple[Letter, 
     new = header.finish()
     if request.use_header:
         recipients += header.recipients
-    return Letter(header.sender, [each for each in recipients if each], *request.dsn), _joined(new, read.body())
+    return Letter(_until_nul(header.sender), _known(recipients), *request.dsn), _joined(new, read.body())
+
+
+def _known(recipients: Iterable[bytes]) -> list[bytes]:
+    """Without the empty ones, which are nobody's."""
+    return [each for each in map(_until_nul, recipients) if each]
+
+
+def _until_nul(address: bytes) -> bytes:
+    """NUL ends an address in envelopes (qmail-queue(8)); what follows it would be read as another part."""
+    return address.partition(b"\0")[0]
 
 
 def _address(defaults: Defaults, address: bytes) -> bytes:
@@ -126,7 +136,6 @@ def _print(letter: Letter, content: Iterable[bytes]) -> None:
     out.write(b"Return-Path: <" + quote(letter.sender) + b">\n")
     for piece in content:
         out.write(piece)
-    out.flush()
 
 
 def _defaults(home: str) -> Defaults:
