@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekiden.wire.lines import DotReader, LineGauge, mend_newlines, stuff
+from ekiden.wire.lines import DotReader, LineGauge, is_whole, mend_newlines, stuff
 
 lines = st.lists(st.text("ab.", max_size=4).map(str.encode), max_size=8).map(
     lambda parts: b"".join(part + b"\r\n" for part in parts)
@@ -47,8 +47,8 @@ def test_only_the_true_mark_ends(data: bytes) -> None:
 @given(noise)
 def test_mending_makes_whole(data: bytes) -> None:
     mended = mend_newlines(data)
-    assert LineGauge().is_whole(mended)
-    if LineGauge().is_whole(data):
+    assert is_whole(mended)
+    if is_whole(data):
         assert mended == data
 
 
@@ -57,13 +57,13 @@ def test_mending_makes_whole(data: bytes) -> None:
     [(b"", True), (b"a\r\n", True), (b"a\n", False), (b"a\r", False), (b"\r\r\n", False), (b"\n\r", False)],
 )
 def test_whole(data: bytes, whole: bool) -> None:
-    assert LineGauge().is_whole(data) is whole
+    assert is_whole(data) is whole
 
 
 @given(noise)
 def test_whole_is_what_the_pairs_account_for(data: bytes) -> None:
     pairs = data.count(b"\r\n")
-    assert LineGauge().is_whole(data) is (data.count(b"\r") == pairs == data.count(b"\n"))
+    assert is_whole(data) is (data.count(b"\r") == pairs == data.count(b"\n"))
 
 
 @given(st.lists(st.integers(0, 9), max_size=12), st.lists(st.integers(0, 200), max_size=4))
@@ -74,5 +74,5 @@ def test_the_longest_line_is_found(lengths: list[int], borders: list[int]) -> No
     for start, end in itertools.pairwise(at):
         if content[end - 1 : end] == b"\r":
             return
-        assert gauge.is_whole(content[start:end])
+        gauge.measure(content[start:end])
     assert gauge.longest == max(lengths, default=0)

@@ -6,7 +6,7 @@ The fault is told only where the content ends, so that the session stays in step
 from __future__ import annotations
 
 from ekiden.base.reply import Reply
-from ekiden.wire.lines import LineGauge, mend_newlines, pair_split
+from ekiden.wire.lines import LineGauge, is_whole, mend_newlines, pair_split
 from ekiden.wire.smtp.profile import Profile
 
 TOO_LARGE = Reply(552, "5.3.4", "message size exceeds the limit of this host")
@@ -42,13 +42,12 @@ class ContentGate:
             return b""
         if self._binary:
             return block
-        if not self._lines.is_whole(block):
+        if not is_whole(block):
             if not self._normalise:
                 self.fault = _BARE_NEWLINE
                 return b""
             block = mend_newlines(block)
-            self._lines.is_whole(block)
-        if self._lines.longest > self._line_limit > 0:
+        if self._line_limit and self._lines.measure(block) > self._line_limit:
             self.fault = _LONG_LINE
             return b""
         return block
