@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.peers.processes import wait_until
 
 from ekiden.delivery import carrier, mailboxes
 from ekiden.delivery.carrier import Carrier
@@ -274,6 +275,14 @@ def test_a_program_that_fails_stops_everything(post: Post, code: int, verdict: i
     assert not (post.home / "Mailbox").exists()
 
 
+def is_over(status: Path) -> bool:
+    """Whether the process of that ``stat`` file has ended, reaped or not."""
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def test_a_program_over_the_limit_is_killed_with_what_it_started(post: Post) -> None:
     post.qmail("early@x\n|sleep 1000 & echo $! > child; wait\n./Mailbox\n")
     post.limits = LocalLimits(program_seconds=0.3)
@@ -282,7 +291,7 @@ def test_a_program_over_the_limit_is_killed_with_what_it_started(post: Post) -> 
     assert post.forwards == []
     assert not (post.home / "Mailbox").exists()
     status = Path(f"/proc/{(post.home / 'child').read_text().strip()}/stat")
-    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+    wait_until(lambda: is_over(status), 10, "the program's child to end")
 
 
 def test_a_program_within_the_limit(post: Post) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.peers.ekiden import NOBODY
+from tests.peers.processes import wait_until
 from tests.programs.conftest import Running, Site
 
 from ekiden.tables.cdb import Cdb
@@ -219,7 +220,8 @@ def test_aliases_of_a_running_home(running: Running, place: Path) -> None:
     assert senders == [f"Return-Path: <{user}@ekiden.example>" for user in ("owner-staff", "owner-staff", "tell")]
     reasons = ("Sorry, no mailbox here by that name.", "This message is looping")
     assert [sum(reason in text for text in bounces) for reason in reasons] == [1, 2]
-    assert (place / "kept").read_text().endswith("Subject: to kept\n\n")
-    assert "Delivered-To: " in (place / "piped").read_text()
+    kept, piped = place / "kept", place / "piped"
+    wait_until(lambda: kept.exists() and kept.read_text().endswith("Subject: to kept\n\n"), 20, "mail in a file")
+    wait_until(lambda: piped.exists() and "Delivered-To: " in piped.read_text(), 20, "mail for a program")
     if os.geteuid() == 0:
         assert (place / "piped").stat().st_uid == NOBODY

@@ -7,6 +7,7 @@ import re
 import subprocess
 
 import pytest
+from tests.peers.processes import wait_until
 from tests.programs.conftest import Running, Site
 
 from ekiden.queue.sqlite import SQLiteStore
@@ -62,4 +63,4 @@ def test_into_a_running_ekiden(running: Running) -> None:
     found = [path.read_bytes().split(b" -0000\n", 1)[1] for path in running.arrived(2)]
     assert sorted(found) == sorted(messages)
     shown = rf"info msg \d+: bytes \d+ from <s@x\.example> qp \d+ uid {os.getuid()}\b"
-    assert len(re.findall(shown, running.log())) == 2
+    wait_until(lambda: len(re.findall(shown, running.log())) == 2, 10, "both messages in the log")
