@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,9 +17,12 @@ def find(name: str, classic: bool = False) -> Program | None:
     if (name in OWN and not classic) or not name.replace("-", "").isalnum():
         return None
     module = f"{__name__}.{name.replace('-', '_')}"
-    if importlib.util.find_spec(module) is None:
+    try:
+        program: Program = importlib.import_module(module).main
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
         return None
-    program: Program = importlib.import_module(module).main
     return program
 
 

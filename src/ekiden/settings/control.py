@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ekiden.settings.advice import advice
 from ekiden.settings.catalogue import CATALOGUE, control_file
 from ekiden.settings.description import Kind
 from ekiden.settings.file import ControlFile, load
@@ -31,6 +30,8 @@ def read(control: Path) -> Settings:
 
 def problems(control: Path) -> list[Problem]:
     """Everything wrong or doubtful in the directory ``control``, what keeps it from being used first."""
+    from ekiden.settings.advice import advice  # Whoever only reads the settings starts sooner without it.
+
     settings, found = _read(control)
     found += advice(control, settings)
     return sorted(found, key=lambda problem: (not problem.fatal, problem.file, problem.line))
