@@ -94,6 +94,7 @@ def test_qmails_programs_tell_the_same(waiting: Ekiden) -> None:
     assert program("qmail-qstat") == "messages in queue: 2\nmessages in queue but not yet preprocessed: 0\n"
     listed = program("qmail-qread").splitlines()
     assert listed[0].split("GMT")[1].split() == ["#1", str(waiting.queue()[0]["bytes"]), "<one@a.example>"]
+    assert listed[0].endswith("  <one@a.example> ")  # As the original leaves room for a word.
     assert listed[1] == "\tremote\tx@far.example"
 
 

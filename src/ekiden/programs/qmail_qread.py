@@ -42,7 +42,7 @@ def _print(message: dict[str, Any]) -> None:
     born = time.gmtime(message["birth"])
     month = _MONTHS[born.tm_mon - 1]
     when = f"{born.tm_mday} {month} {born.tm_year} {born.tm_hour:02}:{born.tm_min:02}:{born.tm_sec:02} GMT"
-    print(f"{when}  #{message['id']}  {message['bytes']}  <{_safe(message['sender'])}>")
+    print(f"{when}  #{message['id']}  {message['bytes']}  <{_safe(message['sender'])}> ")
     for recipient in message["recipients"]:
         channel = "local" if recipient["destination"].startswith("local:") else "remote"
         print(f"\t{channel}\t{_safe(recipient['recipient'])}")
