@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.peers.processes import wait_until
+from tests.peers.processes import is_alive, wait_until
 
 from ekiden.delivery import carrier, mailboxes
 from ekiden.delivery.carrier import Carrier
@@ -275,14 +275,6 @@ def test_a_program_that_fails_stops_everything(post: Post, code: int, verdict: i
     assert not (post.home / "Mailbox").exists()
 
 
-def is_over(status: Path) -> bool:
-    """Whether the process of that ``stat`` file has ended, reaped or not."""
-    try:
-        return status.read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def test_a_program_over_the_limit_is_killed_with_what_it_started(post: Post) -> None:
     post.qmail("early@x\n|sleep 1000 & echo $! > child; wait\n./Mailbox\n")
     post.limits = LocalLimits(program_seconds=0.3)
@@ -290,8 +282,8 @@ def test_a_program_over_the_limit_is_killed_with_what_it_started(post: Post) -> 
     assert outcome(report) == (DEFERRED, "A program took too long and was ended. (#4.3.0)\n")
     assert post.forwards == []
     assert not (post.home / "Mailbox").exists()
-    status = Path(f"/proc/{(post.home / 'child').read_text().strip()}/stat")
-    wait_until(lambda: is_over(status), 10, "the program's child to end")
+    child = int((post.home / "child").read_text())
+    wait_until(lambda: not is_alive(child), 10, "the program's child to end")
 
 
 def test_a_program_within_the_limit(post: Post) -> None:
