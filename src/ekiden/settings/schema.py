@@ -145,6 +145,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clientkey: str = ""
     tlsremote: Literal["may", "never", "always"] = "may"
 
+    # POP3
+
+    pop3mailbox: bytes = b""
+    pop3passwords: tuple[bytes, ...] = (b"file", b"system")
+    pop3users: str = ""
+    pop3mechanisms: tuple[bytes, ...] = (b"plain",)
+    pop3plaintext: Literal["auto", "always", "never"] = "auto"
+    timeoutpop3d: int = 1200
+    pop3logindelay: int = 0
+    pop3dprocesses: int = 0
+
     # Processes and logs
 
     smtpdprocesses: int = 0

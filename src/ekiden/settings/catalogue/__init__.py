@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ekiden.settings.catalogue.keeping import BOUNCES, PROCESSES, QUEUE, ROUTING
+from ekiden.settings.catalogue.pop3 import POP3
 from ekiden.settings.catalogue.receiving import NAMES, RECEIVING
 from ekiden.settings.catalogue.sending import SENDING, TLS
 from ekiden.settings.description import Setting
@@ -20,6 +21,7 @@ CHAPTERS: Mapping[str, Mapping[str, Setting]] = {
     "The queue": QUEUE,
     "Bounces": BOUNCES,
     "TLS": TLS,
+    "POP3": POP3,
     "Processes and logs": PROCESSES,
 }
 CATALOGUE: Mapping[str, Setting] = {
