@@ -159,7 +159,7 @@ class Crew(Generic[AnswerType]):
                 signal.signal(number, signal.SIG_DFL)
             # Control-C in a terminal is for the parent, which waits for what is in hand.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            _close_all_but(self._keep | {2, connection.fileno()})
+            close_all_but(self._keep | {2, connection.fileno()})
             os.umask(0o077)
             who.become()
             self._work(connection)
@@ -208,7 +208,7 @@ class Crew(Generic[AnswerType]):
             self._loop.call_later(_SWEEP, self._sweep)
 
 
-def _close_all_but(kept: frozenset[int]) -> None:
+def close_all_but(kept: frozenset[int]) -> None:
     """Put /dev/null in the place of every other descriptor.
 
     They are not closed, because objects that came along with the fork may still close their numbers later, which
