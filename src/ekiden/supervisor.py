@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from ekiden.roles import local, log, queue, remote, smtpd
+from ekiden.roles import local, log, pop3d, queue, remote, smtpd
 from ekiden.runtime.administration import Configure
 from ekiden.runtime.binding import (
     CannotListen,
@@ -48,7 +48,7 @@ from ekiden.settings.schema import Listener, Settings
 _SOCKETS = {"intake": "smtpd", "remote": "remote", "local": "local", "inject": None, "control": None}
 """The queue role's sockets and the role that each is for."""
 
-_DOORS = frozenset({"smtpd"})
+_DOORS = frozenset({"smtpd", "pop3d"})
 """Roles that hold connections of clients from outside."""
 
 _GENERATIONS = 2
@@ -226,6 +226,9 @@ class Supervisor:
         slots = [Slot("remote", index) for index in range(outs)] + [Slot("local", 0)]
         if self.settings.listen:
             slots += [Slot("smtpd", index) for index in range(doors)]
+        if any(listener.service in pop3d.SERVICES for listener in self.settings.listen):
+            logins = self.settings.pop3dprocesses or max(1, cpus // 2)
+            slots += [Slot("pop3d", index) for index in range(logins)]
         return slots
 
     def _start_roles(self) -> None:
@@ -310,12 +313,12 @@ class Supervisor:
             context.census, context.certificate = census, certificate
         if slot.role in ("queue", "remote", *_DOORS):
             _allow_descriptors()
-        if slot.role == "smtpd":
+        if slot.role in _DOORS:
             context.listeners = self._listeners
         else:
             for _listener, listening in self._listeners:
                 listening.close()
-        if slot.role in ("smtpd", "remote"):
+        if slot.role in ("remote", *_DOORS):
             self._make_reachable(context)
         if slot.role == "queue":
             os.umask(0o077)
@@ -327,6 +330,9 @@ class Supervisor:
         else:
             for listening in self._sockets.values():
                 listening.close()
+            if slot.role == "pop3d":
+                pop3d.serve(context, identity)
+                return
             become(identity)
         run(context, {"queue": queue, "remote": remote, "local": local, "smtpd": smtpd}[slot.role].main)
 
@@ -471,7 +477,7 @@ class Supervisor:
         self._certificate = self._read_certificate()
         self.generation += 1
         for child in list(self.children.values()):
-            if child.role in ("smtpd", "remote", "local"):
+            if child.role in ("remote", "local", *_DOORS):
                 child.draining = True
         self.slots = [slot for slot in self.slots if slot.role in ("log", "queue")] + self._wanted()
         self._configure_queue()
@@ -500,7 +506,7 @@ class Supervisor:
         self.stopping = True
         for _listener, bound in self._listeners:
             bound.close()
-        for roles in (("smtpd",), ("queue",), ("remote", "local"), ("log",)):
+        for roles in (tuple(_DOORS), ("queue",), ("remote", "local"), ("log",)):
             self._end(roles)
         notify_systemd("STOPPED=1")
         for name in (*_SOCKETS, "roles"):

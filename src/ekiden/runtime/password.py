@@ -16,6 +16,7 @@ import ctypes
 import functools
 import hashlib
 import hmac
+import os
 import re
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from ekiden.wire.sasl import ScramKeys, scram_keys
 _PLAIN = b"{PLAIN}"
 _SCRAM = re.compile(rb"SCRAM-SHA-256\$([1-9][0-9]{0,6}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
 _ARGON2 = b"$argon2"
+_SALT_KEY = os.urandom(32)
 
 
 class Unavailable(Exception):
@@ -57,6 +59,9 @@ def is_costly(secret: bytes) -> bool:
 
 def check_password(secret: bytes, password: bytes) -> bool:
     """Whether the password is right. Raises Unavailable if this kind of secret cannot be checked here."""
+    if b"\0" in password:
+        # HMAC and crypt(3) cannot tell it from its end.
+        return False
     if secret.startswith(_PLAIN):
         return hmac.compare_digest(secret[len(_PLAIN) :], password)
     keys = scram(secret)
@@ -78,9 +83,9 @@ def check_apop(secret: bytes, timestamp: bytes, digest: bytes) -> bool:
 def scram(secret: bytes) -> ScramKeys | None:
     """What SCRAM-SHA-256 needs, None if the secret does not have it."""
     if secret.startswith(_PLAIN):
-        # A salt that is the same at every attempt, as RFC 5802 wants it, but says nothing about the password.
+        # Whoever asks is told the salt: keyed, it is the same at every attempt and says nothing about the password.
         word = secret[len(_PLAIN) :]
-        return scram_keys(word, hashlib.sha256(b"ekiden" + word).digest()[:16], 4096)
+        return scram_keys(word, hmac.digest(_SALT_KEY, word, "sha256")[:16], 4096)
     match = _SCRAM.fullmatch(secret)
     if match is None:
         return None
@@ -118,7 +123,7 @@ def _crypt() -> ctypes._NamedFuncPointer:
 
 def _check_crypt(secret: bytes, password: bytes) -> bool:
     # Locked accounts have secrets that no password gives; an empty one must not let everybody in.
-    if len(secret) < 13 or secret[:1] in (b"!", b"*") or b"\0" in password:
+    if len(secret) < 13 or secret[:1] in (b"!", b"*"):
         return False
     crypted: bytes | None = _crypt()(password, secret)
     return crypted is not None and hmac.compare_digest(crypted, secret)

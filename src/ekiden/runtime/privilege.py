@@ -8,8 +8,11 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-USERS = {"queue": "qmailq", "smtpd": "qmaild", "remote": "qmailr", "log": "qmaill"}
-"""qmail's user for each role. ``local`` stays root, because it becomes each recipient in turn."""
+USERS = {"queue": "qmailq", "smtpd": "qmaild", "remote": "qmailr", "log": "qmaill", "pop3d": "nobody"}
+"""qmail's user for each role. ``local`` stays root, because it becomes each recipient in turn.
+
+Of ``pop3d`` it is the part that talks with clients; the part that becomes the user who has logged in stays root.
+"""
 
 FALLBACK = "nobody"
 

@@ -1,0 +1,133 @@
+"""The pop3d role: three kinds of processes, so that whoever talks with strangers can neither see passwords nor mail.
+
+- the door (nobody) accepts connections, makes TLS and hears everything up to the login (``runtime.pop3_listening``)
+- the keeper (root, if started so) looks at passwords and forks sessions (``runtime.pop3_keeper``); it is this
+  process, and the door is its child
+- a session (the user) serves one logged-in client with one mailbox (``runtime.pop3_workers``)
+
+Not started as root, all are one user and serve that user's mailboxes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+from functools import partial
+
+from ekiden.runtime import pop3_listening
+from ekiden.runtime.log import Log
+from ekiden.runtime.pop3_keeper import Keeper
+from ekiden.runtime.pop3_listening import APOP, MECHANISMS, SERVICES, make_profile
+from ekiden.runtime.pop3_verifier import Verifier, warm
+from ekiden.runtime.pop3_workers import Work, Workers
+from ekiden.runtime.privilege import Identity, become
+from ekiden.runtime.role import Context, run
+
+__all__ = ["SERVICES", "serve"]
+
+
+def serve(context: Context, stranger: Identity | None) -> None:
+    """Fork the door as ``stranger`` and be its keeper, until told to stop or until the door has closed."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        _be_door(context, stranger, ours, theirs)
+    theirs.close()
+    for _listener, bound in context.listeners:
+        bound.close()
+    if context.certificate is not None:
+        context.certificate.close()
+    run(context, partial(_keep, connection=ours, door=pid))
+
+
+def _be_door(context: Context, stranger: Identity | None, ours: socket.socket, theirs: socket.socket) -> None:
+    """In the child; does not return."""
+    status = 1
+    try:
+        ours.close()
+        become(stranger)
+        run(context, partial(pop3_listening.main, connection=theirs))
+        status = 0
+    except KeyboardInterrupt:
+        pass
+    except BaseException as error:
+        context.log.alert(f"pop3d: door: {type(error).__name__}: {error}")
+        context.log.flush()
+    finally:
+        os._exit(status)
+
+
+async def _keep(context: Context, connection: socket.socket, door: int) -> None:
+    loop = asyncio.get_running_loop()
+    settings = context.settings
+    warm()
+    _advise(context)
+    work = Work(
+        make_profile(settings, tls=False), settings.timeoutpop3d, settings.pop3mailbox, settings.defaultdelivery
+    )
+    workers = Workers(loop, work)
+    verifier = Verifier(loop, context.home, _sources(context.log, settings.pop3passwords))
+    keeper = Keeper(loop, connection, verifier, workers, context.log, settings.pop3logindelay)
+    context.ready()
+    stopping, draining, left = (
+        asyncio.create_task(event.wait()) for event in (context.stopping, context.draining, keeper.left)
+    )
+    await asyncio.wait((stopping, draining, left), return_when=asyncio.FIRST_COMPLETED)
+    if left.done():
+        raise RuntimeError("the door's process died")
+    if not stopping.done():
+        os.kill(door, signal.SIGUSR1)
+        # It goes when its last client has; sessions without TLS do not need it any more.
+        await asyncio.wait((stopping, left), return_when=asyncio.FIRST_COMPLETED)
+        await _wait_for(workers, settings.reloadseconds, stopping)
+    os.kill(door, signal.SIGTERM)
+    workers.stop()
+    await _wait_for(workers, settings.shutdownseconds)
+    workers.kill()
+    if not left.done():
+        await left
+    keeper.close()
+    os.waitpid(door, 0)
+
+
+async def _wait_for(workers: Workers, seconds: float, or_for: asyncio.Task[bool] | None = None) -> None:
+    """Until no session is left."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while workers.sessions and asyncio.get_running_loop().time() < deadline:
+        workers.emptied.clear()
+        emptied = asyncio.create_task(workers.emptied.wait())
+        waited = [emptied] if or_for is None else [emptied, or_for]
+        await asyncio.wait(waited, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        emptied.cancel()
+        if or_for is not None and or_for.done():
+            return
+
+
+def _sources(log: Log, names: tuple[bytes, ...]) -> list[bytes]:
+    """Those that there are; one that is not understood lets nobody in."""
+    known = []
+    for name in names:
+        try:
+            Verifier.check_source(name)
+        except ValueError as error:
+            log.alert(f"control/pop3passwords: {error}")
+        else:
+            known.append(name)
+    return known
+
+
+def _advise(context: Context) -> None:
+    """Tell what is doubtful in the configuration."""
+    for name in context.settings.pop3mechanisms:
+        if name.lower() not in {*MECHANISMS, APOP}:
+            shown = name.decode("ascii", "replace")
+            context.log.alert(f"control/pop3mechanisms: {shown} is unknown; allowed are plain, scram-sha-256, apop")
+    try:
+        mode = (context.home / "control" / "pop3users").stat().st_mode
+    except OSError:
+        return
+    if mode & (stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
+        context.log.warning("control/pop3users can be read or changed by others: chmod 600 it")
