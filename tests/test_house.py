@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"runtime"},
     {"roles"},
     {"supervisor"},
-    {"installation", "programs", "commands", "cli"},
+    {"installation", "migration", "programs", "commands", "cli"},
 ]
 """From the ground up. A room imports rooms of lower layers and itself; the top layer's rooms import each other."""
 

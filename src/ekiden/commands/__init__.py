@@ -16,6 +16,7 @@ from ekiden.commands.running import reload, start, status, stop
 _LATE = {
     "audit": "ekiden.commands.auditing",
     "install": "ekiden.commands.installing",
+    "migrate": "ekiden.commands.migrating",
     "trace": "ekiden.commands.tracing",
 }
 """Commands whose modules bring the queue with them: imported when they are asked for."""

@@ -1,0 +1,187 @@
+"""migrate: moving in from another mail system."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ekiden.migration.finding import Kind, Place, Report
+from ekiden.migration.plan import Step, carry_out
+from ekiden.migration.reading import Reading
+from ekiden.migration.spools import TEMPLATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group()
+def migrate() -> None:
+    """Move in from another mail system."""
+
+
+@migrate.command()
+@click.argument("directory", metavar="[DIR]", type=_DIRECTORY, default="/etc/mail")
+@click.option("--spool", "spool", metavar="DIR", type=_DIRECTORY, help="Move these mboxes (/var/mail) into Maildirs.")
+@click.option("--maildirs", metavar="TEMPLATE", default=TEMPLATE, show_default=True, help="Where to; also {user}.")
+@click.option("--apply", "apply", is_flag=True, help="Do it; without this nothing is changed.")
+@click.option("--replace", is_flag=True, help="Replace control files that say something else.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.pass_obj
+def sendmail(
+    home: Path,
+    directory: Path,
+    spool: Path | None,
+    maildirs: str,
+    apply: bool,
+    replace: bool,
+    as_json: bool,
+) -> int:
+    """Carry over what sendmail has in DIR (/etc/mail), and its users' mail.
+
+    Says what is carried over, what means something else here, and what is left and why. Exit code 1 if something
+    was left.
+    """
+    me = _me(home)
+    try:
+        reading = Reading(directory.absolute(), home, me)
+        steps = _configure(home, reading, spool, maildirs, apply, replace)
+        report = reading.report
+        totals: dict[str, Any] = {}
+        if spool is not None:
+            totals["spool"] = _move_spools(spool.absolute(), maildirs, apply, report)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or home}: {error.strerror}") from None
+    _tell(report, steps, totals, apply, as_json)
+    return 1 if report.count(Kind.LEFT) or any(step.action == "keep" for step in steps) else 0
+
+
+def _me(home: Path) -> str:
+    from ekiden.settings.control import read
+    from ekiden.settings.problem import SettingsError
+
+    if not (home / "control" / "me").exists():
+        raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
+    try:
+        return read(home / "control").me.decode("utf-8", "replace").lower()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _configure(
+    home: Path, reading: Reading, spool: Path | None, maildirs: str, apply: bool, replace: bool
+) -> list[Step]:
+    """The files of the home; the aliases are compiled before anything uses them."""
+    _default_delivery(reading, spool, maildirs)
+    steps = reading.plan.steps(home, replace)
+    if apply:
+        aliases = [step for step in steps if step.path == "control/aliases"]
+        carry_out(home, aliases)
+        _compile(home, reading, any(step.changes for step in aliases))
+        carry_out(home, [step for step in steps if step not in aliases])
+    return steps
+
+
+def _default_delivery(reading: Reading, spool: Path | None, maildirs: str) -> None:
+    place = Place("control/defaultdelivery")
+    if spool is None:
+        text = "users' spools stay as they are, and new mail goes to ~/Mailbox unless this file says otherwise"
+        reading.report.changed(place, text, "--spool /var/mail moves them into Maildirs")
+    elif maildirs.startswith("{home}/"):
+        reading.plan.add(place.file, f"./{maildirs.removeprefix('{home}/').rstrip('/')}/")
+    else:
+        text = f"new mail is not delivered to {maildirs}"
+        reading.report.left(place, text, "write .qmail files, or users/assign with these homes")
+
+
+def _compile(home: Path, reading: Reading, changed: bool) -> None:
+    """What ``newaliases`` and ``newinclude`` do, for what is not compiled yet."""
+    from ekiden.programs import newaliases, newinclude
+
+    umask = os.umask(0o033)
+    try:
+        for name in reading.included:
+            if not Path(f"{name}.bin").exists() and newinclude.main([name], home):
+                reading.report.left(Place(name), "the list is not compiled", f"newinclude {name}")
+        path = home / "control" / "aliases"
+        compiled = path.with_name("aliases.cdb").exists() and not changed
+        if path.exists() and not compiled and newaliases.main([str(path)], home):
+            raise click.ClickException("the aliases are not compiled; nothing else was changed")
+    finally:
+        os.umask(umask)
+
+
+def _move_spools(directory: Path, maildirs: str, apply: bool, report: Report) -> dict[str, int]:
+    from ekiden.migration.spools import move_spool, spools
+
+    found = list(spools(directory, maildirs, report))
+    totals = {"spools": 0, "messages": 0, "added": 0, "octets": 0}
+    with _progress("spools", sum(spool.size for spool in found)) as step:
+        for spool in found:
+            moved = move_spool(spool, apply, step, report)
+            if moved is not None:
+                totals["spools"] += 1
+                for name in ("messages", "added", "octets"):
+                    totals[name] += getattr(moved, name)
+    return totals
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal. It is drawn between two steps and not by a thread, because processes are forked."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    with Progress(console=console, auto_refresh=False, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+
+        def step(done: int) -> None:
+            progress.advance(task, done)
+            progress.refresh()
+
+        yield step
+
+
+_VERBS = {
+    True: {"write": "wrote", "complete": "completed", "replace": "replaced"},
+    False: {"write": "would write", "complete": "would complete", "replace": "would replace"},
+}
+
+
+def _tell(report: Report, steps: list[Step], totals: dict[str, Any], apply: bool, as_json: bool) -> None:
+    if as_json:
+        for finding in report.findings:
+            place = {"file": finding.place.file, "line": finding.place.line}
+            _line({"finding": finding.kind.value, **place, "text": finding.text, "remedy": finding.remedy})
+        for step in steps:
+            _line({"file": step.path, "action": step.action, "applied": apply and step.changes, "lines": step.lines})
+        _line({"applied": apply, **{kind.value: report.count(kind) for kind in Kind}, **totals})
+        return
+    for finding in report.findings:
+        click.echo(str(finding))
+    for step in steps:
+        if step.changes:
+            click.echo(f"{_VERBS[apply][step.action]} {step.path} ({len(step.lines)} lines)")
+        elif step.action == "keep":
+            click.echo(f"kept {step.path}, which says something else; --replace for: {' | '.join(step.lines)}")
+    for name, total in totals.items():
+        click.echo(f"{name}: " + ", ".join(f"{count} {what}" for what, count in total.items()))
+    click.echo(", ".join(f"{report.count(kind)} {kind.value}" for kind in Kind))
+    if not apply:
+        click.echo("nothing was changed; --apply does it")
+
+
+def _line(value: dict[str, Any]) -> None:
+    # Names of files need not be UTF-8.
+    click.echo(json.dumps(value).encode("utf-8", "backslashreplace"))

@@ -1,0 +1,125 @@
+"""A whole sendmail configuration, read into a plan and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ekiden.migration import access, virtual
+from ekiden.migration.aliases import USE, USE_OR_PASS, Aliases
+from ekiden.migration.cf import read_cf
+from ekiden.migration.facts import Facts
+from ekiden.migration.finding import Place, Report, Said
+from ekiden.migration.hosts import RELAYCLIENT, class_members, local_hosts, relay_domains
+from ekiden.migration.macros import read_macros
+from ekiden.migration.options import listeners, masquerade, options
+from ekiden.migration.plan import Plan
+from ekiden.migration.source import STANDARD, Row, Source
+from ekiden.routing.users import UsersUnavailable, account_user
+
+LOOPBACK = ("127.", "::1")
+SYSTEM_ALIASES = Path("/etc/aliases")
+
+
+class Reading:
+    """What was read from ``directory`` for ``home``, whose name is ``me``. OSError if a file cannot be read."""
+
+    def __init__(self, directory: Path, home: Path, me: str, is_account: Callable[[str], bool] | None = None) -> None:
+        self.report = Report()
+        self._source = Source(directory, self.report)
+        self._facts = self._read_facts()
+        hosts = local_hosts(self._source, self._facts)
+        self.plan = Plan(me)
+        named = {host.value for host in hosts} | {me, "localhost"}
+        tables = {name: self._rows(name) for name in ("access", "virtusertable", "mailertable", "genericstable")}
+        virtuals = self._virtuals(tables["virtusertable"], hosts, me)
+        self._names(hosts, named - virtuals, virtuals)
+        relay_domains(self._source, self._facts, self.plan)
+        features = self._facts.features
+        recipients = "blocklist_recipients" in features or "blacklist_recipients" in features
+        context = access.Context(self.plan, self.report, sorted(named), "relay_hosts_only" in features, recipients)
+        access.access(tables["access"], context)
+        virtual.mailers(tables["mailertable"], named, self.plan, self.report)
+        virtual.smart_host(self._facts, self.plan, self.report)
+        for read in (options, masquerade, listeners):
+            read(self._facts, self.plan, self.report)
+        self._generics(tables["genericstable"])
+        self._trusted()
+        self.plan.add("control/tcp.smtp", *(f"{address}:allow{RELAYCLIENT}" for address in LOOPBACK), ":allow")
+        self.included = self._aliases(home, is_account or _is_account)
+
+    def _read_facts(self) -> Facts:
+        for name, read in (("sendmail.mc", None), ("sendmail.cf", read_cf)):
+            path = self._source.directory / name
+            if path.is_file():
+                text = path.read_text(encoding="utf-8", errors="surrogateescape")
+                return read(text, str(path)) if read else read_macros(text, str(path), self.report)
+        return Facts()
+
+    def _rows(self, name: str) -> list[Row]:
+        said = self._facts.tables.get(name)
+        path = self._source.find(said.value if said else name)
+        if path is None:
+            if said is not None and not name.startswith("access"):
+                self.report.left(said.place, f"the table {name} is not there: {said.value}")
+            return []
+        return list(self._source.rows(path))
+
+    def _virtuals(self, rows: list[Row], hosts: list[Said], me: str) -> set[str]:
+        """Virtual domains. A host that is one cannot serve users' mail: localhost does then."""
+        of_table = {row.key.rpartition("@")[2] for row in rows}
+        if me in of_table:
+            self.plan.local = "localhost"
+        served = class_members(self._source, self._facts.virtual, self._facts.virtual_files, "virtual-host-names")
+        return virtual.virtusers(rows, [*hosts, Said(me, Place("control/me"))], served, self.plan, self.report)
+
+    def _names(self, hosts: list[Said], local: set[str], virtuals: set[str]) -> None:
+        self.plan.add("control/locals", *sorted(local))
+        self.plan.add("control/rcpthosts", *sorted(local))
+        for host in hosts:
+            where = "control/virtualdomains" if host.value in virtuals else "control/locals"
+            self.report.carried(host.place, f"{host.value} is a name of this host: {where}")
+
+    def _generics(self, rows: list[Row]) -> None:
+        for row in rows:
+            user, _, host = row.value.partition("@")
+            who = row.key.partition("@")[0]
+            remedy = f"in {who}'s environment: QMAILUSER={user}" + (f" QMAILHOST={host}" if host else "")
+            self.report.left(row.place, f"{row.key} is not rewritten to {row.value} when it sends", remedy)
+
+    def _trusted(self) -> None:
+        path = self._source.find("trusted-users")
+        for said in self._source.words(path) if path else ():
+            self.report.carried(said.place, f"{said.value} may name any sender, as everybody may")
+
+    def _aliases(self, home: Path, is_account: Callable[[str], bool]) -> list[str]:
+        """Aliases come last in .qmail-default but for where unknown users go. Returns the lists to compile."""
+        aliases = Aliases(self.plan, self.report, home, is_account)
+        for path in self._alias_files():
+            aliases.read(path)
+        has_aliases = "control/aliases" in self.plan.files
+        unknown = self._facts.unknown_users is not None
+        if has_aliases:
+            self.plan.add("alias/.qmail-default", USE_OR_PASS if unknown else USE)
+        virtual.unknown_users(self._facts, self.plan, self.report, has_aliases)
+        return aliases.included
+
+    def _alias_files(self) -> list[Path]:
+        said = self._facts.options.get("AliasFile")
+        named = [self._source.find(part.strip()) for part in said.value.split(",")] if said else []
+        found = [path for path in named if path is not None]
+        if found:
+            return found
+        here = self._source.directory / "aliases"
+        if here.is_file():
+            return [here]
+        return [SYSTEM_ALIASES] if self._source.directory == STANDARD and SYSTEM_ALIASES.is_file() else []
+
+
+def _is_account(name: str) -> bool:
+    """Whether mail for a name goes to an account before it goes to aliases (qmail-getpw(8))."""
+    try:
+        user = account_user(name.encode("utf-8", "surrogateescape"))
+    except UsersUnavailable:
+        return False
+    return user is not None and user.name != b"alias" and not user.ext
