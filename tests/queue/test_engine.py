@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.base.reply import Reply
-from ekiden.queue.engine import Engine
+from ekiden.queue.backoff import next_attempt
+from ekiden.queue.engine import Engine, Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import Changes, StoreFull
@@ -363,3 +365,69 @@ def test_a_size_that_the_store_cannot_hold_spoils_nothing(world: World) -> None:
     with pytest.raises(OverflowError):
         world.turn()
     assert not world.store._db.in_transaction
+
+
+def take_over(world: World, key: bytes, held: bool = False) -> None:
+    envelope = Envelope(b"s@example.org", [to(b"a@example.com", notify=Notify.NEVER), to(b"b@elsewhere.example")])
+    foreign = Foreign(key, 400.0, held)
+    world.engine.take_over(foreign, envelope, SMTP, CONTENT, "", len(CONTENT), world.answers.append)
+
+
+def test_a_message_taken_over_keeps_its_age_and_recipients(world: World) -> None:
+    take_over(world, b"key")
+    assert world.answers == []
+    ((part, envelope),) = world.turn()
+    assert [one.notify for one in envelope.recipients] == [Notify.NEVER, Notify.DEFAULT]
+    row = world.store.message(1)
+    assert row is not None
+    assert (row.birth, row.meta.recipients, row.meta.checksum) == (400.0, 2, crc32(CONTENT))
+    world.engine.report(part, [LATER, OK], False, 1000.0)
+    world.turn()
+    assert world.store.parts(1)[0].due == next_attempt(400.0, 1000.0, 20)
+
+
+def test_a_message_is_taken_over_once_even_when_it_is_gone(world: World, tmp_path: Path) -> None:
+    take_over(world, b"key")
+    ((part, _),) = world.turn()
+    world.engine.report(part, [OK, OK], False, 1001.0)
+    world.turn(1001.0)
+    take_over(world, b"key")
+    take_over(world, b"other")
+    world.turn(1002.0)
+    assert world.answers == [1, 1, 2]
+    world.store.close()
+    again = World(tmp_path)
+    take_over(again, b"key")
+    assert again.answers == [1]
+
+
+def test_a_message_taken_over_on_hold_waits_to_be_released(world: World, tmp_path: Path) -> None:
+    take_over(world, b"key", held=True)
+    assert world.turn() == []
+    row = world.store.message(1)
+    assert row is not None
+    assert row.held
+    world.store.close()
+    again = World(tmp_path)
+    again.store.recover()
+    assert again.turn(5000.0) == []
+    again.engine.scheduler.wake_all()
+    again.store.release([1], 5001.0)
+    again.engine.tick(5002.0)
+    ((_, envelope),) = again.turn(5002.0)
+    assert len(envelope.recipients) == 2
+
+
+def test_what_does_not_fit_is_not_known_by_its_key(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = world.store.apply
+
+    def full(results: Changes, intake: Changes | None = None) -> None:
+        if intake is not None:
+            raise StoreFull("no room")
+        real(results)
+
+    monkeypatch.setattr(world.store, "apply", full)
+    take_over(world, b"key")
+    world.turn()
+    assert isinstance(world.answers[0], Reply)
+    assert world.store.foreign(b"key") is None

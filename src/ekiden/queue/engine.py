@@ -59,6 +59,15 @@ class Journal(Protocol):
     def alert(self, text: str) -> None: ...
 
 
+class Foreign(msgspec.Struct, frozen=True, gc=False):
+    """A message of another queue: the key that names it for ever, when it came in there (seconds of the epoch), and
+    whether it is not to be attempted until it is released."""
+
+    key: bytes
+    birth: float
+    held: bool = False
+
+
 class Transport(Protocol):
     """Who carries out attempts."""
 
@@ -123,6 +132,45 @@ class Engine:
             answer(FULL)
             return
         self._accepted.append((message, parts, answer))
+
+    def take_over(
+        self,
+        foreign: Foreign,
+        envelope: Envelope,
+        origin: Origin,
+        content: bytes,
+        spool: str,
+        size: int,
+        answer: Answer,
+        checksum: int = 0,
+    ) -> None:
+        """Queue a message of another queue with the next turn, under its key and with its age.
+
+        ``answer`` gets the id; for a key that is known the one that it was given, and nothing is queued: the caller
+        still has its spool file then. The rest is as in ``accept``; there must be recipients.
+        """
+        known = self.store.foreign(foreign.key)
+        if known is not None:
+            answer(known)
+            return
+        number = self.store.new_message_id()
+        count = len(envelope.recipients)
+        if not spool:
+            checksum = crc32(content)
+        meta = Meta(origin, envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum)
+        kept = None if spool else content
+        message = Message(number, foreign.birth, envelope.sender, size, spool, meta, kept, left=0)
+        parts = self._split(message, envelope.recipients)
+        message.left = len(parts)
+        into, due = self._intake, None if foreign.held else foreign.birth
+        for part in parts:
+            into.parts.append((number, part.number, part.lane.id, due, self._encode(part.recipients)))
+        encoded = self._encode(meta)
+        into.messages.append((number, foreign.birth, envelope.sender, size, spool or None, encoded, kept, None, None))
+        into.foreign.append((foreign.key, number))
+        if foreign.held:
+            into.held.append((number,))
+        self._accepted.append((message, [] if foreign.held else parts, answer))
 
     def _vanish(self, sender: bytes, origin: Origin, spool: str, size: int, answer: Answer) -> None:
         """A message for nobody is accepted and gone, as in qmail; it has nothing to be durable for."""

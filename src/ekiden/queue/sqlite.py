@@ -38,6 +38,7 @@ CREATE INDEX IF NOT EXISTS destination_due ON destination (due);
 CREATE TABLE IF NOT EXISTS ledger (
     message INTEGER NOT NULL, part INTEGER NOT NULL, attempt INTEGER NOT NULL, at REAL NOT NULL, entry BLOB NOT NULL,
     PRIMARY KEY (message, part, attempt)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS foreign_message (key BLOB PRIMARY KEY, message INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sequence (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -213,6 +214,10 @@ class SQLiteStore:
             many(
                 "INSERT INTO part (message, part, destination, due, recipients) VALUES (?, ?, ?, ?, ?)", changes.parts
             )
+        if changes.foreign:
+            many("INSERT INTO foreign_message (key, message) VALUES (?, ?)", changes.foreign)
+        if changes.held:
+            many("UPDATE message SET held = 1 WHERE id = ?", changes.held)
         if changes.finished:
             many("DELETE FROM part WHERE message = ? AND part = ?", changes.finished)
         if changes.deferred:
@@ -286,6 +291,11 @@ class SQLiteStore:
     def message(self, message: int) -> MessageRow | None:
         rows = self._all(f"{_MESSAGE} WHERE id = ?", message)
         return _message_row(rows[0]) if rows else None
+
+    def foreign(self, key: bytes) -> int | None:
+        """The id that was given to the message taken over by this key, also when it is gone; None if none was."""
+        rows = self._all("SELECT message FROM foreign_message WHERE key = ?", key)
+        return rows[0][0] if rows else None
 
     def messages(self, after: int, limit: int) -> list[MessageRow]:
         """A page of messages in the order of their ids."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from zlib import crc32
+
+import msgspec
 
 from ekiden.base.envelope import Body as BodyKind
 from ekiden.base.envelope import Envelope, Origin, Recipient
 from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
-from ekiden.queue.engine import Engine
+from ekiden.queue.engine import Answer, Engine, Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreFailed, StoreFull
@@ -70,13 +74,25 @@ class Direct:
 
     def queue(self, letter: Letter, body: Body) -> int:
         """Put the message into the store; what is due is attempted when ekiden starts."""
+        origin = Origin("local", letter.pid, os.getuid())
+        now = time.time()
+        answer = self._commit(
+            lambda engine, answer: engine.accept(
+                _envelope(letter, body), origin, body.inline, body.spool, body.size, now, answer
+            ),
+            now,
+        )
+        if body.spool:
+            self._granted.remove(body.spool)
+        return answer
+
+    def _commit(self, queue: Callable[[Engine, Answer], None], now: float) -> int:
+        """Have one message queued; its id. Raises NotQueued."""
         engine = Engine(self._settings, self._store, SILENCE, NOBODY)
         engine.stopping = True
         answers: list[int | Reply] = []
-        origin = Origin("local", letter.pid, os.getuid())
-        now = time.time()
         try:
-            engine.accept(_envelope(letter, body), origin, body.inline, body.spool, body.size, now, answers.append)
+            queue(engine, answers.append)
             engine.turn(now)
         except (StoreFull, StoreFailed) as error:
             raise NotQueued(WRITE_ERROR, f"unable to write the queue: {error} (#4.3.0)") from None
@@ -84,9 +100,65 @@ class Direct:
         if isinstance(answer, Reply):
             code = PERMANENT if answer.code >= 500 else WRITE_ERROR if answer.status == "4.3.1" else REFUSED
             raise NotQueued(code, f"{answer.text} (#{answer.status})")
-        if body.spool:
-            self._granted.remove(body.spool)
         return answer
+
+    def take_over(self, foreign: Foreign, envelope: Envelope, content: bytes, whence: str) -> tuple[int, bool]:
+        """Put a message of another queue into the store, once for its key: its id, and whether it is new.
+
+        ``content`` is in wire form; ``whence`` says in the ledger where it came from. Raises NotQueued; it is
+        durable on return.
+        """
+        try:
+            known = self._store.foreign(foreign.key)
+        except StoreFailed as error:
+            raise NotQueued(QUEUE_TROUBLE, f"unable to read the queue: {error} (#4.3.0)") from None
+        if known is not None:
+            return known, False
+        spool = ""
+        if len(content) > self._settings.inlinebytes:
+            spool, descriptor = self.grant()
+            self._fill(descriptor, content)
+        now = time.time()
+        foreign = msgspec.structs.replace(foreign, birth=min(foreign.birth, now))
+        origin = Origin(whence, os.getpid(), os.getuid())
+        number = self._commit(
+            lambda engine, answer: engine.take_over(
+                foreign, envelope, origin, b"" if spool else content, spool, len(content), answer, crc32(content)
+            ),
+            now,
+        )
+        if spool:
+            self._granted.remove(spool)
+        return number, True
+
+    def _fill(self, descriptor: int, content: bytes) -> None:
+        """Write a spool file durably, for the queue's owner from the first moment on."""
+        try:
+            with open(descriptor, "wb") as file:
+                if os.geteuid() == 0:
+                    owner = self._queue.stat()
+                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+        except OSError as error:
+            raise NotQueued(WRITE_ERROR, f"unable to write a spool file: {error.strerror} (#4.3.1)") from None
+
+    def checksum(self, message: int) -> int | None:
+        """CRC-32 of a message's content, read from the store; None if it has left the queue. Raises NotQueued."""
+        try:
+            row = self._store.message(message)
+            if row is None:
+                return None
+            if not row.spool:
+                return crc32(self._store.content(message) or b"")
+            with open(self._store.open_spool(row.spool), "rb") as file:
+                checksum = 0
+                while piece := file.read(1 << 20):
+                    checksum = crc32(piece, checksum)
+                return checksum
+        except (OSError, StoreFailed) as error:
+            raise NotQueued(QUEUE_TROUBLE, f"unable to read message {message}: {error} (#4.3.0)") from None
 
 
 def _give_to_owner(directory: Path) -> None:
