@@ -37,6 +37,8 @@ service lmtp {{
 class Dovecot:
     """One instance below ``directory``, with an LMTP listener on 127.0.0.1:``port``."""
 
+    configuration = _CONFIGURATION
+
     def __init__(self, directory: Path) -> None:
         if os.geteuid() != 0:
             raise Unavailable("Dovecot needs root")
@@ -51,7 +53,7 @@ class Dovecot:
         mail.mkdir(parents=True)
         mail.chmod(0o777)
         file = self._directory / "dovecot.conf"
-        file.write_text(_CONFIGURATION.format(directory=self._directory, port=self.port))
+        file.write_text(self.configuration.format(directory=self._directory, port=self.port))
         self._process = subprocess.Popen([self._program, "-F", "-c", str(file)])
         wait_until(lambda: accepts("127.0.0.1", self.port), 10, "Dovecot accepts connections")
 
@@ -64,3 +66,39 @@ class Dovecot:
     def messages(self, user: str) -> list[bytes]:
         """The contents of a user's new messages."""
         return [path.read_bytes() for path in sorted((self._directory / "mail" / user / "new").glob("*"))]
+
+
+_POP3 = """\
+base_dir = {directory}/run
+log_path = {directory}/dovecot.log
+protocols = pop3
+ssl = no
+listen = 127.0.0.1
+disable_plaintext_auth = no
+mail_location = maildir:~/Maildir
+mail_max_userip_connections = 1000
+first_valid_uid = 1
+passdb {{
+  driver = static
+  args = password=secret
+}}
+userdb {{
+  driver = static
+  args = uid=nobody gid=nogroup home={directory}/%u
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    address = 127.0.0.1
+    port = {port}
+  }}
+  inet_listener pop3s {{
+    port = 0
+  }}
+}}
+"""
+
+
+class Pop3Dovecot(Dovecot):
+    """One that serves POP3 from ``directory/USER/Maildir``; everybody's password is ``secret``."""
+
+    configuration = _POP3

@@ -11,6 +11,7 @@ from ekiden.wire.pop3.content import Measure, octets
 
 BLOCK = 262_144
 """Octets read at once. A shorter first piece is the whole message."""
+_BUFFER = memoryview(bytearray(BLOCK))
 
 
 class MailboxError(Exception):
@@ -56,9 +57,10 @@ class Maildrop(Protocol):
 
 def pieces_of(descriptor: int) -> Iterator[bytes]:
     """The rest of an open file."""
-    while piece := os.read(descriptor, BLOCK):
-        yield piece
-        if len(piece) < BLOCK:
+    # Memory of the block's size, taken anew for each small message, would cost more than the message.
+    while size := os.readv(descriptor, [_BUFFER]):
+        yield bytes(_BUFFER[:size])
+        if size < BLOCK:
             return
 
 

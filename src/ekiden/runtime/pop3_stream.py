@@ -7,7 +7,8 @@ import select
 import socket
 import struct
 
-_READ = 65_536
+_READ = 8192
+"""Octets: many commands, and little memory to take for one."""
 _TIMEVAL = struct.Struct("ll")
 
 

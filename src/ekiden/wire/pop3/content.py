@@ -101,6 +101,7 @@ def _body_start(before: bytes, piece: bytes) -> int:
 
 
 def _crlf(data: bytes) -> bytes:
-    if b"\r\n" in data:
+    # The search for one octet is many times faster than for two.
+    if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
     return data.replace(b"\n", b"\r\n")
