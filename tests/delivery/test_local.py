@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -106,6 +107,7 @@ def post(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(tmp_path)
+    gc.collect()  # What tests before this one left open.
     before = len(os.listdir("/proc/self/fd"))
     yield Post(home, request.param)
     assert len(os.listdir("/proc/self/fd")) == before

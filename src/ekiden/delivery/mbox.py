@@ -1,18 +1,19 @@
 """Delivery into an mbox file: locked, appended, synchronised, and cut back if that fails (mbox(5), dot-qmail(5)).
 
-The lock is flock's, as qmail-local's. Several messages can be appended under one lock and made durable together.
+Several messages can be appended under one lock and made durable together. qmail-local takes flock's lock only; the
+others keep readers away that know nothing of it.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
 
 from ekiden.delivery.content import write_all
 from ekiden.delivery.maildir import sync_directory
+from ekiden.delivery.mbox_lock import LockFile, take
 
 LOCK_SECONDS = 30.0
 """How long a delivery waits for the lock."""
@@ -26,22 +27,28 @@ class Mbox:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
         self._path = path
         self._descriptor = os.open(path, flags, 0o600)
+        self._regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._lock_file = LockFile(path + b".lock")
         self._locked = False
         self._start = 0
 
     def lock(self) -> bool:
-        """Try to lock; False if somebody else has the lock, or replaced the file meanwhile.
+        """Try to lock; False if somebody else has a lock, or replaced the file meanwhile.
 
-        Where the file system cannot lock, delivery goes on without, and nothing is cut back on failure.
+        Where no lock can be had (a device, a directory or a file system that allows none), delivery goes on without,
+        and nothing is cut back on failure.
         """
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._locked = True
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+        if not self._regular:
+            return True
+        # Often the directory is another user's, and the kernel's locks have to do.
+        with contextlib.suppress(OSError):
+            if not self._lock_file.take():
+                return False
+        with contextlib.suppress(OSError):
+            self._locked = take(self._descriptor)
+            if not self._locked:
                 return False
         status = os.fstat(self._descriptor)
-        self._regular = stat.S_ISREG(status.st_mode)
         self._start = status.st_size
         # A reader that rewrites the file under the lock leaves us with one that nobody will look at.
         return status.st_nlink > 0
@@ -73,11 +80,12 @@ class Mbox:
             raise
 
     def close(self) -> None:
-        """Release the lock."""
+        """Release the locks."""
         os.close(self._descriptor)
+        self._lock_file.release()
 
     def _cut(self, size: int) -> None:
-        if self._locked and self._regular:
+        if self._locked:
             try:
                 os.ftruncate(self._descriptor, size)
             except OSError:

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
 import time
 from collections.abc import Iterator
 
+from ekiden.delivery.mbox_lock import LockFile, release, take
 from ekiden.mailstore.maildrop import MailboxError, temporary
 
 WAIT_SECONDS = 10.0
 """How long to wait for another program's lock before the client is told to come back."""
-
-STALE_SECONDS = 300.0
-"""Age at which a lock file is held to be left over by a program that died."""
 
 _STEP = 0.05
 
@@ -33,57 +29,35 @@ def busy() -> MailboxError:
 def locked(path: bytes, descriptor: int) -> Iterator[None]:
     """Hold all locks on an open file. Raises MailboxError."""
     deadline = time.monotonic() + WAIT_SECONDS
-    own = _make(path + b".lock", deadline)
+    lock_file = LockFile(path + b".lock")
+    _make(lock_file, deadline)
     try:
         _take(descriptor, deadline)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            fcntl.lockf(descriptor, fcntl.LOCK_UN)
-        if own:
-            with contextlib.suppress(OSError):
-                os.unlink(path + b".lock")
+        release(descriptor)
+        lock_file.release()
 
 
-def _make(lock: bytes, deadline: float) -> bool:
-    """Make the lock file; whether there is one of ours now."""
-    while True:
-        try:
-            descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            _remove_stale(lock)
-            if time.monotonic() > deadline:
-                raise busy() from None
-            time.sleep(_STEP)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                return False
+def _make(lock_file: LockFile, deadline: float) -> None:
+    """Make the lock file, where we may."""
+    try:
+        while not lock_file.take():
+            _wait(deadline)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise temporary(f"unable to lock the mailbox: {error.strerror}") from None
-        else:
-            os.write(descriptor, b"%d\n" % os.getpid())
-            os.close(descriptor)
-            return True
-
-
-def _remove_stale(lock: bytes) -> None:
-    with contextlib.suppress(OSError):
-        if os.lstat(lock).st_mtime + STALE_SECONDS < time.time():
-            os.unlink(lock)
 
 
 def _take(descriptor: int, deadline: float) -> None:
-    for take in (fcntl.lockf, fcntl.flock):
-        while True:
-            try:
-                take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno in (errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP):
-                    # This file system has no such lock; the others have to do.
-                    break
-                if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
-                    raise temporary(f"unable to lock the mailbox: {error.strerror}") from None
-            if time.monotonic() > deadline:
-                raise busy()
-            time.sleep(_STEP)
+    try:
+        while not take(descriptor):
+            _wait(deadline)
+    except OSError as error:
+        raise temporary(f"unable to lock the mailbox: {error.strerror}") from None
+
+
+def _wait(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise busy()
+    time.sleep(_STEP)
