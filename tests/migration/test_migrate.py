@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 from tests.peers.ekiden import NOBODY, Ekiden
 from tests.peers.processes import wait_until
+from tests.peers.sinks import Sink
 
 pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
 
 MAIL = {
     "sendmail.mc": "FEATURE(`virtusertable')dnl\nFEATURE(`mailertable')dnl\nFEATURE(`access_db')dnl\n"
@@ -132,11 +136,65 @@ def test_spools(home: Ekiden, mail: Path, place: Path) -> None:
     assert message.read_bytes() == b"Subject: x\n\nbody\n"
 
 
+QUEUED = ("6ANDfiEG005595", "6ANDfirG005592", "6ANDgWg4006069")
+
+
+@pytest.fixture
+def mqueue(place: Path) -> Path:
+    """Messages of sendmail's: three for six recipients elsewhere, one on hold, and one that leads to a program."""
+    directory = place / "mqueue"
+    directory.mkdir()
+    for name in (*QUEUED, "6ANDgBG1005726", "6ANDgBMV005741"):
+        for path in (HERE / "mqueue").glob(f"?f{name}"):
+            shutil.copy(path, directory)
+    return directory
+
+
+def test_the_queue_is_delivered_once(home: Ekiden, mail: Path, mqueue: Path, sink: Sink) -> None:
+    (mail / "mailertable").unlink()
+    home.routes(f":{sink.route}")
+    for taken, again in ((4, 0), (0, 0)):
+        lines = migrate(home, mail, "--queue", mqueue, "--apply", "--replace")
+        assert lines[-1]["queue"] == {
+            "found": 5 if taken else 1,
+            "taken": taken,
+            "by an earlier run": again,
+            "left": 1,
+            "recipients": 7 if taken else 0,
+            "octets": lines[-1]["queue"]["octets"],
+        }
+    ((program, remedy),) = [
+        (line["text"], line["remedy"])
+        for line in lines
+        if line.get("finding") == "left" and line["file"].startswith(str(mqueue))
+    ]
+    assert "|/bin/cat" in program
+    assert remedy
+    home.start()
+    wait_until(lambda: len(home.queue()) == 1, 20, "all but what is on hold is delivered")
+    contents = [message.content for message in sink.received()]
+    for name in QUEUED:
+        assert contents.count((HERE / "delivered" / name).read_bytes().replace(b"\n", b"\r\n")) == 1
+    (bounce,) = (message for message in sink.received() if message.to == ["c@far.example"])
+    assert bounce.sender.startswith("<>")
+    assert home.command("audit").stdout.endswith(" 0 problems\n")
+    (held,) = home.queue()
+    assert (held["held"], held["sender"]) == (True, "x@a.example")
+
+
+def test_the_queue_is_not_taken_while_ekiden_runs(home: Ekiden, mail: Path, mqueue: Path) -> None:
+    home.start()
+    before, queued = snapshot(home.home / "control"), snapshot(mqueue)
+    done = home.command("migrate", "sendmail", str(mail), "--queue", str(mqueue), "--apply", check=False)
+    assert (done.returncode, "stop" in done.stdout) == (1, True)
+    assert (snapshot(home.home / "control"), snapshot(mqueue)) == (before, queued)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["/nosuch"], 2, "does not exist"),
-        (["--spool"], 2, "requires an argument"),
+        (["--queue"], 2, "requires an argument"),
     ],
 )
 def test_wrong_use(home: Ekiden, arguments: list[str], code: int, said: str) -> None:

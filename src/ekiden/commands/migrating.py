@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from ekiden.migration.spools import TEMPLATE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ekiden.runtime.inject_direct import Direct
+
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -29,6 +32,7 @@ def migrate() -> None:
 
 @migrate.command()
 @click.argument("directory", metavar="[DIR]", type=_DIRECTORY, default="/etc/mail")
+@click.option("--queue", "queue", metavar="DIR", type=_DIRECTORY, help="Take over this queue (/var/spool/mqueue).")
 @click.option("--spool", "spool", metavar="DIR", type=_DIRECTORY, help="Move these mboxes (/var/mail) into Maildirs.")
 @click.option("--maildirs", metavar="TEMPLATE", default=TEMPLATE, show_default=True, help="Where to; also {user}.")
 @click.option("--apply", "apply", is_flag=True, help="Do it; without this nothing is changed.")
@@ -38,23 +42,28 @@ def migrate() -> None:
 def sendmail(
     home: Path,
     directory: Path,
+    queue: Path | None,
     spool: Path | None,
     maildirs: str,
     apply: bool,
     replace: bool,
     as_json: bool,
 ) -> int:
-    """Carry over what sendmail has in DIR (/etc/mail), and its users' mail.
+    """Carry over what sendmail has in DIR (/etc/mail), its queue and its users' mail.
 
     Says what is carried over, what means something else here, and what is left and why. Exit code 1 if something
     was left.
     """
     me = _me(home)
+    if apply and queue is not None:
+        _require_stopped(home)
     try:
         reading = Reading(directory.absolute(), home, me)
         steps = _configure(home, reading, spool, maildirs, apply, replace)
         report = reading.report
         totals: dict[str, Any] = {}
+        if queue is not None:
+            totals["queue"] = _take_queue(home, queue.absolute(), reading.plan.local, apply, report)
         if spool is not None:
             totals["spool"] = _move_spools(spool.absolute(), maildirs, apply, report)
     except OSError as error:
@@ -73,6 +82,14 @@ def _me(home: Path) -> str:
         return read(home / "control").me.decode("utf-8", "replace").lower()
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _require_stopped(home: Path) -> None:
+    """ClickException while ekiden runs: before anything is changed, not when the queue turns out to be taken."""
+    from ekiden.runtime.control import Asking
+
+    with contextlib.suppress(OSError), Asking(home):
+        raise click.ClickException(f"ekiden runs, and has the queue; first: ekiden --home {home} stop")
 
 
 def _configure(
@@ -116,6 +133,45 @@ def _compile(home: Path, reading: Reading, changed: bool) -> None:
             raise click.ClickException("the aliases are not compiled; nothing else was changed")
     finally:
         os.umask(umask)
+
+
+def _take_queue(home: Path, directory: Path, local: str, apply: bool, report: Report) -> dict[str, int]:
+    from ekiden.migration.queue_directory import Transfer, control_files, strays
+
+    found = list(control_files(directory))
+    with _way_in(home, apply) as taker, _progress("queue", len(found)) as step:
+        transfer = Transfer(taker, local, report)
+        for each in found:
+            transfer.take(each)
+            step(1)
+    strays(directory, report, apply)
+    return {
+        "found": len(found),
+        "taken": transfer.messages,
+        "by an earlier run": transfer.again,
+        "left": len(found) - transfer.messages,
+        "recipients": transfer.recipients,
+        "octets": transfer.octets,
+    }
+
+
+@contextmanager
+def _way_in(home: Path, apply: bool) -> Iterator[Direct | None]:
+    """Our queue, if anything is to be done; ClickException if it is not to be had."""
+    from ekiden.runtime.inject_direct import Direct
+    from ekiden.runtime.inject_door import NotQueued
+
+    if not apply:
+        yield None
+        return
+    try:
+        queue = Direct(str(home))
+    except NotQueued as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        yield queue
+    finally:
+        queue.close()
 
 
 def _move_spools(directory: Path, maildirs: str, apply: bool, report: Report) -> dict[str, int]:
