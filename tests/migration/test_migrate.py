@@ -123,6 +123,14 @@ def test_virtual_users_get_their_mail(home: Ekiden, mail: Path) -> None:
     assert len([*(inbox / "new").iterdir()]) == 1
 
 
+def test_words_that_are_no_text_are_quoted(home: Ekiden, mail: Path) -> None:
+    (mail / "local-host-names").write_bytes(b"nix.example\n\xff\xfe\n")
+    done = home.command("migrate", "sendmail", str(mail), check=False)
+    assert done.returncode == 1
+    assert "'\\udcff\\udcfe' is not a host name" in done.stdout
+    assert any("udcff" in str(line.get("text")) for line in migrate(home, mail))
+
+
 def test_spools(home: Ekiden, mail: Path, place: Path) -> None:
     user = pwd.getpwuid(os.getuid()).pw_name
     directory = place / "spool"
@@ -153,8 +161,12 @@ def mqueue(place: Path) -> Path:
 def test_the_queue_is_delivered_once(home: Ekiden, mail: Path, mqueue: Path, sink: Sink) -> None:
     (mail / "mailertable").unlink()
     home.routes(f":{sink.route}")
+    other = mqueue.with_name("mqueue-client")
+    other.mkdir()
+    for path in mqueue.glob("?f6ANDfiEG005595"):
+        path.rename(other / path.name)
     for taken, again in ((4, 0), (0, 0)):
-        lines = migrate(home, mail, "--queue", mqueue, "--apply", "--replace")
+        lines = migrate(home, mail, "--queue", mqueue, "--queue", other, "--apply", "--replace")
         assert lines[-1]["queue"] == {
             "found": 5 if taken else 1,
             "taken": taken,

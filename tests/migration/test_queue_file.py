@@ -116,6 +116,13 @@ def test_addresses(address: bytes, wanted: bytes) -> None:
     assert file.envelope.recipients[0].address == wanted
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "utf8"), [(b"r@", b"r@", False), (b"r@", b"\xc3\xa9@", True), (b"s@", b"\xc3\xa9@", True)]
+)
+def test_addresses_in_utf8_need_smtputf8(old: bytes, new: bytes, utf8: bool) -> None:
+    assert read_queue_file(BASE.replace(old, new), LOCAL).envelope.smtputf8 == utf8
+
+
 def test_formats_before_version_1_have_no_flags() -> None:
     old = BASE.replace(b"V8\n", b"").replace(b"RPFD:<r@b.example>", b"R<r@b.example>")
     assert read_queue_file(old, LOCAL).envelope.recipients == [Recipient(b"r@b.example")]

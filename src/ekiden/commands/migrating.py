@@ -32,7 +32,7 @@ def migrate() -> None:
 
 @migrate.command()
 @click.argument("directory", metavar="[DIR]", type=_DIRECTORY, default="/etc/mail")
-@click.option("--queue", "queue", metavar="DIR", type=_DIRECTORY, help="Take over this queue (/var/spool/mqueue).")
+@click.option("--queue", "queues", metavar="DIR", type=_DIRECTORY, multiple=True, help="Take over this queue.")
 @click.option("--spool", "spool", metavar="DIR", type=_DIRECTORY, help="Move these mboxes (/var/mail) into Maildirs.")
 @click.option("--maildirs", metavar="TEMPLATE", default=TEMPLATE, show_default=True, help="Where to; also {user}.")
 @click.option("--apply", "apply", is_flag=True, help="Do it; without this nothing is changed.")
@@ -42,7 +42,7 @@ def migrate() -> None:
 def sendmail(
     home: Path,
     directory: Path,
-    queue: Path | None,
+    queues: tuple[Path, ...],
     spool: Path | None,
     maildirs: str,
     apply: bool,
@@ -55,15 +55,15 @@ def sendmail(
     was left.
     """
     me = _me(home)
-    if apply and queue is not None:
+    if apply and queues:
         _require_stopped(home)
     try:
         reading = Reading(directory.absolute(), home, me)
         steps = _configure(home, reading, spool, maildirs, apply, replace)
         report = reading.report
         totals: dict[str, Any] = {}
-        if queue is not None:
-            totals["queue"] = _take_queue(home, queue.absolute(), reading.plan.local, apply, report)
+        if queues:
+            totals["queue"] = _take_queues(home, queues, reading.plan.local, apply, report)
         if spool is not None:
             totals["spool"] = _move_spools(spool.absolute(), maildirs, apply, report)
     except OSError as error:
@@ -135,16 +135,17 @@ def _compile(home: Path, reading: Reading, changed: bool) -> None:
         os.umask(umask)
 
 
-def _take_queue(home: Path, directory: Path, local: str, apply: bool, report: Report) -> dict[str, int]:
+def _take_queues(home: Path, queues: tuple[Path, ...], local: str, apply: bool, report: Report) -> dict[str, int]:
     from ekiden.migration.queue_directory import Transfer, control_files, strays
 
-    found = list(control_files(directory))
+    found = [file for queue in queues for file in control_files(queue.absolute())]
     with _way_in(home, apply) as taker, _progress("queue", len(found)) as step:
         transfer = Transfer(taker, local, report)
         for each in found:
             transfer.take(each)
             step(1)
-    strays(directory, report, apply)
+    for queue in queues:
+        strays(queue.absolute(), report, apply)
     return {
         "found": len(found),
         "taken": transfer.messages,
@@ -225,19 +226,22 @@ def _tell(report: Report, steps: list[Step], totals: dict[str, Any], apply: bool
         _line({"applied": apply, **{kind.value: report.count(kind) for kind in Kind}, **totals})
         return
     for finding in report.findings:
-        click.echo(str(finding))
+        # What it quotes need not be UTF-8.
+        click.echo(str(finding).encode("utf-8", "backslashreplace"))
     for step in steps:
         if step.changes:
             click.echo(f"{_VERBS[apply][step.action]} {step.path} ({len(step.lines)} lines)")
         elif step.action == "keep":
-            click.echo(f"kept {step.path}, which says something else; --replace for: {' | '.join(step.lines)}")
+            said = f"kept {step.path}, which says something else; --replace for: {' | '.join(step.lines)}"
+            click.echo(said.encode("utf-8", "backslashreplace"))
     for name, total in totals.items():
         click.echo(f"{name}: " + ", ".join(f"{count} {what}" for what, count in total.items()))
     click.echo(", ".join(f"{report.count(kind)} {kind.value}" for kind in Kind))
     if not apply:
         click.echo("nothing was changed; --apply does it")
+    elif any(step.changes for step in steps):
+        click.echo("ekiden start, or ekiden reload if it runs, makes this take effect")
 
 
 def _line(value: dict[str, Any]) -> None:
-    # Names of files need not be UTF-8.
-    click.echo(json.dumps(value).encode("utf-8", "backslashreplace"))
+    click.echo(json.dumps(value))

@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+import msgspec
+
+from ekiden.base.envelope import Body
 from ekiden.delivery.maildir import sync_directory
 from ekiden.migration.finding import Place, Report
 from ekiden.migration.queue_file import Damaged, QueueFile, read_queue_file
@@ -111,7 +114,10 @@ def read_message(found: Found, raw: bytes, local: bytes) -> Message:
         raise Damaged(f"its content, {data}, is not there") from None
     whole = hashlib.sha256(b"%d\0%b\0" % (int(file.birth), file.envelope.sender) + body).hexdigest()
     key = f"sendmail:{found.id}:{whole}".encode("utf-8", "surrogateescape")
-    return Message(file, data, file.content(body), key)
+    content = file.content(body)
+    if not content.isascii():
+        file.envelope = msgspec.structs.replace(file.envelope, body=Body.EIGHTBIT)
+    return Message(file, data, content, key)
 
 
 class Transfer:

@@ -161,7 +161,8 @@ class _Reader:
         eight = self._body.upper() == b"8BITMIME" or b"8" in self._flags
         ret = b"" if b"d" not in self._flags else b"HDRS" if b"n" in self._flags else b"FULL"
         kind = Body.EIGHTBIT if eight else Body.SEVENBIT
-        envelope = Envelope(self._sender, self._recipients, kind, False, ret, self._envid)
+        utf8 = not all(address.isascii() for address in (self._sender, *(one.address for one in self._recipients)))
+        envelope = Envelope(self._sender, self._recipients, kind, utf8, ret, self._envid)
         return QueueFile(self._birth, envelope, header, self._directory, self._quarantine, self._programs)
 
     def _header(self) -> Iterator[bytes]:

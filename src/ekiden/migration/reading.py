@@ -46,7 +46,7 @@ class Reading:
         self._generics(tables["genericstable"])
         self._trusted()
         self.plan.add("control/tcp.smtp", *(f"{address}:allow{RELAYCLIENT}" for address in LOOPBACK), ":allow")
-        self.included = self._aliases(home, is_account or _is_account)
+        self.included = self._aliases(home, is_account or _accounts(home))
 
     def _read_facts(self) -> Facts:
         for name, read in (("sendmail.mc", None), ("sendmail.cf", read_cf)):
@@ -114,6 +114,11 @@ class Reading:
         if here.is_file():
             return [here]
         return [SYSTEM_ALIASES] if self._source.directory == STANDARD and SYSTEM_ALIASES.is_file() else []
+
+
+def _accounts(home: Path) -> Callable[[str], bool]:
+    """Only in root's home has mail to do with the system's accounts (routing.users)."""
+    return _is_account if home.stat().st_uid == 0 else lambda _name: False
 
 
 def _is_account(name: str) -> bool:
