@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ekiden.base.envelope import Body, Notify, Recipient
-from ekiden.migration.queue_file import Damaged, completed, read_queue_file
+from ekiden.migration.queue_file import read_queue_file
+from ekiden.migration.queue_header import Damaged, completed
 
 HERE = Path(__file__).parent
 LOCAL = b"relay.nix.example"
@@ -133,6 +134,7 @@ def test_formats_before_version_1_have_no_flags() -> None:
     [
         (b"V8", b"V9", "version 9"),
         (b"T1000", b"Tx", "no number"),
+        (b"T1000", b"T" + b"9" * 5000, "no number"),
         (b"T1000\n", b"", "age"),
         (b"S<s@a.example>\n", b"", "S line"),
         (b"RPFD:<r@b.example>\n", b"", "no recipients"),

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ekiden.commands.progress import progress
 from ekiden.migration.finding import Kind, Place, Report
 from ekiden.migration.plan import Step, carry_out
 from ekiden.migration.reading import Reading
 from ekiden.migration.spools import TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ekiden.runtime.inject_direct import Direct
 
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -139,7 +138,7 @@ def _take_queues(home: Path, queues: tuple[Path, ...], local: str, apply: bool, 
     from ekiden.migration.queue_directory import Transfer, control_files, strays
 
     found = [file for queue in queues for file in control_files(queue.absolute())]
-    with _way_in(home, apply) as taker, _progress("queue", len(found)) as step:
+    with _way_in(home, apply) as taker, progress("queue", len(found)) as step:
         transfer = Transfer(taker, local, report)
         for each in found:
             transfer.take(each)
@@ -180,7 +179,7 @@ def _move_spools(directory: Path, maildirs: str, apply: bool, report: Report) ->
 
     found = list(spools(directory, maildirs, report))
     totals = {"spools": 0, "messages": 0, "added": 0, "octets": 0}
-    with _progress("spools", sum(spool.size for spool in found)) as step:
+    with progress("spools", sum(spool.size for spool in found)) as step:
         for spool in found:
             moved = move_spool(spool, apply, step, report)
             if moved is not None:
@@ -188,26 +187,6 @@ def _move_spools(directory: Path, maildirs: str, apply: bool, report: Report) ->
                 for name in ("messages", "added", "octets"):
                     totals[name] += getattr(moved, name)
     return totals
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal. It is drawn between two steps and not by a thread, because processes are forked."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done: None
-        return
-    with Progress(console=console, auto_refresh=False, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-
-        def step(done: int) -> None:
-            progress.advance(task, done)
-            progress.refresh()
-
-        yield step
 
 
 _VERBS = {

@@ -1,7 +1,6 @@
 """One message of sendmail's queue: control file qfID (op.me, appendix "Queue file format") and data file dfID.
 
-Written against versions 0 to 8 of the format, and files that sendmail 8.17 made. Content is put together as sendmail
-itself would send it by SMTP: a conditional header field only if the SMTP mailers ask for it, no Return-Path, no Bcc.
+Written against versions 0 to 8 of the format, and files that sendmail 8.17 made.
 """
 
 from __future__ import annotations
@@ -11,23 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ekiden.base.envelope import Body, Envelope, Notify, Recipient
-from ekiden.base.mailbox import Malformed, Token, parse
-from ekiden.base.mailbox_list import rewrite_field
+from ekiden.migration.queue_header import Damaged, Header, dequoted
 
 NEWEST = 8
 """Version of the format in sendmail 8.12 to 8.18."""
 
-_MAILER_FLAGS = frozenset(b"DFM")
-"""Flags by which header fields are asked for that sendmail's SMTP mailers have (cf/README)."""
 
-_CONDITION = re.compile(rb"\?(?:\$\{(\w+)\}|\$(.)|([^?$]*))\?", re.DOTALL)
-_QUOTED_OCTET = re.compile(rb"\xff([\x80-\xff])", re.DOTALL)
-_MACRO = re.compile(rb"\x81(\{\w+\}|.)", re.DOTALL)
 _NOT_ADDRESS = (b"|", b"/", b":", b'"|', b'"/', b'":')
-
-
-class Damaged(ValueError):
-    """What is in the file is not a whole message; the text says why."""
 
 
 @dataclass
@@ -137,7 +126,7 @@ class _Reader:
 
     def _address(self, text: bytes) -> bytes:
         """An address as on the wire, or without brackets: unquoted, complete."""
-        address = _dequoted(text.strip())
+        address = dequoted(text.strip())
         if address.startswith(b"<") and address.endswith(b">"):
             address = address[1:-1]
         if address.startswith(b"@") and b":" in address:
@@ -155,7 +144,8 @@ class _Reader:
     def finish(self) -> QueueFile:
         if self._birth is None or self._sender is None:
             raise Damaged("the T line, its age, is missing" if self._birth is None else "the S line is missing")
-        header = b"".join(self._header())
+        drops_bcc = b"b" in self._flags
+        header = Header(self._macros, self._sender, self._local, drops_bcc).text(self._fields)
         if not self._recipients and not self._programs:
             raise Damaged("it has no recipients")
         eight = self._body.upper() == b"8BITMIME" or b"8" in self._flags
@@ -165,73 +155,13 @@ class _Reader:
         envelope = Envelope(self._sender, self._recipients, kind, utf8, ret, self._envid)
         return QueueFile(self._birth, envelope, header, self._directory, self._quarantine, self._programs)
 
-    def _header(self) -> Iterator[bytes]:
-        for text in self._fields:
-            match = _CONDITION.match(text)
-            if match:
-                text = text[match.end() :]
-            if match and not self._asked_for(match):
-                continue
-            name = text.partition(b":")[0].strip().lower()
-            if name == b"return-path" or (name == b"bcc" and b"b" in self._flags):
-                continue
-            yield completed(self._expanded(text) + b"\n", self._local)
 
-    def _asked_for(self, condition: re.Match[bytes]) -> bool:
-        macro = condition[1] or condition[2]
-        if macro:
-            return bool(self._macros.get(macro))
-        return not condition[3] or any(flag in _MAILER_FLAGS for flag in condition[3])
-
-    def _expanded(self, text: bytes) -> bytes:
-        """Octets that are quoted as they were, macros replaced; only bare 0x81 marks a macro."""
-        pieces = re.split(rb"(\xff[\x80-\xff])", text)
-        pieces[::2] = [_MACRO.sub(self._macro, piece) for piece in pieces[::2]]
-        return _dequoted(b"".join(pieces))
-
-    def _macro(self, match: re.Match[bytes]) -> bytes:
-        name = match[1].strip(b"{}")
-        if name == b"g":
-            return self._sender or b""
-        if name not in self._macros:
-            raise Damaged(f"a header field needs the macro {name.decode('latin-1')!r}, which it does not define")
-        return self._macros[name]
-
-
-def completed(field: bytes, local: bytes) -> bytes:
-    """A header field, ended by LF, in which addresses without a host get one, as sendmail does when it sends.
-
-    Without such addresses, and if it is no list of addresses, it stays as it is.
-    """
-    if field.partition(b":")[0].strip().lower().removeprefix(b"resent-") not in _ADDRESSED:
-        return field
-    host = parse(b"@" + local)
-    short: list[list[Token]] = []
-
-    def complete(address: list[Token]) -> list[Token]:
-        if not address or any(kind == b"@" for kind, _text in address):
-            return address
-        short.append(address)
-        return address + host
-
-    try:
-        rewritten = rewrite_field(field, complete)
-    except Malformed:
-        return field
-    return rewritten if short else field
-
-
-_ADDRESSED = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"})
 _KEPT = {b"F": "_flags", b"B": "_body", b"Z": "_envid", b"d": "_directory", b"q": "_quarantine"}
 _PASSED_OVER = frozenset(b"%c" % letter for letter in b"ACDEGIKLMNPXYar!")
 
 
-def _dequoted(text: bytes) -> bytes:
-    return _QUOTED_OCTET.sub(rb"\1", text)
-
-
 def _number(letter: bytes, text: bytes) -> int:
-    if not text.strip().isdigit():
+    if not text.strip().isdigit() or len(text) > 15:
         raise Damaged(f"the {letter.decode()} line has no number")
     return int(text)
 

@@ -28,25 +28,40 @@ class Reading:
         self.report = Report()
         self._source = Source(directory, self.report)
         self._facts = self._read_facts()
-        hosts = local_hosts(self._source, self._facts)
         self.plan = Plan(me)
-        named = {host.value for host in hosts} | {me, "localhost"}
-        tables = {name: self._rows(name) for name in ("access", "virtusertable", "mailertable", "genericstable")}
-        virtuals = self._virtuals(tables["virtusertable"], hosts, me)
-        self._names(hosts, named - virtuals, virtuals)
+        hosts = local_hosts(self._source, self._facts)
+        self._names(hosts, me)
+        self._acceptance()
+        self._routes()
+        for read in (options, masquerade, listeners):
+            read(self._facts, self.plan, self.report)
+        self._generics()
+        self._trusted()
+        self.included = self._aliases(home, is_account or _accounts(home))
+
+    def _names(self, hosts: list[Said], me: str) -> None:
+        """Local and virtual domains, which are told apart by virtusertable."""
+        self._named = {host.value for host in hosts} | {me, "localhost"}
+        virtuals = self._virtuals(hosts, me)
+        self.plan.add("control/locals", *sorted(self._named - virtuals))
+        self.plan.add("control/rcpthosts", *sorted(self._named - virtuals))
+        for host in hosts:
+            where = "control/virtualdomains" if host.value in virtuals else "control/locals"
+            self.report.carried(host.place, f"{host.value} is a name of this host: {where}")
+
+    def _acceptance(self) -> None:
+        """Who may send what to whom."""
         relay_domains(self._source, self._facts, self.plan)
         features = self._facts.features
         recipients = "blocklist_recipients" in features or "blacklist_recipients" in features
-        context = access.Context(self.plan, self.report, sorted(named), "relay_hosts_only" in features, recipients)
-        access.access(tables["access"], context)
-        virtual.mailers(tables["mailertable"], named, self.plan, self.report)
-        virtual.smart_host(self._facts, self.plan, self.report)
-        for read in (options, masquerade, listeners):
-            read(self._facts, self.plan, self.report)
-        self._generics(tables["genericstable"])
-        self._trusted()
+        exact = "relay_hosts_only" in features
+        context = access.Context(self.plan, self.report, sorted(self._named), exact, recipients)
+        access.access(self._rows("access"), context)
         self.plan.add("control/tcp.smtp", *(f"{address}:allow{RELAYCLIENT}" for address in LOOPBACK), ":allow")
-        self.included = self._aliases(home, is_account or _accounts(home))
+
+    def _routes(self) -> None:
+        virtual.mailers(self._rows("mailertable"), self._named, self.plan, self.report)
+        virtual.smart_host(self._facts, self.plan, self.report)
 
     def _read_facts(self) -> Facts:
         for name, read in (("sendmail.mc", None), ("sendmail.cf", read_cf)):
@@ -65,23 +80,16 @@ class Reading:
             return []
         return list(self._source.rows(path))
 
-    def _virtuals(self, rows: list[Row], hosts: list[Said], me: str) -> set[str]:
+    def _virtuals(self, hosts: list[Said], me: str) -> set[str]:
         """Virtual domains. A host that is one cannot serve users' mail: localhost does then."""
-        of_table = {row.key.rpartition("@")[2] for row in rows}
-        if me in of_table:
+        rows = self._rows("virtusertable")
+        if me in {row.key.rpartition("@")[2] for row in rows}:
             self.plan.local = "localhost"
         served = class_members(self._source, self._facts.virtual, self._facts.virtual_files, "virtual-host-names")
         return virtual.virtusers(rows, [*hosts, Said(me, Place("control/me"))], served, self.plan, self.report)
 
-    def _names(self, hosts: list[Said], local: set[str], virtuals: set[str]) -> None:
-        self.plan.add("control/locals", *sorted(local))
-        self.plan.add("control/rcpthosts", *sorted(local))
-        for host in hosts:
-            where = "control/virtualdomains" if host.value in virtuals else "control/locals"
-            self.report.carried(host.place, f"{host.value} is a name of this host: {where}")
-
-    def _generics(self, rows: list[Row]) -> None:
-        for row in rows:
+    def _generics(self) -> None:
+        for row in self._rows("genericstable"):
             user, _, host = row.value.partition("@")
             who = row.key.partition("@")[0]
             remedy = f"in {who}'s environment: QMAILUSER={user}" + (f" QMAILHOST={host}" if host else "")
