@@ -18,10 +18,11 @@ from zlib import crc32
 
 from ekiden.base.envelope import Envelope, Origin
 from ekiden.runtime.frames import Rejected, SpoolGrant
-from ekiden.runtime.intake import Intake, OnAnswer
 
 if TYPE_CHECKING:
     import asyncio
+
+    from ekiden.runtime.intake import Intake, OnAnswer
 
 ROOM_OCTETS = 1 << 20
 """What a deposit holds unwritten before it is ``full``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -21,7 +21,6 @@ from ekiden.base.reply import Refused, Reply
 from ekiden.policy.acceptance import Acceptance, ClientPolicy
 from ekiden.runtime.deposit import Deposit
 from ekiden.runtime.frames import Accepted, Rejected
-from ekiden.runtime.intake import Intake
 from ekiden.runtime.log import Log, printable
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.events import (
@@ -40,6 +39,9 @@ from ekiden.wire.smtp.events import (
 from ekiden.wire.smtp.lmtp import LmtpServer
 from ekiden.wire.smtp.profile import Profile
 from ekiden.wire.smtp.server import Server
+
+if TYPE_CHECKING:
+    from ekiden.runtime.intake import Intake
 
 HEADER_OCTETS = 65_536
 """Hops are counted in the beginning of the header up to about this size, which bounds what is kept for it."""

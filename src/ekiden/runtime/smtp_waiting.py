@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
@@ -16,13 +16,15 @@ from ekiden.policy.tcprules import Verdict
 from ekiden.runtime.deposit import Deposit
 from ekiden.runtime.deposit_blocking import Deposits
 from ekiden.runtime.descriptors import Descriptors
-from ekiden.runtime.intake import Intake
 from ekiden.runtime.log import Log
 from ekiden.runtime.reception import Client, Desk, Reception
 from ekiden.runtime.submission import received_first
 from ekiden.runtime.tcp_environment import TcpEnvironment
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.profile import Profile
+
+if TYPE_CHECKING:
+    from ekiden.runtime.intake import Intake
 
 _TIMEOUT = Reply(451, "4.4.2", "timeout")
 _TOO_LONG = Reply(421, "4.4.2", "session lasts too long")
@@ -169,7 +171,7 @@ class _AlwaysThere:
 def _desk(settings: Settings, acceptance: Acceptance, environment: TcpEnvironment) -> Desk:
     """What is refused is not logged: standard error may be the connection, or the administrator's terminal."""
     silence = Log("smtpd", os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
-    desk = Desk(settings, acceptance, cast(Intake, _AlwaysThere()), silence)
+    desk = Desk(settings, acceptance, cast("Intake", _AlwaysThere()), silence)
     if environment.local:
         desk.by = b")\r\n  by %b with " % environment.local
     return desk
