@@ -67,15 +67,12 @@ SENDERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tricks() -> list[tuple[str, str]]:
-    """Each recipient form with the plain sender, and each sender form with the plainest tricks."""
-    pairs = [(SENDERS[0], recipient) for recipient in RECIPIENTS]
-    pairs += [(sender, recipient) for sender in SENDERS[1:] for recipient in (RECIPIENTS[0], RECIPIENTS[6])]
-    return pairs
+TRICKS = [(SENDERS[0], recipient) for recipient in RECIPIENTS]
+TRICKS += [(sender, recipient) for sender in SENDERS[1:] for recipient in (RECIPIENTS[0], RECIPIENTS[6])]
+"""Each recipient form with the plain sender, and each sender form with the plainest tricks."""
 
 
-def test_every_trick_is_refused(home: Ekiden, sink: Sink, tricks: list[tuple[str, str]]) -> None:
+def test_every_trick_is_refused(home: Ekiden, sink: Sink) -> None:
     """Everything that would leave the house leaves for the sink; nothing must.
 
     A trick may be accepted where it is an odd name for a local mailbox: then it must bounce, not travel.
@@ -84,11 +81,8 @@ def test_every_trick_is_refused(home: Ekiden, sink: Sink, tricks: list[tuple[str
     home.control("errorsmax", "1000")
     home.routes(f":{sink.route}")
     home.start()
-    for sender, recipient in tricks:
-        try:
-            _try(home, sender, recipient)
-        except EOFError:
-            pytest.fail(f"the session breaks off at {sender} {recipient}")
+    for sender, recipient in TRICKS:
+        attempt(home.port, sender, recipient)
     deadline = time.monotonic() + 10
     while home.queue() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -108,8 +102,9 @@ def test_plain_foreign_recipient_gets_qmails_reply(home: Ekiden) -> None:
     assert "rcpthosts" in reply
 
 
-def _try(ekiden: Ekiden, sender: str, recipient: str) -> None:
-    with dialogue(ekiden.port) as talk:
+def attempt(port: int, sender: str, recipient: str, host: str = "127.0.0.1") -> None:
+    """Try one trick; what is accepted has the subject ``relayed``."""
+    with dialogue(port, host=host) as talk:
         if talk.say(f"MAIL FROM:{sender}")[0] != "2":
             return
         reply = talk.say(f"RCPT TO:{recipient}")

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 
 class Dialogue:
-    """One connection to 127.0.0.1:``port``; the greeting is read already."""
+    """One connection to ``host``:``port``; the greeting is read already."""
 
-    def __init__(self, port: int, timeout: float = 20) -> None:
-        self.connection: socket.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port: int, timeout: float = 20, host: str = "127.0.0.1") -> None:
+        self.connection: socket.socket = socket.create_connection((host, port), timeout=timeout)
         self._file = self.connection.makefile("rb")
         self.greeting = self.reply()
 
@@ -68,9 +68,11 @@ class Dialogue:
 
 
 @contextmanager
-def dialogue(port: int, ehlo: str = "client.example", timeout: float = 20) -> Iterator[Dialogue]:
+def dialogue(
+    port: int, ehlo: str = "client.example", timeout: float = 20, host: str = "127.0.0.1"
+) -> Iterator[Dialogue]:
     """A connection that has said EHLO (unless ``ehlo`` is empty), closed afterwards."""
-    talk = Dialogue(port, timeout)
+    talk = Dialogue(port, timeout, host)
     try:
         if ehlo:
             talk.say(f"EHLO {ehlo}")

@@ -1,6 +1,7 @@
 """A machine with qmail's users, as the guide's reader has it: a mount namespace with its own passwd and /dev/log.
 
-Needs root. The home is complete and root's; roles really change to their users.
+It is on the network that it is made in; a file ``resolv.conf`` in its place is its resolv.conf. Needs root. The
+home is complete and root's; roles really change to their users.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
+from tests.peers.ekiden import let_everyone_run
 from tests.peers.processes import Unavailable, end, is_alive, kill, process_tree, wait_until
 
 from ekiden.programs.install import write_bin
@@ -36,6 +38,7 @@ SET_UP = """
 set -e
 mount --bind passwd /etc/passwd
 mount --bind group /etc/group
+if [ -e resolv.conf ]; then mount --bind resolv.conf /etc/resolv.conf; fi
 for device in {devices}; do mount --bind "/dev/$device" "dev/$device"; done
 mount --rbind dev /dev
 echo ready
@@ -58,6 +61,7 @@ class Machine:
         make_home(self.home)
         configure(self.home, "indy2.nix.co.jj", lambda *_: None)
         write_bin(self.home)
+        let_everyone_run(self.home / "bin")
         self._write_boot()
 
     def _write_accounts(self) -> None:
@@ -99,7 +103,7 @@ class Machine:
         (self.home / "control" / name).write_text("".join(f"{line}\n" for line in lines))
 
     def _inside(self, argv: tuple[str | Path, ...]) -> list[str | Path]:
-        return ["nsenter", "--mount", f"--target={self._holder.pid}", *argv]
+        return ["nsenter", "--mount", "--net", f"--target={self._holder.pid}", *argv]
 
     def run(self, *argv: str | Path, data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end."""

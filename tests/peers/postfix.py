@@ -46,18 +46,21 @@ _LOGGING = "postlog   unix-dgram n - n  -      1  postlogd\n"
 
 
 class Postfix:
-    """One instance below ``directory``, listening on 127.0.0.1:``port``.
+    """One instance below ``directory``, listening on ``host``:``port``.
 
     ``parameters`` are main.cf's, on top of a base that keeps the instance to itself. With ``log`` it writes its log
     into its spool; without, it logs to syslog as shipped.
     """
 
-    def __init__(self, directory: Path, port: int, parameters: Mapping[str, str], log: bool = True) -> None:
+    def __init__(
+        self, directory: Path, port: int, parameters: Mapping[str, str], log: bool = True, host: str = "127.0.0.1"
+    ) -> None:
         if os.geteuid() != 0:
             raise Unavailable("Postfix needs root")
         self._program = program("postfix")
         self.directory = directory
         self.port = port
+        self.host = host
         self.configuration = directory / "etc"
         self.queue_directory = directory / "queue"
         self._logs = log
@@ -66,7 +69,7 @@ class Postfix:
             "queue_directory": str(self.queue_directory),
             "data_directory": str(directory / "data"),
             "myhostname": "postfix.example",
-            "inet_interfaces": "127.0.0.1",
+            "inet_interfaces": host,
             "inet_protocols": "ipv4",
             "mynetworks": "127.0.0.0/8",
             "mydestination": "postfix.example",
@@ -84,7 +87,7 @@ class Postfix:
         """Write the configuration and start; returns once connections are accepted."""
         self._configure()
         run([self._program, "-c", self.configuration, "start"])
-        wait_until(lambda: accepts("127.0.0.1", self.port), 10, "Postfix accepts connections")
+        wait_until(lambda: accepts(self.host, self.port), 10, "Postfix accepts connections")
 
     def _configure(self) -> None:
         for path in (self.configuration, self.queue_directory, self.directory / "data"):
@@ -92,7 +95,7 @@ class Postfix:
         shutil.chown(self.directory / "data", "postfix")
         lines = [f"{name} = {value}\n" for name, value in self.parameters.items()]
         (self.configuration / "main.cf").write_text("".join(lines))
-        listener = f"127.0.0.1:{self.port} inet n - n - - smtpd\n"
+        listener = f"{self.host}:{self.port} inet n - n - - smtpd\n"
         services = listener + _SERVICES + (_LOGGING if self._logs else "")
         (self.configuration / "master.cf").write_text(services)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.peers.ekiden import Ekiden
+from tests.peers.ekiden import Ekiden, let_everyone_run
 
 from ekiden.programs.install import write_bin
 from ekiden.settings.first import configure, make_home
@@ -86,18 +86,6 @@ class Running:
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
         return found
-
-
-def let_everyone_run(bin_: Path) -> None:
-    """Where our interpreter lies in a directory that others may not enter, let bin/'s programs use the system's."""
-    python = Path(sys.executable).resolve()
-    if all(directory.stat().st_mode & 0o001 for directory in python.parents):
-        return
-    for path in bin_.iterdir():
-        ours = f"#!{sys.executable}\nimport sys\n"
-        path.write_text(
-            path.read_text().replace(ours, f"#!/usr/bin/python3\nimport sys\nsys.path[:0] = {sys.path!r}\n")
-        )
 
 
 @pytest.fixture
