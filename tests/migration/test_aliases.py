@@ -19,7 +19,7 @@ DOMAINS = Domains(b"masquerade.example", b"example", b"example")
 def read(tmp_path: Path, text: str | bytes, home: Path | None = None) -> tuple[Plan, Report, Aliases]:
     path = tmp_path / "aliases"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    plan, report = Plan("me.example"), Report()
+    plan, report = Plan("me.example", {"control/locals": ["me.example"]}), Report()
     aliases = Aliases(plan, report, home or tmp_path / "home", lambda name: name == "account")
     aliases.read(path)
     return plan, report, aliases
@@ -60,11 +60,13 @@ def test_lists_are_to_be_compiled(tmp_path: Path) -> None:
 
 def test_delivery_to_a_file_is_a_dot_qmail_file(tmp_path: Path) -> None:
     plan, _report, _aliases = read(tmp_path, 'a.b: /var/mail/archive, bob, x@far.example, "|prog"\n')
+    del plan.files["control/locals"]
     assert plan.files == {"alias/.qmail-a:b": ["/var/mail/archive", "&bob@me.example", "&x@far.example", "|prog"]}
 
 
 def test_an_error_is_a_bounce(tmp_path: Path) -> None:
     plan, _report, _aliases = read(tmp_path, "gone: error:5.1.1 he left\n")
+    del plan.files["control/locals"]
     assert plan.files == {"alias/.qmail-gone": ["|bouncesaying 'he left (#5.1.1)'"]}
 
 
@@ -78,7 +80,16 @@ def test_files_that_config_made_make_way(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["nothing", "a:", "two: x\ntwo: y", "account: bob", "f: /a/file, :include:/a/list", "e: error:x, bob", "a/b: /x"],
+    [
+        "nothing",
+        "a:",
+        "two: x\ntwo: y",
+        "account: bob, \\account",
+        "account: bob, Account@Me.example",
+        "f: /a/file, :include:/a/list",
+        "e: error:x, bob",
+        "a/b: /x",
+    ],
 )
 def test_what_is_left_is_named(tmp_path: Path, line: str) -> None:
     _plan, report, _aliases = read(tmp_path, f"{line}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,24 @@ def test_a_birth_in_the_future_is_now(direct: Direct) -> None:
     row = direct._store.message(number)
     assert row is not None
     assert row.birth < 9e9
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes files for others")
+def test_what_root_takes_over_is_the_queues_owners_at_once(home: Path) -> None:
+    os.chown(home / "queue", 65534, 65534)
+    code = """
+import os, sys
+from ekiden.base.envelope import Envelope, Recipient
+from ekiden.queue.engine import Foreign
+from ekiden.runtime.inject_direct import Direct
+envelope = Envelope(b"s@a.example", [Recipient(b"r@b.example")])
+Direct(sys.argv[1]).take_over(Foreign(b"k", 1000.0), envelope, sys.stdin.buffer.read(), "elsewhere")
+os._exit(9)
+"""
+    subprocess.run([sys.executable, "-c", code, home], input=LARGE, check=False, timeout=30)
+    owners = {path.name: path.stat().st_uid for path in (home / "queue").rglob("*") if path.name != "reserve"}
+    assert len(owners) == 5, "with the spool file"
+    assert set(owners.values()) == {65534}
 
 
 def test_who_comes_second_is_told(direct: Direct, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

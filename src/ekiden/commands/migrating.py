@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ekiden.commands.progress import progress
+from ekiden.migration.accounts import ASSIGN, DELIVERY, follow_forward_files, forward_files
 from ekiden.migration.finding import Kind, Place, Report
 from ekiden.migration.plan import Step, carry_out
 from ekiden.migration.reading import Reading
@@ -96,17 +97,20 @@ def _configure(
 ) -> list[Step]:
     """The files of the home; the aliases are compiled before anything uses them."""
     _default_delivery(reading, spool, maildirs)
+    if home.stat().st_uid == 0:
+        follow_forward_files(list(forward_files()), home, reading.plan, reading.report)
     steps = reading.plan.steps(home, replace)
     if apply:
         aliases = [step for step in steps if step.path == "control/aliases"]
         carry_out(home, aliases)
         _compile(home, reading, any(step.changes for step in aliases))
         carry_out(home, [step for step in steps if step not in aliases])
+        _compile_assignments(home, any(step.path == ASSIGN and step.changes for step in steps))
     return steps
 
 
 def _default_delivery(reading: Reading, spool: Path | None, maildirs: str) -> None:
-    place = Place("control/defaultdelivery")
+    place = Place(DELIVERY)
     if spool is None:
         text = "users' spools stay as they are, and new mail goes to ~/Mailbox unless this file says otherwise"
         reading.report.changed(place, text, "--spool /var/mail moves them into Maildirs")
@@ -130,6 +134,19 @@ def _compile(home: Path, reading: Reading, changed: bool) -> None:
         compiled = path.with_name("aliases.cdb").exists() and not changed
         if path.exists() and not compiled and newaliases.main([str(path)], home):
             raise click.ClickException("the aliases are not compiled; nothing else was changed")
+    finally:
+        os.umask(umask)
+
+
+def _compile_assignments(home: Path, changed: bool) -> None:
+    """What ``qmail-newu`` does, if it was not done."""
+    from ekiden.programs import qmail_newu
+
+    there, compiled = (home / "users" / name for name in ("assign", "cdb"))
+    umask = os.umask(0o033)
+    try:
+        if (changed or (there.exists() and not compiled.exists())) and qmail_newu.main([], home):
+            raise click.ClickException("users/assign is not compiled; mend it and run this again")
     finally:
         os.umask(umask)
 

@@ -6,10 +6,11 @@ fastforward's database cannot say, delivery to a file, becomes a .qmail file in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ekiden.base.mailbox import quote
+from ekiden.migration.accounts import Account
 from ekiden.migration.finding import Place, Report
 from ekiden.migration.plan import Plan, dot_qmail
 from ekiden.migration.virtual import bounce
@@ -19,9 +20,6 @@ from ekiden.routing.aliases import DISCARD, Domains, alias_records, instructions
 USE = "|fastforward -d ../control/aliases.cdb"
 USE_OR_PASS = "|fastforward -pd ../control/aliases.cdb"
 """Lines of .qmail files: mail goes where control/aliases says; if that is nowhere, to nobody or to the next line."""
-
-Account = Callable[[str], bool]
-"""Whether a name is that of an account that gets mail, before any alias."""
 
 
 class Aliases:
@@ -35,6 +33,8 @@ class Aliases:
         self._seen: set[bytes] = set()
         self.included: list[str] = []
         """:include: files, which have to be compiled."""
+        self.assigned: list[str] = []
+        """Accounts whose mail goes where an alias of their name says."""
 
     def read(self, path: Path) -> None:
         """Put a file's aliases into the plan; OSError."""
@@ -67,12 +67,14 @@ class Aliases:
             self._plan.add("control/aliases", line)
             self._report.carried(place, f"{name}: control/aliases")
             self._tell_of(members, place)
-        self._make_way(name, place)
+        self._make_way(name, members, place)
 
     def _check(self, line: str) -> None:
         """ValueError if newaliases would not take the line."""
         local = self._plan.local.encode()
-        list(alias_records(line.encode("utf-8", "surrogateescape") + b"\n", Domains(local, local, local)))
+        text = line.encode("utf-8", "surrogateescape") + b"\n"
+        if not list(alias_records(text, Domains(local, local, local))):
+            raise ValueError("it would be a comment")
 
     def _refused(self, name: str, members: list[Entry], place: Place) -> None:
         if len(members) > 1:
@@ -99,12 +101,22 @@ class Aliases:
                 self.included.append(name)
                 self._report.changed(place, f"{name} is read when it is compiled", f"newinclude {name} after changes")
 
-    def _make_way(self, name: str, place: Place) -> None:
+    def _leads_to(self, member: Entry, name: str) -> bool:
+        """Whether a recipient is a local name."""
+        local, _, host = (
+            _text(member.text).lower().rpartition("@") if member.has_host else (_text(member.text), "", "")
+        )
+        return local.lower() == name.lower() and host in ("", *self._plan.files.get("control/locals", []))
+
+    def _make_way(self, name: str, members: list[Entry], place: Place) -> None:
         """What stands before the database in the way of an alias: an account, an empty .qmail file of config's."""
         if self._is_account(name):
-            remedy = f"put what the alias says into ~{name}/.qmail, or give {name} to alias in users/assign"
-            self._report.left(place, f"{name} is an account, which comes before aliases", remedy)
-            return
+            if any(self._leads_to(member, name) for member in members):
+                text = f"{name} is an account, which comes before aliases, and gets a copy itself"
+                self._report.left(place, text, f"put ./Maildir/ or ./Mailbox and the others into ~{name}/.qmail")
+                return
+            self.assigned.append(name.lower())
+            self._report.carried(place, f"{name} is an account: users/assign has the alias come first")
         path = dot_qmail(name)
         if path not in self._plan.files and (self._home / path).exists():
             self._plan.add(path, USE)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from ekiden.migration import access, virtual
+from ekiden.migration.accounts import Account, accounts, assign
 from ekiden.migration.aliases import USE, USE_OR_PASS, Aliases
 from ekiden.migration.cf import read_cf
 from ekiden.migration.facts import Facts
@@ -15,7 +15,6 @@ from ekiden.migration.macros import read_macros
 from ekiden.migration.options import listeners, masquerade, options
 from ekiden.migration.plan import Plan
 from ekiden.migration.source import STANDARD, Row, Source
-from ekiden.routing.users import UsersUnavailable, account_user
 
 LOOPBACK = ("127.", "::1")
 SYSTEM_ALIASES = Path("/etc/aliases")
@@ -24,7 +23,7 @@ SYSTEM_ALIASES = Path("/etc/aliases")
 class Reading:
     """What was read from ``directory`` for ``home``, whose name is ``me``. OSError if a file cannot be read."""
 
-    def __init__(self, directory: Path, home: Path, me: str, is_account: Callable[[str], bool] | None = None) -> None:
+    def __init__(self, directory: Path, home: Path, me: str, is_account: Account | None = None) -> None:
         self.report = Report()
         self._source = Source(directory, self.report)
         self._facts = self._read_facts()
@@ -37,7 +36,7 @@ class Reading:
             read(self._facts, self.plan, self.report)
         self._generics()
         self._trusted()
-        self.included = self._aliases(home, is_account or _accounts(home))
+        self.included = self._aliases(home, is_account or accounts(home))
 
     def _names(self, hosts: list[Said], me: str) -> None:
         """Local and virtual domains, which are told apart by virtusertable."""
@@ -100,7 +99,7 @@ class Reading:
         for said in self._source.words(path) if path else ():
             self.report.carried(said.place, f"{said.value} may name any sender, as everybody may")
 
-    def _aliases(self, home: Path, is_account: Callable[[str], bool]) -> list[str]:
+    def _aliases(self, home: Path, is_account: Account) -> list[str]:
         """Aliases come last in .qmail-default but for where unknown users go. Returns the lists to compile."""
         aliases = Aliases(self.plan, self.report, home, is_account)
         for path in self._alias_files():
@@ -109,6 +108,7 @@ class Reading:
         unknown = self._facts.unknown_users is not None
         if has_aliases:
             self.plan.add("alias/.qmail-default", USE_OR_PASS if unknown else USE)
+        assign(aliases.assigned, home, self.plan)
         virtual.unknown_users(self._facts, self.plan, self.report, has_aliases)
         return aliases.included
 
@@ -122,17 +122,3 @@ class Reading:
         if here.is_file():
             return [here]
         return [SYSTEM_ALIASES] if self._source.directory == STANDARD and SYSTEM_ALIASES.is_file() else []
-
-
-def _accounts(home: Path) -> Callable[[str], bool]:
-    """Only in root's home has mail to do with the system's accounts (routing.users)."""
-    return _is_account if home.stat().st_uid == 0 else lambda _name: False
-
-
-def _is_account(name: str) -> bool:
-    """Whether mail for a name goes to an account before it goes to aliases (qmail-getpw(8))."""
-    try:
-        user = account_user(name.encode("utf-8", "surrogateescape"))
-    except UsersUnavailable:
-        return False
-    return user is not None and user.name != b"alias" and not user.ext
