@@ -16,7 +16,7 @@ from ekiden.mailstore.maildrop import MailboxError
 from ekiden.mailstore.spool_scan import NotMbox
 from ekiden.migration.finding import Kind, Report
 from ekiden.migration.spool import LIST, Moved, move
-from ekiden.migration.spools import move_spool, spools
+from ekiden.migration.spools import make_maildir, missing_maildirs, move_spool, spools
 
 FIRST = b"Subject: one\nStatus: RO\nX-Status: AF\n\nbody\n>From the start\n"
 SECOND = b"Subject: two\n\n\xff\xfe octets\r\nlast line\n"
@@ -200,3 +200,25 @@ def test_as_root_the_owner_writes_and_no_link_leads_root_astray(place: Path) -> 
     (home / "Maildir").unlink()
     assert move_spool(found, True, lambda _done: None, report) is not None
     assert {part.stat().st_uid for part in (home / "Maildir").rglob("*")} == {nobody.pw_uid}
+
+
+def test_accounts_without_a_maildir(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = os.getuid() or 65534
+    rows = []
+    for name, number in (("root", 0), ("has", uid), ("needs", uid), ("foreign", 77_777)):
+        directory = place / name
+        directory.mkdir()
+        os.chown(directory, uid, -1)
+        rows.append(pwd.struct_passwd((name, "x", number, os.getgid() or 65534, "", str(directory), "/bin/sh")))
+    rows.append(pwd.struct_passwd(("homeless", "x", uid, 1, "", "/nonexistent", "/bin/sh")))
+    (place / "has" / "Maildir").mkdir()
+    monkeypatch.setattr("ekiden.migration.spools.pwd.getpwall", lambda: rows)
+    ((account, maildir),) = missing_maildirs("{home}/Maildir")
+    assert (account.pw_name, maildir) == ("needs", place / "needs" / "Maildir")
+    report = Report()
+    assert make_maildir(account, maildir, report)
+    assert sorted(path.name for path in maildir.iterdir()) == ["cur", "new", "tmp"]
+    assert (maildir.stat().st_uid, maildir.stat().st_mode & 0o777) == (uid, 0o700)
+    assert list(missing_maildirs("{home}/Maildir")) == []
+    assert not make_maildir(account, Path("/nonexistent/Maildir"), report)
+    assert report.count(Kind.LEFT) == 1

@@ -22,6 +22,8 @@ from ekiden.migration.spools import TEMPLATE
 if TYPE_CHECKING:
     from ekiden.runtime.inject_direct import Direct
 
+_SKELETON = "for those: maildirmake /etc/skel/Maildir"
+
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -65,7 +67,7 @@ def sendmail(
         if queues:
             totals["queue"] = _take_queues(home, queues, reading.plan.local, apply, report)
         if spool is not None:
-            totals["spool"] = _move_spools(spool.absolute(), maildirs, apply, report)
+            totals["spool"] = _move_spools(home, spool.absolute(), maildirs, apply, report)
     except OSError as error:
         raise click.ClickException(f"{error.filename or home}: {error.strerror}") from None
     _tell(report, steps, totals, apply, as_json)
@@ -191,8 +193,8 @@ def _way_in(home: Path, apply: bool) -> Iterator[Direct | None]:
         queue.close()
 
 
-def _move_spools(directory: Path, maildirs: str, apply: bool, report: Report) -> dict[str, int]:
-    from ekiden.migration.spools import move_spool, spools
+def _move_spools(home: Path, directory: Path, maildirs: str, apply: bool, report: Report) -> dict[str, int]:
+    from ekiden.migration.spools import make_maildir, missing_maildirs, move_spool, spools
 
     found = list(spools(directory, maildirs, report))
     totals = {"spools": 0, "messages": 0, "added": 0, "octets": 0}
@@ -203,6 +205,12 @@ def _move_spools(directory: Path, maildirs: str, apply: bool, report: Report) ->
                 totals["spools"] += 1
                 for name in ("messages", "added", "octets"):
                     totals[name] += getattr(moved, name)
+    if maildirs.startswith("{home}/") and home.stat().st_uid == 0:
+        missing = list(missing_maildirs(maildirs))
+        made = [one for one in missing if not apply or make_maildir(*one, report)]
+        totals["maildirs made"] = len(made)
+        place = Place(maildirs)
+        report.changed(place, f"{len(made)} users without one get it now; users added later do not", _SKELETON)
     return totals
 
 

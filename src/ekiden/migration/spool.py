@@ -107,14 +107,19 @@ def _when(line: bytes) -> int:
         return 0
 
 
+def make(path: bytes) -> None:
+    """Make what is missing of a Maildir; OSError."""
+    for directory in (path, *(os.path.join(path, name) for name in (b"tmp", b"new", b"cur"))):
+        if not os.path.isdir(directory):
+            os.mkdir(directory, 0o700)
+            sync_directory(os.path.dirname(directory))
+
+
 class _Target:
     """A Maildir, made if need be, with the list of what it has been given."""
 
     def __init__(self, path: bytes) -> None:
-        for directory in (path, *(os.path.join(path, name) for name in (b"tmp", b"new", b"cur"))):
-            if not os.path.isdir(directory):
-                os.mkdir(directory, 0o700)
-                sync_directory(os.path.dirname(directory))
+        make(path)
         self._path = path
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._list = os.open(os.path.join(path, LIST), flags, 0o600)

@@ -16,10 +16,13 @@ from typing import NamedTuple
 from ekiden.mailstore.maildrop import MailboxError
 from ekiden.mailstore.spool_scan import NotMbox
 from ekiden.migration.finding import Place, Report
-from ekiden.migration.spool import Moved, move
+from ekiden.migration.spool import Moved, make, move
 from ekiden.runtime.privilege import Identity, become
 
 TEMPLATE = "{home}/Maildir"
+
+Step = Callable[[int], None]
+"""Told the octets that are done."""
 
 
 class Spool(NamedTuple):
@@ -44,15 +47,14 @@ def spools(directory: Path, template: str, report: Report) -> Iterator[Spool]:
         except KeyError:
             report.left(Place(str(path)), f"there is no user {path.name}", "give it to a user by renaming it")
             continue
-        maildir = template.replace("{user}", account.pw_name).replace("{home}", account.pw_dir)
-        yield Spool(path, path.stat().st_size, account, Path(maildir))
+        yield Spool(path, path.stat().st_size, account, _expanded(template, account))
 
 
-def move_spool(spool: Spool, apply: bool, step: Callable[[int], None], report: Report) -> Moved | None:
+def move_spool(spool: Spool, apply: bool, step: Step, report: Report) -> Moved | None:
     """Move one spool; None, with the reason reported, if that cannot be done."""
     place = Place(str(spool.path))
     try:
-        moved = _as_owner(spool, apply, step)
+        moved = _as(spool.account, step, lambda told: move(spool.path, spool.maildir, apply, told))
     except _Failed as error:
         report.left(place, str(error), "the spool is as it was; mend that and run it again")
         return None
@@ -68,16 +70,16 @@ class _Failed(Exception):
     """Why a spool was not moved."""
 
 
-def _as_owner(spool: Spool, apply: bool, step: Callable[[int], None]) -> Moved:
-    """Have a process of the owner's do it, which tells its progress, a line each, through a pipe."""
+def _as(account: pwd.struct_passwd, step: Step, job: Callable[[Step], Moved]) -> Moved:
+    """Have a process of the account's do the job, which tells its progress, a line each, through a pipe."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     child = os.fork()
     if not child:
         os.close(reading)
-        _be_child(spool, apply, writing)
+        _be_child(account, job, writing)
     os.close(writing)
-    answer = {"error": "the process that moved it was killed"}
+    answer = {"error": "the process that did it was killed"}
     with open(reading, encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("{"):
@@ -90,20 +92,51 @@ def _as_owner(spool: Spool, apply: bool, step: Callable[[int], None]) -> Moved:
     return Moved(**answer)  # type: ignore[arg-type]
 
 
-def _be_child(spool: Spool, apply: bool, writing: int) -> None:
+def _be_child(account: pwd.struct_passwd, job: Callable[[Step], Moved], writing: int) -> None:
     """Never returns."""
     answer: dict[str, object]
     try:
         with open(writing, "w", encoding="utf-8", buffering=1) as pipe:
             try:
                 if os.geteuid() == 0:
-                    become(Identity(spool.account.pw_uid, spool.account.pw_gid))
+                    become(Identity(account.pw_uid, account.pw_gid))
                 os.umask(0o077)
-                answer = vars(move(spool.path, spool.maildir, apply, lambda done: print(done, file=pipe)))
+                answer = vars(job(lambda done: print(done, file=pipe)))
             except OSError as error:
-                answer = {"error": f"{error.filename or spool.path}: {error.strerror}"}
+                answer = {"error": f"{os.fsdecode(error.filename or account.pw_dir)}: {error.strerror}"}
             except (MailboxError, NotMbox) as error:
                 answer = {"error": str(error)}
             print(json.dumps(answer), file=pipe)
     finally:
         os._exit(0)
+
+
+def missing_maildirs(template: str) -> Iterator[tuple[pwd.struct_passwd, Path]]:
+    """Accounts that get mail and have no Maildir: without one, what comes for them is deferred (qmail-getpw(8))."""
+    for account in pwd.getpwall():
+        maildir = _expanded(template, account)
+        try:
+            owned = os.stat(account.pw_dir).st_uid == account.pw_uid
+        except OSError:
+            continue
+        if account.pw_uid and owned and not maildir.is_dir():
+            yield account, maildir
+
+
+def make_maildir(account: pwd.struct_passwd, maildir: Path, report: Report) -> bool:
+    """Make an account's Maildir; False, with the reason reported, if that cannot be done."""
+
+    def job(_step: Step) -> Moved:
+        make(os.fsencode(maildir))
+        return Moved()
+
+    try:
+        _as(account, lambda _done: None, job)
+    except _Failed as error:
+        report.left(Place(str(maildir)), f"it is not made: {error}", f"as {account.pw_name}: maildirmake {maildir}")
+        return False
+    return True
+
+
+def _expanded(template: str, account: pwd.struct_passwd) -> Path:
+    return Path(template.replace("{user}", account.pw_name).replace("{home}", account.pw_dir))
