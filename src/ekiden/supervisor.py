@@ -38,6 +38,7 @@ from ekiden.runtime.binding import (
 from ekiden.runtime.census import Census, Table
 from ekiden.runtime.certificate import CertificateFiles, channel
 from ekiden.runtime.control import request
+from ekiden.runtime.isolation import begin, complete, shortcomings
 from ekiden.runtime.log import Log
 from ekiden.runtime.privilege import Identities, become, identities, own, own_tree
 from ekiden.runtime.role import SIGNALS, Context, run
@@ -170,6 +171,7 @@ class Supervisor:
                 f"no such users: {users}: their roles run as nobody; remedy: ekiden install --create-users"
             )
         self._tell_of_certificate()
+        self._tell_of_isolation()
         self._start_roles()
         self.announce()
         # Whoever was told has closed its descriptor, and another may bear its number by the next fork.
@@ -334,7 +336,9 @@ class Supervisor:
                 pop3d.serve(context, identity)
                 return
             become(identity)
-        run(context, {"queue": queue, "remote": remote, "local": local, "smtpd": smtpd}[slot.role].main)
+        main = {"queue": queue, "remote": remote, "local": local, "smtpd": smtpd}[slot.role].main
+        # Local's children run users' programs, which may need what a fence would take from them.
+        run(context, main, isolate=slot.role != "local")
 
     def _make_reachable(self, context: Context) -> None:
         """Let a role without privileges find its files even where it may not search the directories above."""
@@ -358,7 +362,18 @@ class Supervisor:
         self._log_write.close()
         os.chdir(self.home / "log")
         become(self.identities.roles["log"])
+        if self.settings.isolation == "on":
+            self._isolate_log()
         log.serve(self._log_read, self.settings, Path("."), self.settings.me.decode("ascii", "replace"))
+
+    def _isolate_log(self) -> None:
+        to_daemon = self.settings.logtarget in ("syslog", "journald")
+        zone = [Path("/etc/localtime"), Path("/usr/share/zoneinfo")]
+        try:
+            begin()
+            complete("syslog" if to_daemon else "log", reads=zone, writes=[Path(".")])
+        except OSError as error:
+            os.write(2, f"ekiden: log: process {os.getpid()} is not isolated: {error.strerror}\n".encode())
 
     # Events
 
@@ -428,6 +443,13 @@ class Supervisor:
         self._problem = self._certificate.problem
         if self._problem:
             self.log.alert(f"TLS is not offered: {self._problem}")
+
+    def _tell_of_isolation(self) -> None:
+        if self.settings.isolation == "off":
+            self.log.warning("isolation is switched off: the roles are kept apart by their users alone")
+            return
+        for shortcoming in shortcomings():
+            self.log.warning(f"isolation is incomplete: {shortcoming}")
 
     def _look_at_certificate(self) -> None:
         """Send the certificate to whoever shows it when its files have changed."""

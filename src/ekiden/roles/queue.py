@@ -90,6 +90,7 @@ async def main(context: Context) -> None:
     held = lock(directory)
     store = SQLiteStore(directory, context.settings.checkpointpages)
     role = QueueRole(context, store)
+    context.isolate("queue", writes=[directory])
     await role.serve()
     store.close()
     context.log.exiting()

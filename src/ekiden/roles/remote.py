@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import msgspec
 
@@ -23,6 +24,7 @@ from ekiden.runtime.resolver import Resolver
 from ekiden.runtime.role import Context
 from ekiden.runtime.tls_client import TlsClient
 
+RESOLVERS = Path("/etc/resolv.conf")
 SWEEP_SECONDS = 1.0
 FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
@@ -30,7 +32,10 @@ LAST_RETRY = 5.0
 
 async def main(context: Context) -> None:
     """Serve the queue until asked to stop."""
-    await Remote(context, asyncio.get_running_loop()).run()
+    role = Remote(context, asyncio.get_running_loop())
+    # Where DHCP names the servers later, the file is a new one, for which only its directory can stand.
+    context.isolate("remote", reads=[] if role.knows_servers else [RESOLVERS, RESOLVERS.parent])
+    await role.run()
 
 
 class Remote:
@@ -46,7 +51,10 @@ class Remote:
         self._decoder = msgspec.msgpack.Decoder(DeliveryRequest)
         self._memory = memory_for(settings)
         tls = TlsClient(settings, context.home)
-        opener = Opener(loop, settings, Resolver(settings).hosts, self._memory, self._tell)
+        resolver = Resolver(settings)
+        self.knows_servers = resolver.prepare()
+        """Whether the resolver can do without reading files."""
+        opener = Opener(loop, settings, resolver.hosts, self._memory, self._tell)
         self._pool = Pool(
             loop,
             opener.open,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from functools import lru_cache, partial
+from pathlib import Path
 
 from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
@@ -42,6 +43,7 @@ async def main(context: Context) -> None:
     After a reload, which is ``context.draining``, the sessions that are here go on for up to ``reloadseconds``.
     """
     role = SmtpdRole(context)
+    context.isolate("smtpd", reads=_read_again(context))
     servers = []
     for listener, bound in context.listeners:
         if listener.service in SERVICES:
@@ -58,6 +60,13 @@ async def main(context: Context) -> None:
         await role.drain(waiting[0])
     await role.stop()
     context.log.flush()
+
+
+def _read_again(context: Context) -> list[Path]:
+    """What is read when it changes: rules and tables, which may be put in their place or be links to elsewhere."""
+    control = context.home / "control"
+    names = (*RULES.values(), *(f"tcp.{service}" for service in NETSTRING_SERVICES), "morercpthosts")
+    return [control, *(control / (name + end) for name in names for end in ("", ".cdb"))]
 
 
 class SmtpdRole:

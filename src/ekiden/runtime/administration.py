@@ -10,6 +10,7 @@ import os
 import pwd
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -130,6 +131,9 @@ class Administration:
         self._forget_hosts = forget_hosts
         self._configure = configure
         self._since = time.time()
+        # The role does not open files when it works.
+        for uid in (0, os.getuid()):
+            _user(uid)
 
     def answer(self, frame: ControlRequest, uid: int) -> ControlAnswer:
         """Do what the user ``uid`` asks for; never raises but for ``StoreFailed``."""
@@ -275,8 +279,9 @@ class Administration:
         return Rows(rows)
 
 
+@lru_cache(maxsize=100)
 def _user(uid: int) -> str:
-    """A user's name, for the ledger; the number if there is no name."""
+    """A user's name, for the ledger; the number if there is no name, or the list of users cannot be read."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -30,6 +30,14 @@ class Resolver:
         self._asking: dict[Question, asyncio.Task[Found]] = {}
         self._resolver: dns.asyncresolver.Resolver | None = None
 
+    def prepare(self) -> bool:
+        """Read which servers to ask, while files can be read; whether there are any."""
+        try:
+            self._server()
+        except (dns.exception.DNSException, OSError):
+            return False
+        return True
+
     async def hosts(self, key: bytes) -> list[Host] | Outcome:
         """The hosts for a destination key, in the order in which to try them, or the outcome without them."""
         search = find_hosts(parse_destination(key, self._settings.remoteport), self._here)

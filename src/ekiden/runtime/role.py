@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from ekiden.runtime import isolation
 from ekiden.runtime.census import Census
 from ekiden.runtime.log import Log
 from ekiden.settings.schema import Listener, Settings
@@ -46,6 +47,20 @@ class Context:
     """Counts the clients of all processes of a role."""
     queue: Path = Path("queue")
     """The queue role's directory, as that role sees it."""
+    isolated: bool = False
+    """Whether ``isolate`` means anything: isolation has begun."""
+
+    def isolate(self, role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
+        """Give up for good what the role's profile in ``runtime.isolation`` does not hold.
+
+        Called once, when everything needed has been opened and nothing has been heard from outside yet.
+        """
+        if not self.isolated:
+            return
+        try:
+            isolation.complete(role, reads, writes)
+        except OSError as error:
+            self.log.alert(f"{role}: process {os.getpid()} is not isolated: {error.strerror}")
 
     def connect(self, name: str) -> socket.socket:
         """A connection to the queue role's socket ``run/NAME``; OSError if it does not answer.
@@ -66,10 +81,10 @@ SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALR
 """What the supervisor may send: blocked around its forks, until the role is ready to be told."""
 
 
-def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]]) -> None:
+def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]], *, isolate: bool = False) -> None:
     """Run a role's ``main`` until it returns; TERM and INT ask it to finish, USR1 to give way.
 
-    ALRM calls ``on_alarm``.
+    ALRM calls ``on_alarm``. ``isolate``: ``main`` will call ``context.isolate``.
     """
 
     async def serve() -> None:
@@ -86,6 +101,18 @@ def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]]) 
         await main(context)
         context.log.flush()
 
+    if isolate and context.settings.isolation == "on":
+        context.isolated = begin_isolation(context.log)
     # What lives for a message dies with it, without cycles; looking for some often costs more than it finds.
     gc.set_threshold(20_000, 20, 50)
     uvloop.run(serve())
+
+
+def begin_isolation(log: Log) -> bool:
+    """Whether isolation could begin; the log says why not."""
+    try:
+        isolation.begin()
+    except OSError as error:
+        log.alert(f"process {os.getpid()} is not isolated: {error.strerror}")
+        return False
+    return True

@@ -162,6 +162,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     remoteprocesses: int = 0
     shutdownseconds: int = 60
     reloadseconds: int = 3600
+    isolation: Literal["on", "off"] = "on"
     logtarget: Literal["file", "stderr", "syslog", "journald"] = "file"
     logformat: Literal["qmail", "json"] = "qmail"
     logfilebytes: int = 104_857_600

@@ -170,6 +170,12 @@ PROCESSES: Mapping[str, Setting] = {
         "seconds",
         high=_YEAR,
     ),
+    "isolation": choice(
+        "Whether roles give up, when they have started, what they do not need of the kernel (docs/security.md).",
+        "Isolation of the roles is {}.",
+        "on",
+        "off",
+    ),
     "logtarget": choice(
         "Where the log goes; file is log/ekiden.log under the home.",
         "The log goes to: {}.",
