@@ -64,6 +64,7 @@ _SETTLED = 10.0
 
 
 LATE = (
+    "dns._asyncio_backend",
     "dns.rdtypes.ANY.CNAME",
     "dns.rdtypes.ANY.DNAME",
     "dns.rdtypes.ANY.MX",

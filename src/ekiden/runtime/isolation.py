@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import dns
+import msgspec
+import uvloop
+
 from ekiden.runtime import landlock, seccomp
 from ekiden.runtime.seccomp import Alternatives, Test
 
@@ -21,25 +25,31 @@ from ekiden.runtime.seccomp import Alternatives, Test
 class Profile:
     """What a role may do besides using what it has open.
 
-    ``sockets``: families of the sockets that it may make. ``connects``, ``binds``: over TCP.
+    ``sockets``: families of the sockets that it may make. ``connects``, ``binds``: over TCP. ``modules``: whether it
+    may read the interpreter's modules, because libraries load some when an answer from outside first asks for them.
     """
 
     sockets: tuple[int, ...] = ()
     connects: bool = False
     binds: bool = False
+    modules: bool = False
 
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 PROFILES = {
     "queue": Profile(),
-    "smtpd": Profile(sockets=(socket.AF_UNIX,)),
-    "remote": Profile((socket.AF_UNIX, *_INTERNET, socket.AF_NETLINK), connects=True, binds=True),
+    "smtpd": Profile(sockets=(socket.AF_UNIX,), modules=True),
+    "remote": Profile((socket.AF_UNIX, *_INTERNET, socket.AF_NETLINK), connects=True, binds=True, modules=True),
     "log": Profile(),
     "syslog": Profile(sockets=(socket.AF_UNIX,)),
-    "pop3d": Profile(),
+    "pop3d": Profile(modules=True),
 }
 """``syslog``: the log role when it writes to a daemon. ``pop3d``: whoever listens to clients before their login."""
+
+MODULES = sorted({Path(os.__file__).parent, *(Path(each.__path__[0]).parent for each in (dns, msgspec, uvloop))})
+MODULES.append(Path(__file__).parent.parent)
+"""Where Python modules are: the interpreter's, the libraries' and ours, which hold no secrets."""
 
 ABSENT = ("io_uring_setup", "io_uring_enter", "io_uring_register")
 """What goes past every filter."""
@@ -105,6 +115,7 @@ def complete(role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ())
     ``reads`` and ``writes`` are the files and directories that it still opens. Raises OSError.
     """
     profile = PROFILES[role]
+    reads = [*reads, *MODULES] if profile.modules else reads
     if landlock.version():
         landlock.restrict(reads, writes, connects=profile.connects, binds=profile.binds)
     target = seccomp.machine()
