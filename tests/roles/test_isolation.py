@@ -25,7 +25,7 @@ REFUSED = {"EPERM", "EACCES", "ENOSYS"}
 
 LEFT = {
     "queue": {"read queue", "write to the queue"},
-    "smtpd": {"read rules", "read modules", "unix"},
+    "smtpd": {"read rules", "read modules", "routes", "unix"},
     "remote": {"connect", "connect with what is there", "bind", "datagram", "routes", "unix", "read modules"},
     "log": {"write to the log"},
 }

@@ -16,6 +16,7 @@ from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import RulesFile
 from ekiden.runtime.certificate import ServerCertificate
 from ekiden.runtime.intake import Intake
+from ekiden.runtime.interfaces import own_addresses
 from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
 from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDoor
 from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
@@ -87,7 +88,8 @@ class SmtpdRole:
         self._rules = {lmtp: file.current() for lmtp, file in self._rules_files.items()}
         self._problems: dict[bool, str | None] = dict.fromkeys(RULES)
         self._clients: dict[tuple[str, bool], Client | None] = {}
-        self._acceptance = Acceptance(settings)
+        # By netlink: where IPv6 addresses are listed, in /proc, this role cannot read.
+        self._acceptance = Acceptance(settings, own_addresses)
         self._profile = lru_cache(maxsize=64)(self._make_profile)
         intake = Intake(self.loop, lambda: context.connect("intake"), settings.inlinebytes, context.log)
         self.desk = Desk(settings, self._acceptance, intake, context.log)

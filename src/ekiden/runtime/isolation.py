@@ -39,7 +39,7 @@ _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 PROFILES = {
     "queue": Profile(),
-    "smtpd": Profile(sockets=(socket.AF_UNIX,), modules=True),
+    "smtpd": Profile((socket.AF_UNIX, socket.AF_NETLINK), modules=True),
     "remote": Profile((socket.AF_UNIX, *_INTERNET, socket.AF_NETLINK), connects=True, binds=True, modules=True),
     "log": Profile(),
     "syslog": Profile(sockets=(socket.AF_UNIX,)),
@@ -120,12 +120,13 @@ def complete(role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ())
         landlock.restrict(reads, writes, connects=profile.connects, binds=profile.binds)
     target = seccomp.machine()
     if target is not None and not seccomp.available():
-        calls = _calls(profile, bool(reads), bool(writes))
+        calls = allowed(profile, bool(reads), bool(writes))
         # To threads it is said that clone3 is not there: its flags are out of a filter's sight, clone's are not.
         seccomp.install(seccomp.allow_only(calls, ("clone3", *ABSENT), target))
 
 
-def _calls(profile: Profile, reads: bool, writes: bool) -> dict[str, Alternatives]:
+def allowed(profile: Profile, reads: bool, writes: bool) -> dict[str, Alternatives]:
+    """The system calls of a profile: by name, with what their arguments may be. ``reads``, ``writes``: files."""
     calls: dict[str, Alternatives] = dict.fromkeys(_ALWAYS.split(), ())
     calls |= {
         "sendto": _without(3, _FAST_OPEN),
