@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.peers.ekiden import NOBODY, Ekiden
-from tests.peers.processes import end, is_alive, program, run, wait_until
+from tests.peers.processes import end, free_port, is_alive, process_tree, program, run, wait_until
 from tests.peers.sinks import Sink
 from tests.roles.hostile import POSSIBLE
 
@@ -28,6 +28,7 @@ LEFT = {
     "smtpd": {"read rules", "read modules", "routes", "unix"},
     "remote": {"connect", "connect with what is there", "bind", "datagram", "routes", "unix", "read modules"},
     "log": {"write to the log"},
+    "pop3d": {"read rules", "read modules"},
 }
 """What each role may still do, as docs/security.md says."""
 
@@ -53,6 +54,7 @@ def attack(home: Ekiden, sink: Sink, place: Path) -> Iterator[Start]:
                 (decoys / name).chmod(0o666)
             decoys.chmod(0o777)
             (home.home / "queue" / "decoy").write_text("secret\n")
+            home.control("listen", f"smtp 127.0.0.1:{home.port}", f"pop3 127.0.0.1:{free_port()}")
             home.routes(f":127.0.0.1:{sink.port}")
             if uid:
                 for path in (home.home, *home.home.rglob("*")):
@@ -108,13 +110,23 @@ def test_the_attempts_would_succeed_without(attack: Start, uid: int) -> None:
 
 
 @pytest.mark.skipif(landlock.version() < 4, reason="this kernel has no Landlock, or one that knows no TCP")
-def test_every_role_but_local_is_isolated(home: Ekiden) -> None:
+def test_whoever_listens_to_strangers_is_isolated(home: Ekiden) -> None:
+    home.control("listen", f"smtp 127.0.0.1:{home.port}", f"pop3 127.0.0.1:{free_port()}")
     home.start()
 
-    for pid, role in home.roles().items():
-        status = Path(f"/proc/{pid}/status").read_text().splitlines()
-        assert ("Seccomp:\t2" in status, "NoNewPrivs:\t1" in status) == (role != "local",) * 2, role
+    roles = home.roles()
+    keeper = next(pid for pid, role in roles.items() if role == "pop3d")
+    (door,) = process_tree({keeper}) - {keeper}
+    wait_until(lambda: fences(door) == (True, True), 10, "who listens for POP3 is isolated")
+    for pid, role in roles.items():
+        wait_until(lambda pid=pid, role=role: fences(pid) == (role not in ("local", "pop3d"),) * 2, 10, role)
     assert "isolat" not in home.log()
+
+
+def fences(pid: int) -> tuple[bool, bool]:
+    """Whether a process has a filter, and whether it can gain no privileges."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return "Seccomp:\t2" in status, "NoNewPrivs:\t1" in status
 
 
 def test_isolation_can_be_switched_off(home: Ekiden) -> None:

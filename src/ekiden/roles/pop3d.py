@@ -49,7 +49,7 @@ def _be_door(context: Context, stranger: Identity | None, ours: socket.socket, t
     try:
         ours.close()
         become(stranger)
-        run(context, partial(pop3_listening.main, connection=theirs))
+        run(context, partial(pop3_listening.main, connection=theirs), isolate=True)
         status = 0
     except KeyboardInterrupt:
         pass

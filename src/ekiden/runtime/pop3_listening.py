@@ -26,6 +26,7 @@ from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.session import error
 
 SERVICES = frozenset({"pop3", "pop3s"})
+RULES = "tcp.pop3"
 MECHANISMS = {b"plain": b"PLAIN", b"scram-sha-256": b"SCRAM-SHA-256"}
 APOP = b"apop"
 
@@ -42,6 +43,8 @@ async def main(context: Context, connection: socket.socket) -> None:
     ``connection`` leads to the keeper, without which there is nothing to do.
     """
     listening = Listening(context, connection)
+    rules = [context.home / "control" / name for name in ("", RULES, f"{RULES}.cdb")]
+    context.isolate("pop3d", reads=rules)
     servers = []
     for listener, bound in context.listeners:
         if listener.service in SERVICES:
@@ -77,7 +80,7 @@ class Listening:
         self._secure = ServerCertificate(context)
         self.tls = self._secure.context
         self._census = context.census
-        self._rules = RulesFile(context.home / "control" / "tcp.pop3")
+        self._rules = RulesFile(context.home / "control" / RULES)
         self._problem: str | None = None
         self._proxies = self._parse_proxies()
         self._tokens = itertools.count(1)
