@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.peers.processes import wait_until
 from tests.programs.conftest import Site
 
 OLD = 1_795_000_000
@@ -47,6 +50,20 @@ def test_messages_move_in_order(site: Site, maildir: Path) -> None:
     )
     assert [path.name for path in maildir.rglob("*") if path.is_file()] == [".hidden"]
     assert not (site.place / "mbox.tmp").exists()
+
+
+@pytest.mark.parametrize("lock", [fcntl.lockf, fcntl.flock])
+def test_other_programs_locks_are_waited_for(site: Site, maildir: Path, lock: Callable[[int, int], None]) -> None:
+    put(maildir / "new" / "a", b"Subject: 1\n\n", OLD)
+    mbox, lock_file = site.place / "mbox", site.place / "mbox.lock"
+    with open(mbox, "wb") as other:
+        lock(other.fileno(), fcntl.LOCK_EX)
+        process = subprocess.Popen([site.home / "bin" / "maildir2mbox"], env=site.environment)
+        wait_until(lock_file.exists, 20, "it has come as far as the lock")
+        other.write(b"From x\n\nlate\n\n")
+    assert process.wait(20) == 0
+    assert mbox.read_bytes().startswith(b"From x\n\nlate\n\nFrom XXX ")
+    assert not lock_file.exists()
 
 
 def test_nothing_new_touches_nothing(site: Site, maildir: Path) -> None:

@@ -6,7 +6,6 @@ will be moved again. Exit code 0, also when there is nothing new; 111 with the r
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import time
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import IO
 
 from ekiden.base.dates import mbox_date
-from ekiden.delivery.maildir import clean
+from ekiden.delivery.maildir import clean, sync_directory
 from ekiden.delivery.mbox import entry
+from ekiden.mailstore.dotlock import locked
+from ekiden.mailstore.maildrop import MailboxError
 
 _READ = 262_144
 
@@ -65,15 +66,28 @@ def _messages(now: float) -> list[tuple[float, bytes]]:
 
 
 def _move(messages: list[tuple[float, bytes]], mbox: bytes, temporary: bytes) -> None:
-    shown, shown_temporary = os.fsdecode(mbox), os.fsdecode(temporary)
+    shown = os.fsdecode(mbox)
     try:
-        lock = os.open(mbox, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with open(mbox, "a+b") as old, locked(mbox, old.fileno()):
+            if not os.fstat(old.fileno()).st_nlink:
+                raise _Unable(f"unable to lock {shown}: another program has replaced it")
+            _replace(old, messages, mbox, temporary)
+            _remove(messages)
+    except MailboxError as error:
+        raise _Unable(f"unable to lock {shown}: {error}") from None
     except OSError as error:
         raise _Unable(f"unable to lock {shown}: {error.strerror}") from None
+
+
+def _replace(old: IO[bytes], messages: list[tuple[float, bytes]], mbox: bytes, temporary: bytes) -> None:
+    """Put a file with all that ``old`` has, and the messages, in its place."""
+    shown, shown_temporary = os.fsdecode(mbox), os.fsdecode(temporary)
     try:
         with open(temporary, "wb") as new:
-            _copy_old(mbox, new)
+            # Not opened once more: closing that would give up fcntl's lock.
+            old.seek(0)
+            for piece in _pieces(old):
+                new.write(piece)
             for when, path in messages:
                 _append(new, when, path)
             new.flush()
@@ -82,16 +96,9 @@ def _move(messages: list[tuple[float, bytes]], mbox: bytes, temporary: bytes) ->
         raise _Unable(f"unable to write to {shown_temporary}: {error.strerror}") from None
     try:
         os.rename(temporary, mbox)
+        sync_directory(os.path.dirname(mbox) or b".")
     except OSError as error:
         raise _Unable(f"unable to move {shown_temporary} to {shown}: {error.strerror}") from None
-    _remove(messages)
-    os.close(lock)
-
-
-def _copy_old(mbox: bytes, new: IO[bytes]) -> None:
-    with open(mbox, "rb") as old:
-        for piece in _pieces(old):
-            new.write(piece)
 
 
 def _append(new: IO[bytes], when: float, path: bytes) -> None:
