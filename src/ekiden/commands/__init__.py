@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from ekiden import __version__
 from ekiden.commands.configuring import check, config, route
+from ekiden.commands.late import LateGroup
 from ekiden.commands.queueing import queue
 from ekiden.commands.running import reload, start, status, stop
 
 _LATE = {
-    "audit": "ekiden.commands.auditing",
-    "install": "ekiden.commands.installing",
-    "migrate": "ekiden.commands.migrating",
-    "trace": "ekiden.commands.tracing",
+    "audit": "ekiden.commands.auditing:audit",
+    "install": "ekiden.commands.installing:install",
+    "migrate": "ekiden.commands.migrating:migrate",
+    "trace": "ekiden.commands.tracing:trace",
 }
-"""Commands whose modules bring the queue with them: imported when they are asked for."""
 
 
-class _Commands(click.Group):
-    """The commands, the late ones included."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *_LATE])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _LATE:
-            found: click.Command = getattr(import_module(_LATE[cmd_name]), cmd_name)
-            return found
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LateGroup, late=_LATE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--home", metavar="DIR", help="Home directory (else $EKIDEN_HOME, else /var/qmail).")
 @click.version_option(__version__, prog_name="ekiden")
 @click.pass_context

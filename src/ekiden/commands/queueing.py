@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ekiden.commands.late import LateGroup
+
 if TYPE_CHECKING:
     from ekiden.queue.inspect import Filter
     from ekiden.runtime.control import Asking
@@ -82,7 +84,7 @@ def _matching(asking: Asking, wanted: Filter, limit: int, after: int = 0) -> Ite
             return
 
 
-@click.group()
+@click.group(cls=LateGroup, late={"import": "ekiden.commands.importing:import_queue"})
 def queue() -> None:
     """Look at the queue and change what is in it."""
 

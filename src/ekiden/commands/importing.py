@@ -1,0 +1,84 @@
+"""queue import: take over what a qmail has in its queue."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from ekiden.commands.progress import progress
+from ekiden.migration.finding import Kind, Place, Report
+from ekiden.migration.qmail_queue import QmailQueue
+from ekiden.migration.qmail_transfer import Busy, Transfer, finish, locked
+from ekiden.runtime.inject_direct import Direct
+from ekiden.runtime.inject_door import NotQueued
+from ekiden.settings.control import read
+from ekiden.settings.problem import SettingsError
+
+
+@click.command("import")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def import_queue(home: Path, directory: Path, dry_run: bool, as_json: bool) -> int:
+    """Take over the messages of a qmail queue, with their age.
+
+    DIRECTORY is qmail's queue/; qmail-send and ekiden must be stopped. What was taken is put aside in its taken/.
+    Exit code 1 if something was left.
+    """
+    if not (directory / "mess").is_dir():
+        raise click.ClickException(f"{directory}: no queue of qmail's: there is no mess directory in it")
+    report = Report()
+    try:
+        settings = read(home / "control")
+        with ExitStack() as open_:
+            open_.enter_context(locked(directory))
+            queue = None
+            if not dry_run:
+                queue = Direct(str(home))
+                open_.callback(queue.close)
+                finish(QmailQueue(directory))
+            source = QmailQueue(directory)
+            transfer = Transfer(source, queue, settings, report)
+            numbers = source.accepted()
+            with progress("queue", len(numbers)) as step:
+                for number in numbers:
+                    transfer.take(number)
+                    step(1)
+    except Busy:
+        raise click.ClickException(f"a qmail-send has {directory}; stop it first") from None
+    except (NotQueued, SettingsError) as error:
+        raise click.ClickException(f"{error}; ekiden must be stopped meanwhile") from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from None
+    for number in source.unfinished():
+        text = "no message that qmail had accepted, or one that it had finished"
+        report.changed(Place(str(source.directory / "mess" / str(number))), text)
+    _tell(report, transfer, len(numbers), dry_run, as_json)
+    return 1 if report.count(Kind.LEFT) else 0
+
+
+def _tell(report: Report, transfer: Transfer, found: int, dry_run: bool, as_json: bool) -> None:
+    totals = {
+        "found": found,
+        "taken": transfer.messages,
+        "by an earlier run": transfer.again,
+        "left": report.count(Kind.LEFT),
+        "recipients": transfer.recipients,
+        "bounces": transfer.bounces,
+        "octets": transfer.octets,
+    }
+    if as_json:
+        for finding in report.findings:
+            about = {"file": finding.place.file, "text": finding.text, "remedy": finding.remedy}
+            click.echo(json.dumps({"finding": finding.kind.value, **about}))
+        click.echo(json.dumps({"applied": not dry_run, **totals}))
+        return
+    for finding in report.findings:
+        click.echo(str(finding).encode("utf-8", "backslashreplace"))
+    click.echo(", ".join(f"{count} {what}" for what, count in totals.items()))
+    if dry_run:
+        click.echo("nothing was changed")
