@@ -320,6 +320,23 @@ def test_a_table_that_is_compiled_only_is_named(read: Read) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("macro", "names"),
+    [("", ["mqueue", "mqueue-client"]), ("define(`QUEUE_DIR', `{}/other/q*')", ["other", "mqueue-client"])],
+)
+def test_queues_of_this_host(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, macro: str, names: list[str]
+) -> None:
+    for name in ("mqueue", "mqueue-client", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("ekiden.migration.reading.MAIN_QUEUE", tmp_path / "mqueue")
+    reading = read(sendmail_mc=macro.format(tmp_path))
+    assert reading.queue_directories() == [], "of another host"
+    monkeypatch.setattr("ekiden.migration.reading.STANDARD", tmp_path / "mail")
+    assert reading.queue_directories() == [tmp_path / name for name in names]
+    assert left(reading) == []
+
+
 def test_senders_are_not_rewritten_and_anybody_is_trusted(read: Read) -> None:
     reading = read({"trusted-users": "root\n"}, genericstable="bob\tBob.Smith@nix.example\n")
     assert reading.plan.files.keys() == ALWAYS

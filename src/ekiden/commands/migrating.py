@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ekiden.commands.findings import tell
 from ekiden.commands.progress import progress
 from ekiden.migration.accounts import ASSIGN, DELIVERY, follow_forward_files, forward_files
 from ekiden.migration.finding import Kind, Place, Report
@@ -64,13 +64,15 @@ def sendmail(
         steps = _configure(home, reading, spool, maildirs, apply, replace)
         report = reading.report
         totals: dict[str, Any] = {}
-        if queues:
+        if not queues:
+            _tell_of_waiting(reading)
+        else:
             totals["queue"] = _take_queues(home, queues, reading.plan.local, apply, report)
         if spool is not None:
             totals["spool"] = _move_spools(home, spool.absolute(), maildirs, apply, report)
     except OSError as error:
         raise click.ClickException(f"{error.filename or home}: {error.strerror}") from None
-    _tell(report, steps, totals, apply, as_json)
+    tell(report, steps, totals, apply, as_json)
     return 1 if report.count(Kind.LEFT) or any(step.action == "keep" for step in steps) else 0
 
 
@@ -153,6 +155,17 @@ def _compile_assignments(home: Path, changed: bool) -> None:
         os.umask(umask)
 
 
+def _tell_of_waiting(reading: Reading) -> None:
+    """Name queues that have messages and are not taken over."""
+    from ekiden.migration.queue_directory import control_files
+
+    for directory in reading.queue_directories():
+        count = sum(1 for _ in control_files(directory))
+        if count:
+            text = f"{count} messages wait in sendmail's queue"
+            reading.report.left(Place(str(directory)), text, f"--queue {directory} takes them over")
+
+
 def _take_queues(home: Path, queues: tuple[Path, ...], local: str, apply: bool, report: Report) -> dict[str, int]:
     from ekiden.migration.queue_directory import Transfer, control_files, strays
 
@@ -212,40 +225,3 @@ def _move_spools(home: Path, directory: Path, maildirs: str, apply: bool, report
         place = Place(maildirs)
         report.changed(place, f"{len(made)} users without one get it now; users added later do not", _SKELETON)
     return totals
-
-
-_VERBS = {
-    True: {"write": "wrote", "complete": "completed", "replace": "replaced"},
-    False: {"write": "would write", "complete": "would complete", "replace": "would replace"},
-}
-
-
-def _tell(report: Report, steps: list[Step], totals: dict[str, Any], apply: bool, as_json: bool) -> None:
-    if as_json:
-        for finding in report.findings:
-            place = {"file": finding.place.file, "line": finding.place.line}
-            _line({"finding": finding.kind.value, **place, "text": finding.text, "remedy": finding.remedy})
-        for step in steps:
-            _line({"file": step.path, "action": step.action, "applied": apply and step.changes, "lines": step.lines})
-        _line({"applied": apply, **{kind.value: report.count(kind) for kind in Kind}, **totals})
-        return
-    for finding in report.findings:
-        # What it quotes need not be UTF-8.
-        click.echo(str(finding).encode("utf-8", "backslashreplace"))
-    for step in steps:
-        if step.changes:
-            click.echo(f"{_VERBS[apply][step.action]} {step.path} ({len(step.lines)} lines)")
-        elif step.action == "keep":
-            said = f"kept {step.path}, which says something else; --replace for: {' | '.join(step.lines)}"
-            click.echo(said.encode("utf-8", "backslashreplace"))
-    for name, total in totals.items():
-        click.echo(f"{name}: " + ", ".join(f"{count} {what}" for what, count in total.items()))
-    click.echo(", ".join(f"{report.count(kind)} {kind.value}" for kind in Kind))
-    if not apply:
-        click.echo("nothing was changed; --apply does it")
-    elif any(step.changes for step in steps):
-        click.echo("ekiden start, or ekiden reload if it runs, makes this take effect")
-
-
-def _line(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value))

@@ -130,7 +130,8 @@ def _sender(key: str, row: Row, context: Context) -> None:
     else:
         context.plan.add("control/badmailfrom", f"@{key}")
         text = f"mail from @{key} is refused: control/badmailfrom; not from hosts below {key}"
-        context.report.changed(row.place, text, "list them as well")
+        clients = "" if row.key.startswith("from:") else ", and its addresses with deny in control/tcp.smtp"
+        context.report.changed(row.place, text, f"list them as well{clients}")
 
 
 def _recipient(key: str, row: Row, context: Context) -> None:

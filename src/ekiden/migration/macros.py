@@ -60,6 +60,7 @@ OPTIONS = {
     "confSMTP_LOGIN_MSG": "SmtpGreetingMessage",
     "confDOUBLE_BOUNCE_ADDRESS": "DoubleBounceAddress",
     "ALIAS_FILE": "AliasFile",
+    "QUEUE_DIR": "QueueDirectory",
     "confCW_FILE": "Fw",
 }
 """What ``define`` sets, by its name in sendmail.cf."""

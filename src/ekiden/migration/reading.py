@@ -18,6 +18,7 @@ from ekiden.migration.source import STANDARD, Row, Source
 
 LOOPBACK = ("127.", "::1")
 SYSTEM_ALIASES = Path("/etc/aliases")
+MAIN_QUEUE = Path("/var/spool/mqueue")
 
 
 class Reading:
@@ -111,6 +112,16 @@ class Reading:
         assign(aliases.assigned, home, self.plan)
         virtual.unknown_users(self._facts, self.plan, self.report, has_aliases)
         return aliases.included
+
+    def queue_directories(self) -> list[Path]:
+        """Where this host's sendmail has its queue, as far as is known; none for a copy of another's /etc/mail."""
+        if self._source.directory != STANDARD:
+            return []
+        said = self._facts.options.get("QueueDirectory")
+        main = Path(said.value.rstrip("*")) if said else MAIN_QUEUE
+        # Queue groups: /var/spool/mqueue/q*.
+        main = main if main.is_dir() else main.parent
+        return [path for path in (main, MAIN_QUEUE.with_name("mqueue-client")) if path.is_dir()]
 
     def _alias_files(self) -> list[Path]:
         said = self._facts.options.get("AliasFile")

@@ -1,0 +1,48 @@
+"""What a migration has found and done, as lines for people or as JSON objects."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ekiden.migration.finding import Kind, Report
+from ekiden.migration.plan import Step
+
+_VERBS = {
+    True: {"write": "wrote", "complete": "completed", "replace": "replaced"},
+    False: {"write": "would write", "complete": "would complete", "replace": "would replace"},
+}
+
+
+def tell(report: Report, steps: list[Step], totals: dict[str, Any], apply: bool, as_json: bool) -> None:
+    """Print findings, files and totals. ``apply``: the files were written."""
+    if as_json:
+        for finding in report.findings:
+            place = {"file": finding.place.file, "line": finding.place.line}
+            _line({"finding": finding.kind.value, **place, "text": finding.text, "remedy": finding.remedy})
+        for step in steps:
+            _line({"file": step.path, "action": step.action, "applied": apply and step.changes, "lines": step.lines})
+        _line({"applied": apply, **{kind.value: report.count(kind) for kind in Kind}, **totals})
+        return
+    for finding in report.findings:
+        # What it quotes need not be UTF-8.
+        click.echo(str(finding).encode("utf-8", "backslashreplace"))
+    for step in steps:
+        if step.changes:
+            click.echo(f"{_VERBS[apply][step.action]} {step.path} ({len(step.lines)} lines)")
+        elif step.action == "keep":
+            said = f"kept {step.path}, which says something else; --replace for: {' | '.join(step.lines)}"
+            click.echo(said.encode("utf-8", "backslashreplace"))
+    for name, total in totals.items():
+        click.echo(f"{name}: " + ", ".join(f"{count} {what}" for what, count in total.items()))
+    click.echo(", ".join(f"{report.count(kind)} {kind.value}" for kind in Kind))
+    if not apply:
+        click.echo("nothing was changed; --apply does it")
+    elif any(step.changes for step in steps):
+        click.echo("ekiden start, or ekiden reload if it runs, makes this take effect")
+
+
+def _line(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value))
