@@ -23,20 +23,40 @@ def main() -> None:
 def quietly(command: Callable[[], int], name: str = "ekiden") -> int:
     """Run a command, called so in errors; a reader of its output that goes away early, such as ``head``, is no fault.
 
-    Output that cannot be written is one: 111, as for all trouble that may pass.
+    Output that cannot be written is one: 111, as for all trouble that may pass. An interrupt ends the process by its
+    signal, as everybody expects.
     """
     hold_closed_descriptors()
     try:
         status = command()
         sys.stdout.flush()
-    except BrokenPipeError:
-        _discard_output()
-        return 0
     except OSError as error:
-        _discard_output()
+        nobody_reads = isinstance(error, BrokenPipeError) and _nobody_reads_output()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if nobody_reads:
+            return 0
         print(f"{name}: fatal: {error.strerror or error}", file=sys.stderr)
         return 111
+    except KeyboardInterrupt:
+        return _interrupted()
     return status
+
+
+def _nobody_reads_output() -> bool:
+    """Whether standard output is a pipe without a reader; another broken pipe may be a message that was not taken."""
+    import select
+
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _descriptor, events in poll.poll(0))
+
+
+def _interrupted() -> int:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    return 111
 
 
 def hold_closed_descriptors() -> None:
@@ -58,10 +78,6 @@ def _stand_in(flags: int, mode: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BufferedReader(file) if mode == "r" else io.BufferedWriter(file))
 
 
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run a command line without the program's name; the exit code."""
     home, rest = split_home(arguments)
@@ -78,14 +94,17 @@ def run(arguments: Sequence[str]) -> int:
 
 def run_classic(name: str, arguments: Sequence[str], home: str) -> int:
     """What HOME/bin/NAME runs: the classic program of that name, also where ekiden has a command of that name."""
+    return quietly(lambda: _classic(name, arguments, Path(os.environ.get("EKIDEN_HOME") or home)), name)
+
+
+def _classic(name: str, arguments: Sequence[str], home: Path) -> int:
     from ekiden.programs import find
 
     program = find(name, classic=True)
     if program is None:
         print(f"ekiden: no such program: {name}", file=sys.stderr)
         return 111
-    place = Path(os.environ.get("EKIDEN_HOME") or home)
-    return quietly(lambda: program(arguments, place), name)
+    return program(arguments, home)
 
 
 def split_home(arguments: Sequence[str]) -> tuple[Path, list[str]]:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 
 import pytest
 from tests.programs.conftest import Site
+
+BROKEN = """
+import os, sys
+from ekiden.cli import quietly
+def write():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.write(writer, b"x")
+sys.exit(quietly(write, "forward"))
+"""
 
 
 def run(site: Site, command: str) -> tuple[int, bytes]:
@@ -44,3 +57,31 @@ def test_nothing_takes_the_place_of_a_closed_descriptor(recorded: Site) -> None:
     (recorded.place / "message").write_bytes(b"To: a\n\nhi\n")
     assert run(recorded, "BIN/qmail-inject <message >&- 2>&-") == (0, b"")
     assert recorded.message.endswith(b"To: a@indy2.nix.co.jj\n\nhi\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(site: Site) -> None:
+    code = "BIN/qmail-showctl | head -n 1 >/dev/null; BIN/qmail-showctl | true"
+    assert run(site, code) == (0, b"")
+    # The exit code of the program itself, where nobody reads from the beginning.
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = site.home / "bin" / "qmail-showctl"
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run([program], stdout=output, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_another_broken_pipe_is_one() -> None:
+    done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (111, b"forward: fatal: Broken pipe\n")
+
+
+def test_an_interrupt_ends_a_program_by_its_signal(site: Site) -> None:
+    program = site.home / "bin" / "qmail-smtpd"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([program], stdin=pipe, stdout=pipe, stderr=pipe, env=site.environment) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith(b"220 ")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGINT
