@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
@@ -24,7 +25,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     Diagnostic-Code), empty if there was none. ``relayed_dsn``: the next hop took over the duty to report success.
     """
 
-    verdict: int
+    verdict: Annotated[int, msgspec.Meta(ge=0, le=2)]
     status: str
     text: str
     remote: str = ""
