@@ -40,7 +40,7 @@ from ekiden.runtime.certificate import CertificateFiles, channel
 from ekiden.runtime.control import request
 from ekiden.runtime.isolation import begin, complete, shortcomings
 from ekiden.runtime.log import Log
-from ekiden.runtime.privilege import Identities, become, identities, own, own_tree
+from ekiden.runtime.privilege import Identities, act_as_owner, be_root_again, become, identities, own, own_tree
 from ekiden.runtime.role import SIGNALS, Context, run
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
@@ -140,12 +140,16 @@ class Supervisor:
 
     def serve(self) -> None:
         """Run until TERM; raises ``CannotStart``."""
+        for module in LATE:
+            importlib.import_module(module)
+        self.identities: Identities = identities(self.home)
+        # Of a home's files only its owner's rights count: as root we could be led to others by links in it.
+        act_as_owner(self.home)
         try:
             self.settings = read(self.home / "control")
         except SettingsError as error:
             raise CannotStart(str(error)) from None
         self._lock()
-        self.identities: Identities = identities(self.home)
         # Packets, because lines must not be torn, and connected, because the log ends when nobody can write to it.
         self._log_read, self._log_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Whoever logs must not hang because nobody reads.
@@ -160,8 +164,6 @@ class Supervisor:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        for module in LATE:
-            importlib.import_module(module)
         gc.collect()
         gc.freeze()
         self._spawn(Slot("log", 0))
@@ -188,11 +190,13 @@ class Supervisor:
     def _lock(self) -> None:
         for name in ("run", "log", "queue", "control"):
             (self.home / name).mkdir(mode=0o755, exist_ok=True)
-        self._held = os.open(self.home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._held = os.open(self.home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotStart(f"{self.home}: ekiden is already running here") from None
+        # Whoever can open it could hold the lock, and keep us from ever starting again.
+        os.fchmod(self._held, 0o600)
         os.ftruncate(self._held, 0)
         os.pwrite(self._held, b"%d\n" % os.getpid(), 0)
 
@@ -298,6 +302,7 @@ class Supervisor:
 
     def _become_role(self, slot: Slot, census: Census | None, certificate: socket.socket | None) -> None:
         """In the child: close what is not this role's, give up privileges, work."""
+        be_root_again()
         signal.set_wakeup_fd(-1)
         for number in (*SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from ekiden.runtime.privilege import as_root
 from ekiden.settings.schema import Listener, Settings
 
 _FIRST_PASSED = 3
@@ -30,7 +31,8 @@ def listen(listener: Listener, backlog: int) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(listener.host != "*"))
-            bound.bind((listener.address, listener.port))
+            with as_root():
+                bound.bind((listener.address, listener.port))
         bound.listen(backlog)
     except OSError as error:
         remedy = "; ports below 1024 need root" if error.errno == 13 else ""

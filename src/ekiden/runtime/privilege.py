@@ -5,6 +5,8 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +84,34 @@ def become(identity: Identity | None, root: Path | None = None) -> None:
     os.setgroups([])
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
+
+
+def act_as_owner(home: Path) -> None:
+    """As root in a home of somebody else's: be its owner from now on, but for what ``as_root`` is used for."""
+    owner = home.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.setgroups([])
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+
+
+def be_root_again() -> None:
+    """Undo ``act_as_owner``."""
+    if os.getuid() == 0 and os.geteuid() != 0:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@contextmanager
+def as_root() -> Iterator[None]:
+    """Be root for as long as this lasts, if we act as a home's owner."""
+    uid, gid = os.geteuid(), os.getegid()
+    be_root_again()
+    try:
+        yield
+    finally:
+        os.setegid(gid)
+        os.seteuid(uid)
 
 
 def own(path: Path, identity: Identity | None, mode: int | None = None) -> None:
