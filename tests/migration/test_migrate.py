@@ -124,10 +124,11 @@ def test_virtual_users_get_their_mail(home: Ekiden, mail: Path) -> None:
 
 
 def test_words_that_are_no_text_are_quoted(home: Ekiden, mail: Path) -> None:
-    (mail / "local-host-names").write_bytes(b"nix.example\n\xff\xfe\n")
+    (mail / "local-host-names").write_bytes(b"nix.example\n\xff\xfe\n\x1b[2J\n")
     done = home.command("migrate", "sendmail", str(mail), check=False)
     assert done.returncode == 1
     assert "'\\udcff\\udcfe' is not a host name" in done.stdout
+    assert "\x1b" not in done.stdout
     assert any("udcff" in str(line.get("text")) for line in migrate(home, mail))
 
 

@@ -48,6 +48,7 @@ def run(queue: Direct | None, mqueue: Path) -> tuple[Transfer, Report]:
     transfer = Transfer(queue, LOCAL, report)
     for found in control_files(mqueue):
         transfer.take(found)
+    transfer.finish()
     strays(mqueue, report, queue is not None)
     return transfer, report
 
@@ -99,6 +100,17 @@ def test_files_that_were_put_back_are_not_taken_twice(queue: Direct, mqueue: Pat
         path.rename(mqueue / path.name.removeprefix("taken-"))
     transfer, _report = run(queue, mqueue)
     assert (transfer.messages, transfer.again, stored(queue)) == (7, 7, before)
+
+
+def test_one_of_two_new_names_may_be_forgotten(queue: Direct, mqueue: Path) -> None:
+    run(queue, mqueue)
+    before = stored(queue)
+    for name in sorted(GOOD)[:2]:
+        (mqueue / f"taken-qf{name}").rename(mqueue / f"qf{name}")
+    (mqueue / f"taken-df{sorted(GOOD)[2]}").rename(mqueue / f"df{sorted(GOOD)[2]}")
+    transfer, report = run(queue, mqueue)
+    assert (transfer.again, report.count(Kind.LEFT), stored(queue)) == (2, 2, before)
+    assert not [path for path in mqueue.iterdir() if path.name[2:] in GOOD]
 
 
 def test_without_a_queue_nothing_is_changed(mqueue: Path) -> None:
@@ -162,7 +174,7 @@ def test_damage_is_named_and_nothing_else_suffers(queue: Direct, mqueue: Path) -
 
 
 @pytest.mark.parametrize("call", ["os.rename", "SQLiteStore._transact", "os.fsync"])
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
 def test_a_kill_anywhere_loses_and_doubles_nothing(home: Path, mqueue: Path, call: str, count: int) -> None:
     code = f"""
 import os, sys
@@ -182,6 +194,7 @@ def killed(*arguments):
 transfer = Transfer(Direct(sys.argv[1]), "{LOCAL}", Report())
 for found in control_files(Path(sys.argv[2])):
     transfer.take(found)
+    transfer.finish()
 os._exit(0)
 """
     done = subprocess.run([sys.executable, "-c", code, home, mqueue], check=False, timeout=30, capture_output=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from ekiden.migration.finding import Kind, Report
 from ekiden.migration.plan import Step
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _VERBS = {
     True: {"write": "wrote", "complete": "completed", "replace": "replaced"},
     False: {"write": "would write", "complete": "would complete", "replace": "would replace"},
@@ -27,14 +29,12 @@ def tell(report: Report, steps: list[Step], totals: dict[str, Any], apply: bool,
         _line({"applied": apply, **{kind.value: report.count(kind) for kind in Kind}, **totals})
         return
     for finding in report.findings:
-        # What it quotes need not be UTF-8.
-        click.echo(str(finding).encode("utf-8", "backslashreplace"))
+        _words(str(finding))
     for step in steps:
         if step.changes:
             click.echo(f"{_VERBS[apply][step.action]} {step.path} ({len(step.lines)} lines)")
         elif step.action == "keep":
-            said = f"kept {step.path}, which says something else; --replace for: {' | '.join(step.lines)}"
-            click.echo(said.encode("utf-8", "backslashreplace"))
+            _words(f"kept {step.path}, which says something else; --replace for: {' | '.join(step.lines)}")
     for name, total in totals.items():
         click.echo(f"{name}: " + ", ".join(f"{count} {what}" for what, count in total.items()))
     click.echo(", ".join(f"{report.count(kind)} {kind.value}" for kind in Kind))
@@ -42,6 +42,12 @@ def tell(report: Report, steps: list[Step], totals: dict[str, Any], apply: bool,
         click.echo("nothing was changed; --apply does it")
     elif any(step.changes for step in steps):
         click.echo("ekiden start, or ekiden reload if it runs, makes this take effect")
+
+
+def _words(text: str) -> None:
+    """A line that quotes what somebody else wrote, which need not be UTF-8 and may try to speak to the terminal."""
+    plain = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    click.echo(plain.encode("utf-8", "backslashreplace"))
 
 
 def _line(value: dict[str, Any]) -> None:

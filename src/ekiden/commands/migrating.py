@@ -175,6 +175,7 @@ def _take_queues(home: Path, queues: tuple[Path, ...], local: str, apply: bool, 
         for each in found:
             transfer.take(each)
             step(1)
+        transfer.finish()
     for queue in queues:
         strays(queue.absolute(), report, apply)
     return {

@@ -35,6 +35,9 @@ from ekiden.runtime.inject_door import NotQueued
 TAKEN = "taken-"
 WHENCE = "sendmail-queue"
 """What our books say where these messages came in."""
+SYNC_EVERY = 100
+"""Messages after which their files' new names are made durable."""
+
 _CONTROL = ("qf", "hf")
 _PARTS = ("qf", "df", "xf")
 
@@ -91,7 +94,7 @@ def strays(directory: Path, report: Report, apply: bool) -> None:
         elif name[:2] in ("df", "tf") and name[2:] not in known:
             if name[:2] == "df" and name[2:] in aside:
                 if apply:
-                    _put_aside(directory / name)
+                    (directory / name).rename(_aside(directory / name))
             else:
                 what = "content without a control file" if name[:2] == "df" else "an unfinished control file"
                 report.left(path, f"{what}: no message that sendmail had accepted")
@@ -109,6 +112,9 @@ def read_message(found: Found, raw: bytes, local: bytes) -> Message:
     if file.data_directory:
         data = Path(os.fsdecode(file.data_directory)) / data.name
         data = data if data.exists() else found.data
+    if not data.exists() and _aside(data).exists():
+        # The device forgot one of two new names.
+        data = _aside(data)
     try:
         body = data.read_bytes()
     except FileNotFoundError:
@@ -131,6 +137,7 @@ class Transfer:
         self.messages = 0
         self.recipients = 0
         self.octets = 0
+        self._unsynced: set[Path] = set()
         self.again = 0
         """Messages that an interrupted run had taken."""
 
@@ -147,6 +154,24 @@ class Transfer:
         except OSError as error:
             self._report.left(place, f"{error.filename or found.path}: {error.strerror}", "it stays where it is")
 
+    def finish(self) -> None:
+        """Make the new names durable. OSError."""
+        for directory in self._unsynced:
+            sync_directory(os.fsencode(directory))
+        self._unsynced.clear()
+
+    def _put_aside(self, control: Path, data: Path) -> None:
+        """The control file first: without it there is no message.
+
+        The new names need not be durable at once, as the key is; but soon, for the sake of who starts sendmail again.
+        """
+        for path in (control, data):
+            if not path.name.startswith(TAKEN):
+                path.rename(_aside(path))
+                self._unsynced.add(path.parent)
+        if self.messages % SYNC_EVERY == 0:
+            self.finish()
+
     def _take(self, found: Found, message: Message, place: Place) -> None:
         envelope, content = message.file.envelope, message.content
         held = found.path.name.startswith("hf")
@@ -157,9 +182,7 @@ class Transfer:
             if self._queue.checksum(taken) not in (crc32(content), None):
                 raise Damaged(f"message {taken} in the queue has another content than it")
             self.again += not new
-            # The control file first: without it there is no message.
-            for path in (found.path, message.data):
-                _put_aside(path)
+            self._put_aside(found.path, message.data)
             number = f" as message {taken}" + ("" if new else ", by an earlier run")
         self.messages += 1
         self.recipients += len(envelope.recipients)
@@ -191,7 +214,6 @@ def _locked(path: Path, lock: bool) -> Iterator[bytes]:
         yield file.read()
 
 
-def _put_aside(path: Path) -> None:
-    """Out of sendmail's sight, durably."""
-    path.rename(path.with_name(TAKEN + path.name))
-    sync_directory(os.fsencode(path.parent))
+def _aside(path: Path) -> Path:
+    """The name under which sendmail does not look at a file."""
+    return path.with_name(TAKEN + path.name)
