@@ -1,7 +1,8 @@
-"""queue import: take over what a qmail has in its queue."""
+"""queue import and queue export: messages from a qmail's queue, and back into one."""
 
 from __future__ import annotations
 
+import getpass
 import json
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,8 +11,10 @@ import click
 
 from ekiden.commands.progress import progress
 from ekiden.migration.finding import Kind, Place, Report
+from ekiden.migration.qmail_export import Exporter
 from ekiden.migration.qmail_queue import QmailQueue
 from ekiden.migration.qmail_transfer import Busy, Transfer, finish, locked
+from ekiden.queue.store import StoreFailed
 from ekiden.runtime.inject_direct import Direct
 from ekiden.runtime.inject_door import NotQueued
 from ekiden.settings.control import read
@@ -61,6 +64,40 @@ def import_queue(home: Path, directory: Path, dry_run: bool, as_json: bool) -> i
     return 1 if report.count(Kind.LEFT) else 0
 
 
+@click.command("export")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def export_queue(home: Path, directory: Path, as_json: bool) -> int:
+    """Move all messages into a qmail queue, with their age.
+
+    DIRECTORY is qmail's queue/, made if it is not there; qmail-send and ekiden must be stopped. Exit code 1 if
+    something was left.
+    """
+    report = Report()
+    try:
+        with ExitStack() as open_:
+            open_.enter_context(locked(directory))
+            queue = Direct(str(home))
+            open_.callback(queue.close)
+            exporter = Exporter(directory.absolute(), queue, getpass.getuser(), report)
+            rows = list(queue.pages())
+            with progress("queue", len(rows)) as step:
+                for row in rows:
+                    exporter.export(row)
+                    step(1)
+    except Busy:
+        raise click.ClickException(f"a qmail-send has {directory}; stop it first") from None
+    except NotQueued as error:
+        raise click.ClickException(f"{error}; ekiden must be stopped meanwhile") from None
+    except (OSError, StoreFailed) as error:
+        raise click.ClickException(f"{getattr(error, 'filename', None) or directory}: {error}") from None
+    totals = {"found": len(rows), "moved": exporter.messages, "left": report.count(Kind.LEFT)}
+    totals |= {"recipients": exporter.recipients, "octets": exporter.octets}
+    _print(report, totals, True, as_json)
+    return 1 if report.count(Kind.LEFT) else 0
+
+
 def _tell(report: Report, transfer: Transfer, found: int, dry_run: bool, as_json: bool) -> None:
     totals = {
         "found": found,
@@ -71,14 +108,18 @@ def _tell(report: Report, transfer: Transfer, found: int, dry_run: bool, as_json
         "bounces": transfer.bounces,
         "octets": transfer.octets,
     }
+    _print(report, totals, not dry_run, as_json)
+
+
+def _print(report: Report, totals: dict[str, int], applied: bool, as_json: bool) -> None:
     if as_json:
         for finding in report.findings:
             about = {"file": finding.place.file, "text": finding.text, "remedy": finding.remedy}
             click.echo(json.dumps({"finding": finding.kind.value, **about}))
-        click.echo(json.dumps({"applied": not dry_run, **totals}))
+        click.echo(json.dumps({"applied": applied, **totals}))
         return
     for finding in report.findings:
         click.echo(str(finding).encode("utf-8", "backslashreplace"))
     click.echo(", ".join(f"{count} {what}" for what, count in totals.items()))
-    if dry_run:
+    if not applied:
         click.echo("nothing was changed")

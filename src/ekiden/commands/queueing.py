@@ -84,7 +84,10 @@ def _matching(asking: Asking, wanted: Filter, limit: int, after: int = 0) -> Ite
             return
 
 
-@click.group(cls=LateGroup, late={"import": "ekiden.commands.importing:import_queue"})
+_LATE = {"import": "ekiden.commands.importing:import_queue", "export": "ekiden.commands.importing:export_queue"}
+
+
+@click.group(cls=LateGroup, late=_LATE)
 def queue() -> None:
     """Look at the queue and change what is in it."""
 

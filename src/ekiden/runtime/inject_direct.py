@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from zlib import crc32
 
@@ -21,14 +21,18 @@ from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
 from ekiden.queue.engine import Answer, Engine, Foreign
 from ekiden.queue.lane import Part
+from ekiden.queue.scheduler import channel_of
 from ekiden.queue.sqlite import SQLiteStore
-from ekiden.queue.store import StoreFailed, StoreFull
+from ekiden.queue.store import MessageRow, StoreFailed, StoreFull
 from ekiden.runtime.inject_door import PERMANENT, QUEUE_TROUBLE, REFUSED, WRITE_ERROR, Body, Letter, NotQueued
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 
 LOCK_SECONDS = 10.0
 """How long to wait for another who has the queue."""
+
+PAGE = 200
+"""Messages looked at together."""
 
 _CONFIGURATION = 55
 
@@ -143,6 +147,40 @@ class Direct:
                 os.fsync(descriptor)
         except OSError as error:
             raise NotQueued(WRITE_ERROR, f"unable to write a spool file: {error.strerror} (#4.3.1)") from None
+
+    def pages(self) -> Iterator[MessageRow]:
+        """Every message, in the order of their ids. Raises StoreFailed."""
+        after = 0
+        while rows := self._store.messages(after, PAGE):
+            yield from rows
+            after = rows[-1].id
+
+    def recipients(self, message: int) -> tuple[list[Recipient], list[Recipient]]:
+        """A message's local and remote recipients that are still to be delivered to. Raises StoreFailed."""
+        local: list[Recipient] = []
+        remote: list[Recipient] = []
+        for part in self._store.parts(message):
+            channel = channel_of(self._store.destination_key(part.destination) or b"")
+            (local if channel == "local" else remote).extend(part.recipients)
+        return local, remote
+
+    def content(self, row: MessageRow) -> bytes:
+        """A message in wire form. Raises OSError, StoreFailed."""
+        if not row.spool:
+            return self._store.content(row.id) or b""
+        with open(self._store.open_spool(row.spool), "rb") as file:
+            return file.read()
+
+    def let_go(self, message: int, whom: str) -> None:
+        """Remove a message that is somebody else's now; the ledger says ``deleted by`` whom. Raises NotQueued."""
+        now = time.time()
+        engine = Engine(self._settings, self._store, SILENCE, NOBODY)
+        engine.stopping = True
+        try:
+            engine.delete(message, now, whom)
+            engine.commit(now)
+        except (StoreFull, StoreFailed) as error:
+            raise NotQueued(WRITE_ERROR, f"unable to write the queue: {error} (#4.3.0)") from None
 
     def checksum(self, message: int) -> int | None:
         """CRC-32 of a message's content, read from the store; None if it has left the queue. Raises NotQueued."""
