@@ -1,0 +1,42 @@
+"""One kind of work, made ready once, and done again and again on copies of that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.crash.desk import Books, Tell, settle
+from tests.crash.work import Work
+
+
+class Bench:
+    """``place`` is an empty directory; ``run`` below it is where the work is done and crashed."""
+
+    def __init__(self, place: Path, work: Work) -> None:
+        self.place, self.work = place, work
+        self.ready, self.told, self.log = place / "ready", place / "told", place / "log"
+        self.ready.mkdir()
+        self.before: list[str] = []
+        work.prepare(self.ready, self.before.append)
+        (self.ready / "reserve").unlink(missing_ok=True)
+        (self.place / "run").mkdir()
+        self.run = place / "run" / "queue"
+
+    def renew(self) -> Callable[[], None]:
+        """The files as they are before the work, and the work on them."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        shutil.copytree(self.ready, self.run)
+        self.told.write_bytes(b"")
+        return lambda: self.work.act(self.run, teller(self.told))
+
+    def books(self) -> Books:
+        told = [*self.before, *self.told.read_text().splitlines()]
+        return settle(self.run, told, self.work.ledger(), self.work.check, self.work.foreign)
+
+
+def teller(path: Path) -> Tell:
+    """Tells by one system call, that cannot be half done."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    return lambda line: os.write(descriptor, f"{line}\n".encode()) and None
