@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.crash.desk import Books, Tell, settle
+from tests.crash.disk import Tree
 from tests.crash.work import Work
 
 
@@ -31,9 +32,22 @@ class Bench:
         self.told.write_bytes(b"")
         return lambda: self.work.act(self.run, teller(self.told))
 
-    def books(self) -> Books:
-        told = [*self.before, *self.told.read_text().splitlines()]
-        return settle(self.run, told, self.work.ledger(), self.work.check, self.work.foreign)
+    def tree(self) -> Tree:
+        """All files of ``ready``."""
+        paths = [path for path in self.ready.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.ready)): path.read_bytes() for path in paths}
+
+    def lay_out(self, tree: Tree) -> None:
+        """Make ``run`` hold just these files."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        (self.run / "spool").mkdir(parents=True)
+        for path, content in tree.items():
+            (self.run / path).write_bytes(content)
+
+    def books(self, told: list[str] | None = None) -> Books:
+        """What comes of the files as they are, when this had been told; None: what the work told."""
+        told = self.told.read_text().splitlines() if told is None else told
+        return settle(self.run, [*self.before, *told], self.work.ledger(), self.work.check, self.work.foreign)
 
 
 def teller(path: Path) -> Tell:

@@ -47,6 +47,7 @@ class Desk:
 
     def __init__(self, directory: Path, tell: Tell, now: float = START, pages: int = 4000) -> None:
         self.tell, self.now, self.deferring = tell, now, True
+        self._directory = directory
         self.store = SQLiteStore(directory, pages)
         self.store.recover()
         self._attempts: list[tuple[Part, Envelope]] = []
@@ -58,6 +59,9 @@ class Desk:
         return ["remote", "local"]
 
     def send(self, part: Part, envelope: Envelope) -> bool:
+        spool = part.message.spool
+        if spool and spool not in os.listdir(self._directory / "spool"):
+            return False
         self._attempts.append((part, envelope))
         return True
 
@@ -106,7 +110,7 @@ class Desk:
             return LATER
         content = self._content(part)
         if envelope.sender:
-            identity = header_field(content, b"message-id").strip("<>")
+            identity = header_field(content, b"message-id").strip("<>") or "nobody's"
             self.tell(f"delivered {identity} {body_hash(content)} {recipient.address.decode()}")
         else:
             # A notice of delay is no end.
