@@ -59,6 +59,7 @@ class Machine:
         self._started: list[subprocess.Popen[bytes]] = []
         self._holder = self._enter()
         make_home(self.home)
+        os.chown(self.home / "alias", *USERS["alias"])
         configure(self.home, "indy2.nix.co.jj", lambda *_: None)
         write_bin(self.home)
         let_everyone_run(self.home / "bin")
@@ -125,6 +126,18 @@ class Machine:
         )
         self._started.append(started)
         return started
+
+    def boot(self, script: str = "home") -> subprocess.Popen[bytes]:
+        """``boot/home &``; returns once qmail-send runs."""
+        started = self.start(self.home / "boot" / script)
+        wait_until(lambda: self.sender == started.pid, 20, "qmail-send")
+        return started
+
+    def dot_qmail(self, name: str, text: str) -> None:
+        """A ``.qmail`` file of jiro's, or another file of his home."""
+        path = self.user / name
+        path.write_text(text)
+        os.chown(path, *USERS["jiro"])
 
     def ps(self) -> list[tuple[str, str]]:
         """User and arguments of every process of this machine's home that ps shows."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
 from tests.peers.machine import GROUPS, USERS, Machine, Syslog
@@ -13,12 +12,6 @@ from tests.peers.processes import is_alive, process_tree, wait_until
 from tests.peers.sinks import Sink
 
 STAMPED = re.compile(r"<22>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d qmail: (\d{10}\.\d{6}) (.*)")
-
-
-def start(machine: Machine, script: str = "home") -> subprocess.Popen[bytes]:
-    started = machine.start(machine.home / "boot" / script)
-    wait_until(lambda: machine.sender == started.pid, 20, "qmail-send")
-    return started
 
 
 def texts(entries: list[str]) -> list[str]:
@@ -37,7 +30,7 @@ def delivered(machine: Machine) -> bytes:
 
 
 def test_w16_ps_shows_the_roles_under_their_users(machine: Machine, syslog: Syslog) -> None:
-    started = start(machine)
+    started = machine.boot()
     syslog.wait_for("status: local 0/10 remote 0/20")
     assert sorted(machine.ps()) == [
         ("qmaill", "splogger qmail"),
@@ -76,7 +69,7 @@ def test_w14_each_script_starts_with_its_default_delivery(machine: Machine) -> N
 
 
 def test_w17_a_message_to_a_user_here(machine: Machine, syslog: Syslog) -> None:
-    start(machine)
+    machine.boot()
     done = machine.run("qmail-inject", data=b"to: jiro\n", USER="hana", TZ="UTC0")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     entry = re.compile(
@@ -110,7 +103,7 @@ def test_w17_a_message_to_a_user_here(machine: Machine, syslog: Syslog) -> None:
 
 def test_w18_the_log_of_a_message_through_another_server(machine: Machine, syslog: Syslog, sink: Sink) -> None:
     machine.control("smtproutes", f":{sink.route}")
-    started = start(machine)
+    started = machine.boot()
     assert machine.run("qmail-inject", data=b"to: haruo@nix.co.jj\n", USER="root").returncode == 0
     syslog.wait_for("end msg 1")
     processes = process_tree([started.pid])
@@ -136,7 +129,7 @@ def test_w18_the_log_of_a_message_through_another_server(machine: Machine, syslo
 
 def test_w18_term_waits_for_the_delivery_in_progress(machine: Machine, syslog: Syslog) -> None:
     (machine.user / ".qmail").write_text("|until test -e go; do sleep 0.05; done; echo went\n")
-    started = start(machine)
+    started = machine.boot()
     assert machine.run("qmail-inject", data=b"to: jiro\n", USER="root").returncode == 0
     syslog.wait_for("status: local 1/10 remote 0/20")
     os.kill(started.pid, signal.SIGTERM)
@@ -148,7 +141,7 @@ def test_w18_term_waits_for_the_delivery_in_progress(machine: Machine, syslog: S
 
 
 def test_w19_hup_rereads_the_virtual_domains(machine: Machine, syslog: Syslog) -> None:
-    started = start(machine)
+    started = machine.boot()
     syslog.wait_for("status: local 0/10 remote 0/20")
     machine.control("virtualdomains", "club.example:jiro")
     (machine.user / ".qmail-default").write_text("./Mailbox\n")
