@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -77,13 +78,13 @@ def spoil(home: Path) -> None:
     (home / "bin" / "mailq").write_text("#!/bin/sh\n")
     (home / "boot" / "proc").unlink()
     (home / "queue").chmod(0o777)
-    (home / "doc").rmdir()
+    shutil.rmtree(home / "users")
 
 
 def test_repairs_what_differs_and_says_so(own: Path) -> None:
     spoil(own)
     assert instcheck(own) == [
-        f"instcheck: warning: {own}/doc does not exist",
+        f"instcheck: warning: {own}/users does not exist",
         f"instcheck: warning: {own}/queue has wrong permissions",
         "instcheck: warning: .../bin/forward has wrong permissions",
         "instcheck: warning: .../bin/qmail-send does not exist",
@@ -91,7 +92,7 @@ def test_repairs_what_differs_and_says_so(own: Path) -> None:
     ]
     assert instcheck(own, "queue-only") == [f"instcheck: warning: {own}/queue has wrong permissions"]
     lines = [
-        f"make directory {own}/doc, mode 755",
+        f"make directory {own}/users, mode 755",
         f"change {own}/queue to mode 750",
         f"change {own}/bin/forward to mode 755",
         f"write {own}/bin/mailq",
@@ -104,7 +105,7 @@ def test_repairs_what_differs_and_says_so(own: Path) -> None:
     assert ekiden("install", own).stdout.splitlines() == lines
     assert instcheck(own) == []
     changed = {path for path, state in snapshot(own).items() if before.get(path) != state}
-    repaired = {"doc", "queue", "bin/forward", "bin/mailq", "bin/qmail-send", "boot/proc"}
+    repaired = {"users", "queue", "bin/forward", "bin/mailq", "bin/qmail-send", "boot/proc"}
     assert changed == {str(own / name) for name in repaired | {"bin", "boot"}} | {str(own)}
 
 
@@ -147,7 +148,7 @@ def test_homes_that_cannot_be(place: Path) -> None:
 def test_links_do_not_lead_root_out_of_a_users_home(own: Path, place: Path) -> None:
     target = place / "roots"
     target.mkdir(mode=0o700)
-    (own / "doc").rmdir()
+    shutil.rmtree(own / "doc")
     (own / "doc").symlink_to(target)
     (own / "bin").rename(own / "bin.old")
     (own / "bin").symlink_to(target)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ekiden.installation.accounts import Owners
+from ekiden.installation.manual import documents, pages
 from ekiden.programs.install import texts
 
 QUEUE = "queue"
@@ -66,19 +67,18 @@ def tree(home: Path, owners: Owners) -> Iterator[Entry]:
             yield entry
     for name, text in sorted(texts(home).items()):
         yield Entry(f"bin/{name}", text=text)
-    for name, text in _package_texts("boot"):
+    for name, text in _boot_scripts():
         yield Entry(f"boot/{name}", text=text.replace("@HOME@", str(home)))
-    for name, text in _package_texts("man"):
-        section = name.rpartition(".")[2]
-        if section in {"1", "5", "7", "8"}:
-            yield Entry(f"man/man{section}/{name}", modes=(0o644,), text=text)
+    for name, text in documents():
+        yield Entry(f"doc/{name}", modes=(0o644,), text=text)
+    for page in pages():
+        section = page.file.rpartition(".")[2]
+        yield Entry(f"man/man{section}/{page.file}", modes=(0o644,), text=page.text)
 
 
-def _package_texts(directory: str) -> list[tuple[str, str]]:
-    """Name and content of the files that the package has in a directory, which need not exist."""
-    place = files("ekiden") / directory
-    if not place.is_dir():
-        return []
+def _boot_scripts() -> list[tuple[str, str]]:
+    """Name and content."""
+    place = files("ekiden") / "boot"
     return sorted((file.name, file.read_text(encoding="utf-8")) for file in place.iterdir() if file.is_file())
 
 
