@@ -109,6 +109,7 @@ def attempts(home: Path, port: int, decoys: Path, spare: socket.socket, other: i
         "read own memory": lambda: reading("/proc/self/mem"),
         "read queue": lambda: reading(home / "queue" / "decoy"),
         "read rules": lambda: reading(home / "control" / "tcp.smtp"),
+        "read nothing": lambda: reading(os.devnull),
         "read modules": lambda: reading(os.__file__),
         "write a file": lambda: making(decoys / "evil"),
         "overwrite mail": lambda: os.open(decoys / "mail", os.O_WRONLY),

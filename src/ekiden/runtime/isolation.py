@@ -115,7 +115,9 @@ def complete(role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ())
     ``reads`` and ``writes`` are the files and directories that it still opens. Raises OSError.
     """
     profile = PROFILES[role]
-    reads = [*reads, *MODULES] if profile.modules else reads
+    # libuv opens /dev/null with the first stream, to have a descriptor to spare when there is none left, and if it
+    # cannot, tries again with every stream.
+    reads = [*reads, Path(os.devnull), *MODULES] if profile.modules else reads
     if landlock.version():
         landlock.restrict(reads, writes, connects=profile.connects, binds=profile.binds)
     target = seccomp.machine()
