@@ -8,6 +8,9 @@ replaced by free ones, and ``make`` only says what it would do. What a reader se
 
 ``sh bench``  run by the benchmark, minutes long
 ``sh root``   changes the real system: users, packages, ports below 1024
+
+Blocks behind ``sh machine`` are a script of their own, which root runs on a machine with its own /etc, /var and
+network. That has the guide's addresses: the relay's, and the mail store's with a server that takes all mail.
 """
 
 from __future__ import annotations
@@ -22,12 +25,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.peers import sink
 from tests.peers.ekiden import COMMAND, Ekiden
-from tests.peers.processes import free_port, run
+from tests.peers.fresh import Fresh
+from tests.peers.processes import Unavailable, free_port, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 NOT_RUN = {"bench", "root"}
+ON_A_MACHINE = "machine"
+SITE = """\
+for address in 202.241.128.3 192.168.1.1; do ip address add $address/24 dev lo; done
+{python} {sink} --host 192.168.1.1 --port 25 --record sink &
+export PATH={programs}:$PATH
+unset EKIDEN_HOME
+"""
 _FENCE = re.compile(r"^```(\S+)(?: +([^\n]*))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PORT = re.compile(r"127\.0\.0\.1[: ](\d{4,5})\b")
 
@@ -48,11 +60,10 @@ def blocks(page: str) -> Iterator[Block]:
             yield Block(page.count("\n", 0, match.start()) + 1, match[2] or "", match[3])
 
 
-def script(page: str) -> str:
-    """One shell script of all blocks that are run, each announced; with ports that are free now."""
-    text = "".join(
-        f"echo {shlex.quote(f'--- line {block.line}')}\n{block.text}" for block in blocks(page) if not block.marker
-    )
+def script(page: str, marker: str = "") -> str:
+    """One shell script of all blocks so marked, each announced; with ports that are free now."""
+    chosen = (block for block in blocks(page) if block.marker == marker)
+    text = "".join(f"echo {shlex.quote(f'--- line {block.line}')}\n{block.text}" for block in chosen)
     for port in sorted(set(_PORT.findall(page))):
         text = re.sub(rf"\b{port}\b", str(free_port()), text)
     return text
@@ -66,7 +77,8 @@ def test_script_takes_unmarked_blocks_in_order_with_free_ports() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_markers_are_known(page: Path) -> None:
-    unknown = [block.line for block in blocks(page.read_text()) if block.marker and block.marker not in NOT_RUN]
+    known = {"", ON_A_MACHINE, *NOT_RUN}
+    unknown = [block.line for block in blocks(page.read_text()) if block.marker not in known]
     assert unknown == [], f"{page.name}: unknown words behind sh in these lines"
 
 
@@ -98,3 +110,24 @@ def test_commands_run(page: Path, place: Path) -> None:
         run(["sh", "-euc", commands], 100, cwd=here, env=environment)
     finally:
         ekiden.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [path for path in PAGES if script(path.read_text(), ON_A_MACHINE)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_commands_run_on_a_machine(page: Path, place: Path) -> None:
+    for name in ("here", "programs", "var", "var/tmp"):
+        (place / name).mkdir()
+    (place / "programs" / "ekiden").symlink_to(COMMAND)
+    try:
+        machine = Fresh(place)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    try:
+        site = SITE.format(python=sys.executable, sink=sink.__file__, programs=place / "programs")
+        machine.script(script(page.read_text(), ON_A_MACHINE), site, place / "here")
+    finally:
+        machine.stop()

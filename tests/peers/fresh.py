@@ -1,4 +1,7 @@
-"""A machine that has never seen qmail: a mount namespace with its own /etc, where users can be added. Needs root."""
+"""A machine that has never seen qmail: a mount namespace with its own /etc, where users can be added. Needs root.
+
+A directory ``var`` in its place is its /var.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.peers import processes
 from tests.peers.processes import Unavailable, end
 
 _SET_UP = """
 set -e
 mount --bind etc /etc
+if [ -d var ]; then mount --bind var /var; fi
 echo ready
 exec sleep 600
 """
@@ -52,6 +57,15 @@ class Fresh:
         """Run a program to its end."""
         inside = ["nsenter", "--mount", f"--target={self._holder.pid}", *argv]
         return subprocess.run(inside, input=data, capture_output=True, text=True, timeout=60)
+
+    def script(self, text: str, set_up: str = "", cwd: Path | None = None) -> None:
+        """Run a shell script that stops at the first failure, on a network of its own; what it leaves running ends.
+
+        ``set_up`` is run in front of it. AssertionError with all that was printed if it fails.
+        """
+        alone = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+        inside = ("nsenter", "--mount", f"--target={self._holder.pid}", f"--wdns={cwd or self.place}")
+        processes.run([*inside, *alone, "sh", "-euc", f"ip link set lo up\n{set_up}\n{text}"], 100)
 
     def stop(self) -> None:
         end(self._holder)
