@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick lint bench peers clean
+.PHONY: run test quick lint bench peers deb clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ peers:
 
 bench: $(VENV)/ready peers
 	$(BIN)/python -m bench
+
+deb: $(VENV)/ready
+	sh packaging/build-deb
 
 clean:
 	rm -rf $(VENV) home build dist
