@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import ekiden
-from ekiden.commands.running import _supervisor
+from ekiden.commands.running import supervisor_of
 from ekiden.installation.accounts import NotAdded, Owners, add, additions
 from ekiden.installation.layout import CannotInstall, Change, apply, closed_to_others, plan
 from ekiden.installation.tree import Entry, Fault, tree
@@ -67,7 +67,7 @@ def _plan(home: Path, entries: list[Entry], create_users: bool) -> list[Change]:
         raise CannotInstall(f"{home} belongs to root, and only root may install there")
     changes = plan(home, entries, owners)
     moved = [c for c in changes if c.entry.path in ("queue", "log") and Fault.OWNER in c.faults]
-    if moved and (pid := _supervisor(home)):
+    if moved and (pid := supervisor_of(home)):
         raise CannotInstall(
             f"process {pid} serves {home} as another user than will own {moved[0].entry.path}/; "
             f"first: ekiden --home {home} stop"

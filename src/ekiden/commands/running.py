@@ -28,7 +28,7 @@ def start(home: Path, foreground: bool) -> int:
 
     if not (home / "control").is_dir():
         raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
-    if _supervisor(home):
+    if supervisor_of(home):
         click.echo(f"ekiden already runs in {home}")
         return 0
     if foreground:
@@ -83,7 +83,7 @@ def _detach() -> None:
     os.chdir("/")
 
 
-def _supervisor(home: Path) -> int:
+def supervisor_of(home: Path) -> int:
     """The process id of the supervisor that holds this home's lock, 0 if nobody does."""
     try:
         descriptor = os.open(home / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -113,14 +113,14 @@ def _named_supervisor(home: Path) -> int:
 @click.pass_obj
 def stop(home: Path) -> int:
     """Stop ekiden after the deliveries in progress; returns when it has ended."""
-    pid = _supervisor(home)
+    pid = supervisor_of(home)
     if not pid:
         click.echo(f"ekiden does not run in {home}")
         return 0
     with _explained():
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _SLOWEST
-    while _supervisor(home) == pid:
+    while supervisor_of(home) == pid:
         if time.monotonic() > deadline:
             raise click.ClickException(f"process {pid} has not ended yet")
         time.sleep(0.02)
@@ -157,7 +157,7 @@ def reload(home: Path) -> int:
 @click.pass_obj
 def status(home: Path, as_json: bool) -> int:
     """Say whether ekiden runs here (exit code 1: it does not), its processes and its queue's figures."""
-    pid = _supervisor(home)
+    pid = supervisor_of(home)
     if not pid:
         click.echo(json.dumps({"running": False}) if as_json else f"ekiden does not run in {home}")
         return 1
@@ -194,7 +194,7 @@ def _queue_figures(home: Path) -> dict[str, Any]:
 
 
 def _running(home: Path) -> int:
-    pid = _supervisor(home)
+    pid = supervisor_of(home)
     if not pid:
         raise click.ClickException(f"ekiden does not run in {home}; start it with: ekiden --home {home} start")
     return pid
