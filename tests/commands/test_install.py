@@ -17,7 +17,8 @@ from tests.peers.processes import Unavailable, free_port, wait_until
 from ekiden.programs.install import names
 
 UID = os.getuid() or NOBODY
-BOOT = {"home", "proc", "binm1", "binm2", "binm3", "home+df", "proc+df", "binm1+df", "binm2+df", "binm3+df", "init"}
+WAYS = {"home", "proc", "binm1", "binm2", "binm3"}
+BOOT = {*WAYS, *(f"{way}+df" for way in WAYS), "init", "ekiden.service"}
 
 
 def ekiden(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -57,6 +58,9 @@ def test_a_users_own_home(own: Path) -> None:
     assert f'PATH="{own}/bin:$PATH"' in (own / "boot" / "home").read_text()
     assert {path.stat().st_uid for path in (own, *own.rglob("*"))} == {UID}
     assert (own / "boot" / "init").stat().st_mode & 0o7777 == 0o755
+    unit = own / "boot" / "ekiden.service"
+    assert unit.stat().st_mode & 0o7777 == 0o644
+    assert f"\nEnvironment=EKIDEN_HOME={own}\nExecStart={COMMAND} start --foreground\n" in unit.read_text()
     assert instcheck(own) == []
     done = subprocess.run([own / "bin" / "instcheck"], capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

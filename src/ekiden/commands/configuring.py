@@ -56,6 +56,7 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
     import msgspec
 
     from ekiden.delivery.checking import users_problems
+    from ekiden.installation.reach import programs_problems
     from ekiden.policy import tcprules
     from ekiden.settings.control import problems
 
@@ -66,7 +67,7 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
         if not rules.name.endswith(".cdb"):
             found += tcprules.problems(rules, f"control/{rules.name}")
     if user is None:
-        found += users_problems(home)
+        found += users_problems(home) + programs_problems(home)
     for problem in found:
         click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
     if not found and not as_json:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import stat
+import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -68,12 +69,24 @@ def tree(home: Path, owners: Owners) -> Iterator[Entry]:
     for name, text in sorted(texts(home).items()):
         yield Entry(f"bin/{name}", text=text)
     for name, text in _boot_scripts():
-        yield Entry(f"boot/{name}", text=text.replace("@HOME@", str(home)))
+        yield _unit(name, text, home) if name.endswith(".service") else _boot_script(name, text, home)
     for name, text in documents():
         yield Entry(f"doc/{name}", modes=(0o644,), text=text)
     for page in pages():
         section = page.file.rpartition(".")[2]
         yield Entry(f"man/man{section}/{page.file}", modes=(0o644,), text=page.text)
+
+
+def _boot_script(name: str, text: str, home: Path) -> Entry:
+    return Entry(f"boot/{name}", text=text.replace("@HOME@", str(home)))
+
+
+def _unit(name: str, text: str, home: Path) -> Entry:
+    """systemd's unit with the paths of this home and this ekiden; a percent sign is special there."""
+    paths = {"/var/qmail": str(home), "/usr/local/bin/ekiden": str(Path(sys.executable).parent / "ekiden")}
+    for usual, here in paths.items():
+        text = text.replace(usual, here.replace("%", "%%"))
+    return Entry(f"boot/{name}", modes=(0o644,), text=text)
 
 
 def _boot_scripts() -> list[tuple[str, str]]:
