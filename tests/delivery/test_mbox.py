@@ -49,6 +49,27 @@ def test_entries(content: bytes, expected: bytes, size: int) -> None:
     assert b"".join(entry(content[at : at + size] for at in range(0, len(content), size))) == expected
 
 
+@pytest.mark.parametrize(
+    ("before", "gap"),
+    [
+        (b"", b""),
+        (b"x\n\n", b""),
+        (b"x\n", b"\n"),
+        (b"x", b"\n\n"),
+        (b"x\n\0\0", b"\n\n"),
+        (b"\n", b"\n"),
+        (b"\n\n", b""),
+    ],
+)
+def test_what_a_crash_left_does_not_swallow_the_next_message(tmp_path: Path, before: bytes, gap: bytes) -> None:
+    path = tmp_path / "Mailbox"
+    path.write_bytes(before)
+    deliver(path, b"A: b\n\nbody\n")
+    deliver(path, b"second\n")
+    whole = FRONT + b"A: b\n\nbody\n\n" + FRONT + b"second\n\n"
+    assert path.read_bytes() == before + gap + whole
+
+
 pieces = st.lists(st.sampled_from([b"From ", b">", b"\n", b"Fro", b"m ", b"x", b" "]))
 
 

@@ -24,9 +24,8 @@ class Mbox:
 
     def __init__(self, path: bytes) -> None:
         """Open, creating it readable by its owner only; OSError if that cannot be done."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
         self._path = path
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor = _open(path)
         self._regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         self._lock_file = LockFile(path + b".lock")
         self._locked = False
@@ -60,12 +59,20 @@ class Mbox:
         """
         start = os.fstat(self._descriptor).st_size
         try:
-            write_all(self._descriptor, front)
+            write_all(self._descriptor, (b"" if start > self._start else self._gap()) + front)
             for chunk in entry(chunks):
                 write_all(self._descriptor, chunk)
         except BaseException:
             self._cut(start)
             raise
+
+    def _gap(self) -> bytes:
+        """What makes the next From_ line one: what a crash or another writer left may not end with a blank line."""
+        try:
+            tail = os.pread(self._descriptor, 2, max(0, self._start - 2)) if self._start else b"\n\n"
+        except OSError:
+            return b""
+        return b"\n" * (2 - len(tail) + len(tail.rstrip(b"\n")))
 
     def commit(self) -> None:
         """Make everything durable; after an OSError nothing of what was appended is left."""
@@ -91,6 +98,15 @@ class Mbox:
             except OSError:
                 # The error that led here is the one to report.
                 return
+
+
+def _open(path: bytes) -> int:
+    """For reading too, if it is a file that may be read: what it ends with is to be seen."""
+    flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.suppress(PermissionError):
+        if not os.path.exists(path) or os.path.isfile(path):
+            return os.open(path, flags | os.O_RDWR, 0o600)
+    return os.open(path, flags | os.O_WRONLY, 0o600)
 
 
 def entry(chunks: Iterable[bytes]) -> Iterator[bytes]:
