@@ -6,10 +6,18 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-from tests.crash.desk import Books, Tell, settle
+from tests.crash.desk import Books, Tell
 from tests.crash.disk import Tree
-from tests.crash.work import Work
+
+
+class Work(Protocol):
+    """What is crashed: the files there were before, what is done to them, and what must be true afterwards."""
+
+    def prepare(self, directory: Path, tell: Tell, /) -> None: ...
+    def act(self, directory: Path, tell: Tell, /) -> None: ...
+    def finish(self, directory: Path, told: list[str], /) -> Books: ...
 
 
 class Bench:
@@ -21,7 +29,8 @@ class Bench:
         self.ready.mkdir()
         self.before: list[str] = []
         work.prepare(self.ready, self.before.append)
-        (self.ready / "reserve").unlink(missing_ok=True)
+        for reserve in self.ready.rglob("reserve"):
+            reserve.unlink()
         (self.place / "run").mkdir()
         self.run = place / "run" / "queue"
 
@@ -40,14 +49,17 @@ class Bench:
     def lay_out(self, tree: Tree) -> None:
         """Make ``run`` hold just these files."""
         shutil.rmtree(self.run, ignore_errors=True)
-        (self.run / "spool").mkdir(parents=True)
+        shutil.copytree(self.ready, self.run)
+        for path in self.tree():
+            (self.run / path).unlink()
         for path, content in tree.items():
+            (self.run / path).parent.mkdir(exist_ok=True)
             (self.run / path).write_bytes(content)
 
     def books(self, told: list[str] | None = None) -> Books:
         """What comes of the files as they are, when this had been told; None: what the work told."""
         told = self.told.read_text().splitlines() if told is None else told
-        return settle(self.run, [*self.before, *told], self.work.ledger(), self.work.check, self.work.foreign)
+        return self.work.finish(self.run, [*self.before, *told])
 
 
 def teller(path: Path) -> Tell:

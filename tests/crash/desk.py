@@ -152,22 +152,31 @@ class Books:
 
 
 def settle(
-    directory: Path, told: Iterable[str], ledger: Ledger, check: Callable[[Desk, list[str]], str], foreign: str = ""
+    directory: Path,
+    told: Iterable[str],
+    ledger: Ledger,
+    check: Callable[[Desk, list[str]], str] | None = None,
+    foreign: str = "",
+    now: float | None = None,
+    size: int = 0,
 ) -> Books:
     """Start on what the crash left, and balance. ``told``: the lines until the crash; ``ledger``: what was sent.
 
     ``check`` says what is wrong with the queue as it was found, given what was told; "" if nothing is. ``foreign``:
-    the message is another queue's, and taken over by this key once more.
+    the message is another queue's, and taken over by this key once more. ``now``: seconds of the epoch, if it is not
+    the time of the tests. ``size``: of messages sent once more, if it is not told by their number.
     """
     lines = list(told)
-    desk = Desk(directory, lines.append, START + 700_000 if "expired" in lines else START + 100)
-    books = Books([f"found: {fault}"] if (fault := check(desk, lines)) else [])
+    if now is None:
+        now = START + (700_000 if "expired" in lines else 100)
+    desk = Desk(directory, lines.append, now)
+    books = Books([f"found: {fault}"] if check and (fault := check(desk, lines)) else [])
     ledger.acknowledged |= {line.split()[1] for line in lines if line.startswith("acknowledged")}
     again = sorted(ledger.sent.keys() - ledger.acknowledged)
     for identity in again:
         # The client that was not answered sends once more; so everything must arrive in the end.
-        size = LARGE if identity.startswith("9") else SMALL
-        desk.inject(int(identity.partition("@")[0]), Recipient(AGAIN), size=size, foreign=foreign)
+        octets = size or (LARGE if identity.startswith("9") else SMALL)
+        desk.inject(int(identity.partition("@")[0]), Recipient(AGAIN), size=octets, foreign=foreign)
     stuck = desk.drain()
     if stuck:
         books.wrong.append(f"{stuck} stuck")

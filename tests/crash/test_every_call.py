@@ -10,12 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.crash import tracing
+from tests.crash import mailboxes, tracing
 from tests.crash.bench import Bench
-from tests.crash.work import KINDS
+from tests.crash.work import KINDS as QUEUE_KINDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="tracing needs root")]
 
+
+KINDS = QUEUE_KINDS | mailboxes.KINDS
 
 ONCE = {"take over", "deferral", "hold, release", "delete", "requeue", "schema upgrade"}
 """Work that nobody who tries again can double."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash.desk import FIRST, LARGE, START, Desk, Tell
+from tests.crash.desk import FIRST, LARGE, START, Books, Desk, Tell, settle
 from tests.peers.accounting import Ledger
 
 from ekiden.base.envelope import Notify, Recipient
@@ -31,6 +31,9 @@ class Work:
     sent: tuple[int, ...] = (1,)
     check: Callable[[Desk, list[str]], str] = _nothing_to_see
     foreign: str = ""
+
+    def finish(self, directory: Path, told: list[str]) -> Books:
+        return settle(directory, told, self.ledger(), self.check, self.foreign)
 
     def ledger(self) -> Ledger:
         ledger = Ledger()
