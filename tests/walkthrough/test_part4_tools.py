@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from tests.peers.machine import Machine
 from tests.peers.network import Network
-from tests.peers.processes import accepts, end, free_port, program, wait_until
+from tests.peers.processes import Unavailable, accepts, end, free_port, program, wait_until
 from tests.peers.sinks import Sink
 
 pytestmark = pytest.mark.slow
@@ -45,12 +45,16 @@ def served(machine: Machine, port: int, *command: str | Path, options: tuple[str
 @pytest.fixture
 def alone(place: Path) -> Iterator[Machine]:
     """A machine whose well-known ports are free: on a network of its own."""
-    network = Network({"relay": "202.241.128.3"}, {}, [])
-    with network.at("relay"):
-        machine = Machine(place)
+    with ExitStack() as running:
+        try:
+            network = Network({"relay": "202.241.128.3"}, {}, [])
+            running.callback(network.remove)
+            running.enter_context(network.at("relay"))
+            machine = Machine(place)
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        running.callback(machine.stop)
         yield machine
-        machine.stop()
-    network.remove()
 
 
 def test_w22_the_clients(alone: Machine) -> None:
