@@ -23,7 +23,8 @@ from tests.peers.ekiden import NOBODY, Ekiden
 from bench.tcpserver import build
 
 USERS = 10
-_TEXT = b"From: a@example.org\nTo: b@example.org\nSubject: message %d\n\n" + b"A line of the message's text.\n" * 130
+_HEADER = b"From: a@example.org\nTo: b@example.org\nSubject: message %d\n\n"
+_LINE = b"A line of the message's text.\n"
 _SERVERS = ("Dovecot", "ekiden")
 
 _CLIENT = r"""
@@ -115,14 +116,14 @@ def dovecot(place: Path) -> Iterator[int]:
         served.stop()
 
 
-def fill(place: Path, messages: int) -> None:
-    """Every user's Maildir."""
-    for user in range(USERS):
+def fill(place: Path, messages: int, users: int = USERS, lines: int = 130) -> None:
+    """Every user's Maildir, with messages of so many lines."""
+    for user in range(users):
         maildir = place / f"u{user}" / "Maildir"
         for part in ("new", "cur", "tmp"):
             (maildir / part).mkdir(parents=True)
         for number in range(messages):
-            (maildir / "cur" / f"{1_000_000 + number}.1.bench:2,S").write_bytes(_TEXT % number)
+            (maildir / "cur" / f"{1_000_000 + number}.1.bench:2,S").write_bytes(_HEADER % number + _LINE * lines)
         if os.getuid() == 0:
             for path in (maildir.parent, *maildir.parent.rglob("*")):
                 os.chown(path, NOBODY, NOBODY)

@@ -103,6 +103,24 @@ def test_nothing_is_deleted_without_quit(office: PostOffice) -> None:
     assert len(office.files()) == 2
 
 
+def test_an_mbox_has_one_session_at_a_time(office: PostOffice) -> None:
+    """The next one may come as soon as the last has heard the answer to QUIT."""
+    mbox = office.user / "mbox"
+    mbox.write_bytes(b"From a@b Mon Nov 23 14:00:00 2026\nSubject: one\n\nbody\n\n")
+    os.chown(mbox, USER, -1)
+    users = office.ekiden.home / "control" / "pop3users"
+    users.write_text(users.read_text().replace("./Maildir/", "./mbox"))
+    office.ekiden.start()
+    for _ in range(10):
+        with office.session() as client:
+            assert client.stat()[0] == 1
+    with office.session():
+        second = office.client()
+        second.user("jiro")
+        with pytest.raises(poplib.error_proto, match=r"\[IN-USE\]"):
+            second.pass_(WORD)
+
+
 def test_apop(office: PostOffice) -> None:
     office.ekiden.start()
     client = office.client()
@@ -317,6 +335,8 @@ def test_silent_and_endless_clients(office: PostOffice) -> None:
     """They do not keep others from their mail, and an endless line ends its session."""
     office.ekiden.start()
     idle = [socket.create_connection(("127.0.0.1", office.port)) for _ in range(20)]
+    for connection in idle[10:]:
+        connection.sendall(b"USER ji")
     with socket.create_connection(("127.0.0.1", office.port), timeout=20) as endless:
         try:
             for _ in range(200):

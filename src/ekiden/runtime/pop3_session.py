@@ -144,6 +144,8 @@ class Session:
     def _update(self, event: Update) -> None:
         self._drop.update(event.deleted)
         self.removed = len(event.deleted)
+        # Before the answer: the next session, which may come at once, finds the lock free and what was learned.
+        self._drop.close()
         self._server.answer()
 
 
