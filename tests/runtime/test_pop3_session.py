@@ -20,14 +20,14 @@ def test_the_mailbox_is_free_when_quit_is_answered(tmp_path: Path) -> None:
 
     class Watched(Stream):
         def write(self, data: bytes) -> None:
-            again = open_mailbox(os.fsencode(mbox), b".")
+            again = open_mailbox(os.fsencode(mbox), os.fsencode(tmp_path))
             found.append(len(again))
             again.close()
 
     reading, writing = os.pipe()
     os.write(writing, b"QUIT\r\n")
     server = Server(Profile())
-    drop = open_mailbox(os.fsencode(mbox), b".")
+    drop = open_mailbox(os.fsencode(mbox), os.fsencode(tmp_path))
     server.open(len(drop))
     server.output()
     Session(server, drop, Watched(reading, writing, 5)).serve()
