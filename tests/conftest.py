@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("crash tests")
     group.addoption("--kills", type=int, default=40, help="how many times the crash tests kill a role (default: 40)")
     group.addoption("--states", type=int, default=1, help="random disk states per point of a power loss (default: 1)")
+    group.addoption("--every-point", action="store_true", help="kill work of several processes at every call too")
     group.addoption("--deliveries", type=int, default=1000, help="how many random .qmail files (default: 1000)")
     group.addoption("--seed", type=int, default=None, help="repeat a crash test with the seed that it printed")
 

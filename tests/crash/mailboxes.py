@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash.desk import LARGE, SMALL, Books, Tell, settle
+from tests.crash.desk import LARGE, SMALL, Books, Desk, Tell, settle
 from tests.peers.accounting import Ledger
 from tests.peers.sink import describe
 
@@ -143,13 +143,22 @@ class Delivery:
         elif "Maildir" in self.dot_qmail:
             contents = [path.read_bytes() for path in (user / "Maildir" / "new").iterdir()]
         else:
-            contents = []
+            return self.forwarded(directory)
         return [(str(entry["id"]), str(entry["hash"])) for entry in map(describe, contents)]
+
+    def forwarded(self, directory: Path) -> list[tuple[str, str]]:
+        """What comes out of the queue, everything in it being delivered."""
+        lines: list[str] = []
+        desk = Desk(directory / "queue", lines.append, time.time() + 1)
+        desk.drain()
+        desk.store.close()
+        return [(line.split()[1], line.split()[2]) for line in lines if line.startswith("delivered")]
 
 
 KINDS = {
     "qmail-queue, small": Injection(SMALL),
     "qmail-queue, large": Injection(LARGE),
     "Maildir": Delivery("./Maildir/\n"),
+    "program and forward": Delivery("|cat > copy\n&a@example.com\n", 20_000),
     "mbox": Delivery("./Mailbox\n"),
 }

@@ -6,6 +6,7 @@ The engine and the store are the queue role's own; every run is started anew fro
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -19,12 +20,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="tr
 
 KINDS = QUEUE_KINDS | mailboxes.KINDS
 
+SAMPLED = {"program and forward"}
+"""Work of several processes, a second for each point: eight random points, or all with ``--every-point``."""
+
 ONCE = {"take over", "deferral", "hold, release", "delete", "requeue", "schema upgrade"}
 """Work that nobody who tries again can double."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kill_at_every_call_loses_nothing(memory: Path, kind: str) -> None:
+def test_a_kill_at_every_call_loses_nothing(memory: Path, kind: str, pytestconfig: pytest.Config) -> None:
     bench = Bench(memory, KINDS[kind])
     assert tracing.traced(bench.renew(), bench.log) == 0
     assert bench.told.read_text() or kind == "deferral", "the work tells nothing"
@@ -32,6 +36,8 @@ def test_a_kill_at_every_call_loses_nothing(memory: Path, kind: str) -> None:
     whole = bench.books()
     assert whole and not whole.duplicates, whole
     duplicates: Counter[str] = Counter()
+    if kind in SAMPLED and not pytestconfig.getoption("--every-point"):
+        points = random.Random(pytestconfig.getoption("--seed")).sample(points, 8)
     for point in points:
         assert tracing.killed_at(bench.renew(), point, bench.log), f"not killed at {point}"
         books = bench.books()
