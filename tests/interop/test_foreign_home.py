@@ -86,16 +86,19 @@ def test_a_stranger_cannot_hold_the_lock(home: Ekiden) -> None:
 
 def test_a_stranger_sees_which_process_runs(home: Ekiden) -> None:
     home.start()
+    # What it imports late is here before the child becomes a user who may not be able to read our modules.
+    running.supervisor_of(home.home)
     reading, writing = os.pipe()
     if not (pid := os.fork()):
-        os.setuid(NOBODY)
-        os.write(writing, b"%d" % running._supervisor(home.home))
-        os._exit(0)
-    os.waitpid(pid, 0)
-
-    assert int(os.read(reading, 100)) == home.supervisor()
-    os.close(reading)
+        try:
+            os.setuid(NOBODY)
+            os.write(writing, b"%d" % running.supervisor_of(home.home))
+        finally:
+            os._exit(0)
     os.close(writing)
+    os.waitpid(pid, 0)
+    with open(reading, "rb") as pipe:
+        assert int(pipe.read()) == home.supervisor()
 
 
 def is_free(port: int) -> bool:
