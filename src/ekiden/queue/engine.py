@@ -153,23 +153,10 @@ class Engine:
         if known is not None:
             answer(known)
             return
-        number = self.store.new_message_id()
-        count = len(envelope.recipients)
-        if not spool:
-            checksum = crc32(content)
-        meta = Meta(origin, envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum)
-        kept = None if spool else content
-        message = Message(number, foreign.birth, envelope.sender, size, spool, meta, kept, left=0)
-        parts = self._split(message, envelope.recipients)
-        message.left = len(parts)
-        into, due = self._intake, None if foreign.held else foreign.birth
-        for part in parts:
-            into.parts.append((number, part.number, part.lane.id, due, self._encode(part.recipients)))
-        encoded = self._encode(meta)
-        into.messages.append((number, foreign.birth, envelope.sender, size, spool or None, encoded, kept, None, None))
-        into.foreign.append((foreign.key, number))
-        if foreign.held:
-            into.held.append((number,))
+        message, parts = self._new(
+            envelope, origin, content, spool, size, foreign.birth, self._intake, checksum, held=foreign.held
+        )
+        self._intake.foreign.append((foreign.key, message.id))
         self._accepted.append((message, [] if foreign.held else parts, answer))
 
     def _vanish(self, sender: bytes, origin: Origin, spool: str, size: int, answer: Answer) -> None:
@@ -192,6 +179,7 @@ class Engine:
         now: float,
         into: Changes,
         checksum: int = 0,
+        held: bool = False,
     ) -> tuple[Message, list[Part]]:
         number = self.store.new_message_id()
         count = len(envelope.recipients)
@@ -202,14 +190,17 @@ class Engine:
         parts = self._split(message, envelope.recipients)
         message.left = len(parts)
         whose: tuple[int | None, bytes | None] = (None, None)
-        if len(parts) == 1 and self.scheduler.has_room(len(self._accepted)):
+        if len(parts) == 1 and not held and self.scheduler.has_room(len(self._accepted)):
             parts[0].stored = False
             whose = parts[0].lane.id, self._encode(parts[0].recipients)
         else:
+            due = None if held else now
             for part in parts:
-                into.parts.append((number, part.number, part.lane.id, now, self._encode(part.recipients)))
+                into.parts.append((number, part.number, part.lane.id, due, self._encode(part.recipients)))
         encoded = self._encode(meta)
         into.messages.append((number, now, envelope.sender, size, spool or None, encoded, message.content, *whose))
+        if held:
+            into.held.append((number,))
         return message, parts
 
     def _split(self, message: Message, recipients: Sequence[Recipient]) -> list[Part]:
