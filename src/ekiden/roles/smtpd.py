@@ -15,6 +15,7 @@ from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import RulesFile
 from ekiden.runtime.certificate import ServerCertificate
+from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.intake import Intake
 from ekiden.runtime.interfaces import own_addresses
 from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
@@ -22,7 +23,7 @@ from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDo
 from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
-from ekiden.runtime.smtp_connection import HANDSHAKE_SECONDS, Connection, Door
+from ekiden.runtime.smtp_connection import Connection, Door
 from ekiden.settings.schema import Listener
 from ekiden.wire.smtp.profile import Profile
 

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
+from ekiden.runtime.handshake import secure
 from ekiden.runtime.log import Log
 from ekiden.runtime.pop3_frames import (
     BeginScram,
@@ -43,7 +44,6 @@ from ekiden.wire.pop3.events import (
 from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.server import Server
 
-HANDSHAKE_SECONDS = 60.0
 _LINGER_SECONDS = 10
 _DRAIN_SECONDS = 0.02
 
@@ -242,22 +242,11 @@ class Connection(asyncio.Protocol):
     async def _secure(self) -> None:
         hall, server = self._hall, self._server
         assert self._transport is not None and server is not None
-        try:
-            if hall.tls is None:
-                raise ConnectionError("there is no certificate")
-            transport = await hall.loop.start_tls(
-                self._transport, self, hall.tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
-            if transport is None:
-                raise ConnectionError("connection lost")
-        except (OSError, asyncio.CancelledError) as failed:
-            self._handshake = None
-            hall.log.event("tls", f"tls: {self._address}: handshake failed: {failed}", client=self._address)
-            if self._transport is not None:
-                self._transport.abort()
+        transport = await secure(self._transport, self, hall.tls, hall.log, self._address)
+        self._handshake = None
+        if transport is None:
             self.connection_lost(None)
             return
-        self._handshake = None
         self._transport = transport
         self._stirred = hall.now
         server.secured()

@@ -16,8 +16,9 @@ import msgspec
 
 from ekiden.policy.tcprules import RulesFile
 from ekiden.runtime.certificate import ServerCertificate
+from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.link import Link
-from ekiden.runtime.pop3_connection import HANDSHAKE_SECONDS, Connection, Door
+from ekiden.runtime.pop3_connection import Connection, Door
 from ekiden.runtime.pop3_frames import Enter, Forget, Left, Question, ToDoor
 from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
 from ekiden.runtime.role import Context

@@ -13,12 +13,12 @@ import traceback
 from typing import Protocol, cast
 
 from ekiden.base.reply import Reply
+from ekiden.runtime.handshake import secure
 from ekiden.runtime.log import Log
 from ekiden.runtime.proxied import plain_address
 from ekiden.runtime.reception import Client, Desk, Reception
 from ekiden.settings.schema import Listener, Settings
 
-HANDSHAKE_SECONDS = 60.0
 _LINGER_SECONDS = 10
 
 _TIMEOUT = Reply(421, "4.4.2", "timeout")
@@ -239,22 +239,11 @@ class Connection(asyncio.Protocol):
         hall, reception = self._hall, self._reception
         assert self._transport is not None and reception is not None
         self._transport.write(reception.server.output())
-        try:
-            if hall.tls is None:
-                raise ConnectionError("there is no certificate")
-            transport = await hall.loop.start_tls(
-                self._transport, self, hall.tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
-            if transport is None:
-                raise ConnectionError("connection lost")
-        except (OSError, asyncio.CancelledError) as error:
-            self._handshake = None
-            hall.log.event("tls", f"tls: {self._address}: handshake failed: {error}", client=self._address)
-            if self._transport is not None:
-                self._transport.abort()
+        transport = await secure(self._transport, self, hall.tls, hall.log, self._address)
+        self._handshake = None
+        if transport is None:
             self.connection_lost(None)
             return
-        self._handshake = None
         self._transport = transport
         self._stirred = hall.now
         reception.server.secured()
