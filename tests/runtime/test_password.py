@@ -104,6 +104,7 @@ def test_the_file_is_read_anew_when_it_changes(tmp_path: Path) -> None:
         (b"a:", False),
         (b":b", False),
         (b"a:b:0:2:/h", False),
+        (b"a:b:1:0:/h", True),
         (b"a:b:1:2", False),
         (b"a:b:1:2:h", False),
         (b"a:b:x:2:/h", False),
@@ -113,7 +114,7 @@ def test_the_file_is_read_anew_when_it_changes(tmp_path: Path) -> None:
 def test_lines(line: bytes, good: bool) -> None:
     lines, problems = parse(b"first:{PLAIN}x\n" + line + b"\n")
     assert (b"a" in lines) is good
-    assert [problem.split(":")[:2] for problem in problems] == ([] if good else [["control/pop3users", "2"]])
+    assert [(problem.file, problem.line) for problem in problems] == ([] if good else [("control/pop3users", 2)])
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")

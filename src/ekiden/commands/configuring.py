@@ -58,6 +58,7 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
     from ekiden.delivery.checking import users_problems
     from ekiden.installation.reach import programs_problems
     from ekiden.policy import tcprules
+    from ekiden.runtime.pop3_advice import pop3_problems
     from ekiden.settings.control import problems
 
     if not (home / "control").is_dir():
@@ -67,7 +68,7 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
         if not rules.name.endswith(".cdb"):
             found += tcprules.problems(rules, f"control/{rules.name}")
     if user is None:
-        found += users_problems(home) + programs_problems(home)
+        found += users_problems(home) + programs_problems(home) + pop3_problems(home)
     for problem in found:
         click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
     if not found and not as_json:

@@ -11,16 +11,16 @@ Not started as root, all are one user and serve that user's mailboxes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
-import stat
 from functools import partial
 
 from ekiden.runtime import pop3_listening
-from ekiden.runtime.log import Log
+from ekiden.runtime.pop3_advice import problems
 from ekiden.runtime.pop3_keeper import Keeper
-from ekiden.runtime.pop3_listening import APOP, MECHANISMS, SERVICES, make_profile
+from ekiden.runtime.pop3_listening import SERVICES, make_profile
 from ekiden.runtime.pop3_verifier import Verifier, warm
 from ekiden.runtime.pop3_workers import Work, Workers
 from ekiden.runtime.privilege import Identity, become
@@ -64,12 +64,13 @@ async def _keep(context: Context, connection: socket.socket, door: int) -> None:
     loop = asyncio.get_running_loop()
     settings = context.settings
     warm()
-    _advise(context)
+    for problem in problems(context.home, settings):
+        context.log.warning(str(problem))
     work = Work(
         make_profile(settings, tls=False), settings.timeoutpop3d, settings.pop3mailbox, settings.defaultdelivery
     )
     workers = Workers(loop, work)
-    verifier = Verifier(loop, context.home, _sources(context.log, settings.pop3passwords))
+    verifier = Verifier(loop, context.home, _sources(settings.pop3passwords))
     keeper = Keeper(loop, connection, verifier, workers, context.log, settings.pop3logindelay)
     context.ready()
     stopping, draining, left = (
@@ -106,28 +107,11 @@ async def _wait_for(workers: Workers, seconds: float, or_for: asyncio.Task[bool]
             return
 
 
-def _sources(log: Log, names: tuple[bytes, ...]) -> list[bytes]:
+def _sources(names: tuple[bytes, ...]) -> list[bytes]:
     """Those that there are; one that is not understood lets nobody in."""
     known = []
     for name in names:
-        try:
+        with contextlib.suppress(ValueError):
             Verifier.check_source(name)
-        except ValueError as error:
-            log.alert(f"control/pop3passwords: {error}")
-        else:
             known.append(name)
     return known
-
-
-def _advise(context: Context) -> None:
-    """Tell what is doubtful in the configuration."""
-    for name in context.settings.pop3mechanisms:
-        if name.lower() not in {*MECHANISMS, APOP}:
-            shown = name.decode("ascii", "replace")
-            context.log.alert(f"control/pop3mechanisms: {shown} is unknown; allowed are plain, scram-sha-256, apop")
-    try:
-        mode = (context.home / "control" / "pop3users").stat().st_mode
-    except OSError:
-        return
-    if mode & (stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
-        context.log.warning("control/pop3users can be read or changed by others: chmod 600 it")

@@ -13,6 +13,10 @@ from pathlib import Path
 from ekiden.routing.users import Users, UsersUnavailable
 from ekiden.runtime.password import Account, Entry, Unavailable
 from ekiden.settings.file import entries
+from ekiden.settings.problem import Problem
+
+FILE = "control/pop3users"
+FORM = "a line is name:secret, name:secret:uid:gid:home or name:secret:uid:gid:home:mailbox"
 
 Line = tuple[bytes, list[bytes]]
 """A secret and the fields behind it."""
@@ -26,7 +30,7 @@ class PasswordFile:
         self._users = users
         self._version: tuple[int, ...] = ()
         self._lines: dict[bytes, Line] = {}
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
 
     def find(self, name: bytes) -> Entry | None:
         """The user of that name; None if there is none. Raises Unavailable."""
@@ -63,17 +67,16 @@ class PasswordFile:
         self._version = version
 
 
-def parse(raw: bytes) -> tuple[dict[bytes, Line], list[str]]:
-    """The users in the file, and what is wrong with it in words."""
+def parse(raw: bytes) -> tuple[dict[bytes, Line], list[Problem]]:
+    """The users in the file, and what is wrong with it; lines that are wrong are left out."""
     lines: dict[bytes, Line] = {}
     problems = []
     for number, entry in entries(raw):
         name, _colon, rest = entry.partition(b":")
         secret, fields = _split(rest)
-        if not name or not secret or len(fields) not in (0, 3, 4) or (fields and not _are_good(fields)):
-            problems.append(f"control/pop3users:{number}: a line is name:secret or name:secret:uid:gid:home:mailbox")
-        elif name in lines:
-            problems.append(f"control/pop3users:{number}: the name was given above")
+        fault = "the name was given above" if name in lines else _fault(name, secret, fields)
+        if fault:
+            problems.append(Problem(file=FILE, line=number, message=fault, remedy=FORM, fatal=False))
         else:
             lines[name] = secret, fields
     return lines, problems
@@ -86,9 +89,20 @@ def _split(rest: bytes) -> tuple[bytes, list[bytes]]:
     return b":".join(parts[:own]), parts[own:]
 
 
-def _are_good(fields: list[bytes]) -> bool:
+def _fault(name: bytes, secret: bytes, fields: list[bytes]) -> str:
+    """What is wrong with a line; empty if nothing is."""
+    if not name or not secret:
+        return "there is no name, or no secret"
+    if not fields:
+        return ""
+    if len(fields) not in (3, 4):
+        return "there are too few fields, or too many"
     uid, gid, home = fields[:3]
-    return all(text.isdigit() and 0 < int(text) < 1 << 32 for text in (uid, gid)) and home.startswith(b"/")
+    if not all(text.isdigit() and int(text) < 1 << 32 for text in (uid, gid)):
+        return "uid and gid must be numbers"
+    if not int(uid):
+        return "root reads no mail"
+    return "" if home.startswith(b"/") else "the home must begin with a slash"
 
 
 def _account(name: bytes, fields: list[bytes]) -> Account:

@@ -134,7 +134,7 @@ class Keeper:
                 self._scram(frame)
         except Unavailable as error:
             done(error)
-        for problem in self._verifier.problems:
+        for problem in map(str, self._verifier.problems):
             if problem not in self._told:
                 self._told.add(problem)
                 self._log.alert(f"pop3: {problem}")

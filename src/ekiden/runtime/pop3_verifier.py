@@ -24,6 +24,7 @@ from ekiden.routing.users import Users
 from ekiden.runtime import password_program, password_system
 from ekiden.runtime.password import Account, Entry, Unavailable, check_apop, check_password, is_costly, scram
 from ekiden.runtime.password_file import PasswordFile
+from ekiden.settings.problem import Problem
 from ekiden.wire.sasl import ScramKeys
 
 REMEMBERED_SECONDS = 300.0
@@ -57,7 +58,7 @@ class Verifier:
         self._waiting: deque[tuple[Callable[[], Account | None], Done]] = deque()
 
     @property
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """What is wrong in control/pop3users."""
         return self._file.problems
 

@@ -1,0 +1,63 @@
+"""What is wrong with the files that the POP3 server reads: for ``ekiden check``, and for the log when it starts."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ekiden.runtime.password_file import parse
+from ekiden.runtime.pop3_listening import APOP, MECHANISMS
+from ekiden.runtime.pop3_verifier import Verifier
+from ekiden.settings.control import read
+from ekiden.settings.problem import Problem, SettingsError
+from ekiden.settings.schema import Settings
+
+_USERS = "control/pop3users"
+
+
+def pop3_problems(home: Path) -> list[Problem]:
+    """Warnings, if the settings can be read; what else is wrong with those is told by ``settings.control``."""
+    try:
+        return problems(home, read(home / "control"))
+    except SettingsError:
+        return []
+
+
+def problems(home: Path, settings: Settings) -> list[Problem]:
+    """Warnings: none of them keeps the others from being served."""
+    return [*_of_users(home / _USERS), *_of_sources(settings), *_of_mechanisms(settings)]
+
+
+def _warning(file: str, message: str, remedy: str) -> Problem:
+    return Problem(file=file, message=message, remedy=remedy, fatal=False)
+
+
+def _of_users(path: Path) -> Iterator[Problem]:
+    try:
+        mode = path.stat().st_mode
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield _warning(_USERS, f"cannot be read: {error.strerror}", "let the server's user read it")
+        return
+    if mode & (stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
+        yield _warning(_USERS, "can be read or changed by others", f"chmod 600 {path}")
+    yield from parse(raw)[1]
+
+
+def _of_sources(settings: Settings) -> Iterator[Problem]:
+    for name in settings.pop3passwords:
+        try:
+            Verifier.check_source(name)
+        except ValueError as error:
+            yield _warning("control/pop3passwords", f"{error}; nobody gets in by it", "correct the line")
+
+
+def _of_mechanisms(settings: Settings) -> Iterator[Problem]:
+    for name in settings.pop3mechanisms:
+        if name.lower() not in {*MECHANISMS, APOP}:
+            shown = name.decode("utf-8", "replace")
+            allowed = "allowed are plain, scram-sha-256, apop"
+            yield _warning("control/pop3mechanisms", f"{shown} is unknown", allowed)
