@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.migration.dying import die_after
 from tests.peers.ekiden import COMMAND
 
 from ekiden.base.envelope import Envelope, Recipient
@@ -50,7 +49,7 @@ def export(home: Path, directory: Path) -> Report:
     queue = Direct(str(home))
     try:
         exporter = Exporter(directory, queue, "tester", report)
-        for row in list(queue.pages()):
+        for row in queue.pages():
             exporter.export(row)
     finally:
         queue.close()
@@ -112,40 +111,29 @@ def test_failures_that_nobody_was_told_of(home: Path, tmp_path: Path) -> None:
     assert found.read(found.accepted()[0]).failures == [Failure(b"x@y", "no such user/\nreally\n")]
 
 
-CRASHING = """
-import os, signal, sys
-from pathlib import Path
+DYING = """
 from ekiden.migration import qmail_export
 from ekiden.migration.finding import Report
 from ekiden.runtime.inject_direct import Direct
 
-steps = int(sys.argv[3])
-def counted(work):
-    def step(*arguments, **keywords):
-        global steps
-        if steps == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        steps -= 1
-        return work(*arguments, **keywords)
-    return step
 Path.rename = counted(Path.rename)
 qmail_export._write_durably = counted(qmail_export._write_durably)
 qmail_export.sync_directory = counted(qmail_export.sync_directory)
 Direct.let_go = counted(Direct.let_go)
-queue = Direct(sys.argv[1])
-exporter = qmail_export.Exporter(Path(sys.argv[2]), queue, "tester", Report())
-for row in list(queue.pages()):
+queue = Direct(sys.argv[2])
+exporter = qmail_export.Exporter(Path(sys.argv[3]), queue, "tester", Report())
+for row in queue.pages():
     exporter.export(row)
 queue.close()
 """
+STEPS = 36
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", range(0, 40, 3))
+@pytest.mark.parametrize("steps", [*range(0, STEPS - 1, 2), STEPS])
 def test_a_crash_anywhere_loses_and_doubles_nothing(home: Path, tmp_path: Path, steps: int) -> None:
     directory = tmp_path / "qmail"
-    done = subprocess.run([sys.executable, "-c", CRASHING, home, directory, str(steps)])
-    assert done.returncode in (0, -signal.SIGKILL)
+    assert die_after(steps, DYING, home, directory) is (steps < STEPS)
     export(home, directory)
     found = QmailQueue(directory)
     assert len(found.accepted()) == 3

@@ -1,4 +1,4 @@
-"""What a migration has found and done, as lines for people or as JSON objects."""
+"""What a migration, or an import, has found and done, as lines for people or as JSON objects."""
 
 from __future__ import annotations
 
@@ -20,16 +20,12 @@ _VERBS = {
 
 def tell(report: Report, steps: list[Step], totals: dict[str, Any], apply: bool, as_json: bool) -> None:
     """Print findings, files and totals. ``apply``: the files were written."""
+    tell_findings(report, as_json)
     if as_json:
-        for finding in report.findings:
-            place = {"file": finding.place.file, "line": finding.place.line}
-            _line({"finding": finding.kind.value, **place, "text": finding.text, "remedy": finding.remedy})
         for step in steps:
             _line({"file": step.path, "action": step.action, "applied": apply and step.changes, "lines": step.lines})
         _line({"applied": apply, **{kind.value: report.count(kind) for kind in Kind}, **totals})
         return
-    for finding in report.findings:
-        _words(str(finding))
     for step in steps:
         if step.changes:
             click.echo(f"{_VERBS[apply][step.action]} {step.path} ({len(step.lines)} lines)")
@@ -42,6 +38,16 @@ def tell(report: Report, steps: list[Step], totals: dict[str, Any], apply: bool,
         click.echo("nothing was changed; --apply does it")
     elif any(step.changes for step in steps):
         click.echo("ekiden start, or ekiden reload if it runs, makes this take effect")
+
+
+def tell_findings(report: Report, as_json: bool) -> None:
+    """Print what was found, a line each."""
+    for finding in report.findings:
+        if as_json:
+            place = {"file": finding.place.file, "line": finding.place.line}
+            _line({"finding": finding.kind.value, **place, "text": finding.text, "remedy": finding.remedy})
+        else:
+            _words(str(finding))
 
 
 def _words(text: str) -> None:

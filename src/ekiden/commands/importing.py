@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ekiden.commands.findings import tell_findings
 from ekiden.commands.progress import progress
 from ekiden.migration.finding import Kind, Place, Report
 from ekiden.migration.qmail_export import Exporter
@@ -81,9 +82,9 @@ def export_queue(home: Path, directory: Path, as_json: bool) -> int:
             queue = Direct(str(home))
             open_.callback(queue.close)
             exporter = Exporter(directory.absolute(), queue, getpass.getuser(), report)
-            rows = list(queue.pages())
-            with progress("queue", len(rows)) as step:
-                for row in rows:
+            found = sum(1 for _row in queue.pages())
+            with progress("queue", found) as step:
+                for row in queue.pages():
                     exporter.export(row)
                     step(1)
     except Busy:
@@ -92,7 +93,7 @@ def export_queue(home: Path, directory: Path, as_json: bool) -> int:
         raise click.ClickException(f"{error}; ekiden must be stopped meanwhile") from None
     except (OSError, StoreFailed) as error:
         raise click.ClickException(f"{getattr(error, 'filename', None) or directory}: {error}") from None
-    totals = {"found": len(rows), "moved": exporter.messages, "left": report.count(Kind.LEFT)}
+    totals = {"found": found, "moved": exporter.messages, "left": report.count(Kind.LEFT)}
     totals |= {"recipients": exporter.recipients, "octets": exporter.octets}
     _print(report, totals, True, as_json)
     return 1 if report.count(Kind.LEFT) else 0
@@ -112,14 +113,10 @@ def _tell(report: Report, transfer: Transfer, found: int, dry_run: bool, as_json
 
 
 def _print(report: Report, totals: dict[str, int], applied: bool, as_json: bool) -> None:
+    tell_findings(report, as_json)
     if as_json:
-        for finding in report.findings:
-            about = {"file": finding.place.file, "text": finding.text, "remedy": finding.remedy}
-            click.echo(json.dumps({"finding": finding.kind.value, **about}))
         click.echo(json.dumps({"applied": applied, **totals}))
         return
-    for finding in report.findings:
-        click.echo(str(finding).encode("utf-8", "backslashreplace"))
     click.echo(", ".join(f"{count} {what}" for what, count in totals.items()))
     if not applied:
         click.echo("nothing was changed")
