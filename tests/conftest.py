@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.peers.certificate import Certificate, make_certificate
 from tests.peers.dovecot import Dovecot
 from tests.peers.ekiden import Ekiden
+from tests.peers.fresh import Fresh
 from tests.peers.nameserver import NameServer
 from tests.peers.postfix import Postfix
 from tests.peers.processes import Unavailable, free_port, short_directory
@@ -45,6 +46,17 @@ def place() -> Iterator[Path]:
     """A directory with a short path that peers' own users can enter; removed afterwards."""
     with short_directory("ekiden") as path:
         yield path
+
+
+@pytest.fixture
+def fresh(place: Path) -> Iterator[Fresh]:
+    """A machine that has never seen qmail."""
+    try:
+        machine = Fresh(place)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield machine
+    machine.stop()
 
 
 @pytest.fixture

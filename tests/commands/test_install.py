@@ -6,13 +6,12 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.peers.ekiden import COMMAND, NOBODY
 from tests.peers.fresh import QMAILS, Fresh
-from tests.peers.processes import Unavailable, free_port, wait_until
+from tests.peers.processes import free_port, wait_until
 
 from ekiden.programs.install import names
 
@@ -159,16 +158,6 @@ def test_links_do_not_lead_root_out_of_a_users_home(own: Path, place: Path) -> N
     done = ekiden("install", own)
     assert done.returncode == 1 and "Permission denied" in done.stderr
     assert (target.stat().st_uid, stat.S_IMODE(target.stat().st_mode), list(target.iterdir())) == (0, 0o700, [])
-
-
-@pytest.fixture
-def fresh(place: Path) -> Iterator[Fresh]:
-    try:
-        machine = Fresh(place)
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-    yield machine
-    machine.stop()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.peers.ekiden import COMMAND
 from tests.peers.fresh import Fresh
-from tests.peers.processes import Unavailable, free_port, run
+from tests.peers.processes import free_port, run
 
 pytestmark = pytest.mark.slow
 
@@ -18,12 +18,8 @@ UID = 4500
 
 
 @pytest.fixture
-def port(place: Path) -> Iterator[int]:
+def port(place: Path, fresh: Fresh) -> Iterator[int]:
     """The POP3 port of a home of root's; hana has an mbox in her home and a password, kaz an account without one."""
-    try:
-        machine = Fresh(place)
-    except Unavailable as reason:
-        pytest.skip(str(reason))
     secret = run(["openssl", "passwd", "-6", "hana's word"]).stdout.strip()
     for name, password in (("hana", secret), ("kaz", "!")):
         (place / name).mkdir(mode=0o700)
@@ -34,15 +30,14 @@ def port(place: Path) -> Iterator[int]:
         for path in (place / name, place / name / "Mailbox"):
             os.chown(path, UID, UID)
     home, port = place / "qmail", free_port()
-    assert machine.run(COMMAND, "install", "--create-users", home).returncode == 0
-    assert machine.run(COMMAND, "--home", home, "config", "a.example").returncode == 0
+    assert fresh.run(COMMAND, "install", "--create-users", home).returncode == 0
+    assert fresh.run(COMMAND, "--home", home, "config", "a.example").returncode == 0
     (home / "control" / "listen").write_text(f"pop3 127.0.0.1:{port}\n")
     (home / "control" / "pop3passwords").write_text("system\n")
-    started = machine.run(COMMAND, "--home", home, "start")
+    started = fresh.run(COMMAND, "--home", home, "start")
     assert started.returncode == 0, started.stderr
     yield port
-    machine.run(COMMAND, "--home", home, "stop")
-    machine.stop()
+    fresh.run(COMMAND, "--home", home, "stop")
 
 
 def test_a_user_of_the_system_reads_and_deletes(port: int, place: Path) -> None:

@@ -275,8 +275,7 @@ def test_w25_sendmail_is_replaced(classic: Site) -> None:
     with site.network.at("relay"):
         old.start()
         try:
-            rc = site.relay.start(site.relay.home / "boot" / "home")
-            wait_until(lambda: site.relay.sender == rc.pid, 20, "qmail-send")
+            rc = site.relay.boot()
             sent = site.relay.run("qmail-inject", data=b"to: jiro@hostA.nix.co.jj\n\ntest\n", USER="root")
             assert sent.returncode == 0, sent.stderr
             mailbox = site.relay.user / "Mailbox"
@@ -312,7 +311,7 @@ def test_w24_term_waits_for_deliveries_to_the_mail_store(classic: Site) -> None:
         with site.network.at("world"):
             assert site.offer("friend@outside.example", "jiro@nix.co.jj")[:3] == "250"
         shown = [site.relay.home / "bin" / "qmail-qstat"]
-        wait_until(lambda: slow_is_busy(slow, site), 20, "the delivery to begin")
+        wait_until(lambda: is_busy(site), 20, "the delivery to begin")
         stopping: subprocess.Popen[bytes] = site.relay.start(site.relay.home / "boot" / "init", "stop")
         assert stopping.wait(30) == 0
         (message,) = slow.received()
@@ -324,8 +323,8 @@ def test_w24_term_waits_for_deliveries_to_the_mail_store(classic: Site) -> None:
         slow.stop()
 
 
-def slow_is_busy(slow: Sink, site: Site) -> bool:
-    """Whether somebody is connected to the slow sink."""
+def is_busy(site: Site) -> bool:
+    """Whether somebody is connected to the mail store."""
     with site.network.at("store"):
         said = run(["ss", "-Htn", "state", "established", "sport = :25"]).stdout
     return bool(said.strip())

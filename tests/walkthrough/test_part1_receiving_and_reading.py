@@ -1,10 +1,9 @@
-"""The guide's part 1: what the system is. What part 4 shows on the whole site is in test_change_over.py."""
+"""The guide's part 1: mail comes in by inetd and at once, is read by POP3, and waits where it can be seen."""
 
 from __future__ import annotations
 
 import poplib
 import re
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,12 +14,6 @@ from tests.peers.machine import USERS, Machine
 from tests.peers.processes import accepts, free_port, program, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-def start(machine: Machine) -> None:
-    """``boot/home &``."""
-    started = machine.start(machine.home / "boot" / "home")
-    wait_until(lambda: machine.sender == started.pid, 20, "qmail-send")
 
 
 def mailbox(machine: Machine) -> str:
@@ -43,7 +36,7 @@ def test_w4_w21_inetd_starts_tcp_env_and_qmail_smtpd(machine: Machine) -> None:
     configuration = machine.place / "inetd.conf"
     line = f"127.0.0.1:{port} stream tcp nowait qmaild {bin_}/tcp-env tcp-env {bin_}/qmail-smtpd\n"
     configuration.write_text(line)
-    start(machine)
+    machine.boot()
     machine.start(program("inetd"), "-i", configuration)
     wait_until(lambda: accepts("127.0.0.1", port), 20, "inetd")
     with dialogue(port) as talk:
@@ -57,7 +50,7 @@ def test_w4_w21_inetd_starts_tcp_env_and_qmail_smtpd(machine: Machine) -> None:
 
 def test_w5_pop3_by_qmail_popup_checkpassword_and_qmail_pop3d(machine: Machine) -> None:
     make_maildir(machine)
-    start(machine)
+    machine.boot()
     assert machine.run("qmail-inject", data=b"to: jiro\nsubject: kept\n\nin a Maildir\n", USER="root").returncode == 0
     new = machine.user / "Maildir" / "new"
     wait_until(lambda: any(new.iterdir()), 20, "mail in the Maildir")
@@ -79,24 +72,8 @@ def test_w5_pop3_by_qmail_popup_checkpassword_and_qmail_pop3d(machine: Machine) 
     assert not any(new.iterdir())
 
 
-def test_w7_virtual_domains(machine: Machine) -> None:
-    machine.control("virtualdomains", "virtual.example:jiro")
-    with (machine.home / "control" / "rcpthosts").open("a") as file:
-        file.write("virtual.example\n")
-    (machine.user / ".qmail-sales").write_text("./Sales\n")
-    (machine.user / ".qmail-default").write_text("./Others\n")
-    start(machine)
-    for name in ("sales", "anybody"):
-        sent = machine.run("qmail-inject", f"{name}@virtual.example", data=b"subject: x\n\nbody\n", USER="root")
-        assert sent.returncode == 0, sent.stderr
-    boxes = {name: machine.user / file for name, file in (("sales", "Sales"), ("anybody", "Others"))}
-    for name, path in boxes.items():
-        wait_until(lambda path=path: path.exists() and path.read_bytes().endswith(b"\n\n"), 20, f"mail for {name}")  # type: ignore[misc]
-        assert f"Delivered-To: jiro-{name}@virtual.example\n" in path.read_text()
-
-
 def test_w8_many_at_once_into_one_mailbox(machine: Machine) -> None:
-    start(machine)
+    machine.boot()
 
     def inject(number: int) -> int:
         return machine.run("qmail-inject", data=b"to: jiro\n\nnumber %d\n" % number, USER="root").returncode
@@ -109,7 +86,7 @@ def test_w8_many_at_once_into_one_mailbox(machine: Machine) -> None:
 
 def test_w27_the_queue_can_be_looked_at(machine: Machine) -> None:
     machine.control("smtproutes", "elsewhere.example:[127.0.0.1]:9")
-    start(machine)
+    machine.boot()
     sent = machine.run("qmail-inject", "-fme@nix.co.jj", "a@elsewhere.example", data=b"\nbody\n")
     assert sent.returncode == 0, sent.stderr
 
@@ -123,23 +100,3 @@ def test_w27_the_queue_can_be_looked_at(machine: Machine) -> None:
     lines = machine.run("qmail-qread").stdout.decode().splitlines()
     assert re.fullmatch(r"\d\d? [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT  #\d+  \d+  <me@nix\.co\.jj> ?", lines[0])
     assert lines[1].split() == ["remote", "a@elsewhere.example"]
-
-
-def test_w28_stamps_are_right_without_tz(machine: Machine) -> None:
-    """The zone is /etc/localtime's, which no boot script need say."""
-    listening = free_port()
-    machine.control("listen", f"smtp 127.0.0.1:{listening}")
-    zone = Path("/usr/share/zoneinfo/Asia/Tokyo")
-    assert zone.exists()
-    mounted = subprocess.run(machine._inside(("mount", "--bind", zone, "/etc/localtime")), check=False)
-    assert mounted.returncode == 0
-    started = machine.run(COMMAND, "--home", machine.home, "start")
-    assert started.returncode == 0, started.stderr
-    try:
-        log = machine.home / "log" / "ekiden.log"
-        wait_until(lambda: log.exists() and "status: local" in log.read_text(), 20, "the log")
-        first = next(line for line in log.read_text().splitlines() if "status: local" in line)
-        said = machine.run("date", "-d", "@" + first.split(" qmail: ")[1].split(".")[0], "+%b %e %H:%M:%S").stdout
-        assert first.startswith(said.decode().rstrip("\n"))
-    finally:
-        machine.run(COMMAND, "--home", machine.home, "stop")
