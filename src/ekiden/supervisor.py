@@ -40,7 +40,16 @@ from ekiden.runtime.certificate import CertificateFiles, channel
 from ekiden.runtime.control import request
 from ekiden.runtime.isolation import begin, complete, shortcomings
 from ekiden.runtime.log import Log
-from ekiden.runtime.privilege import Identities, act_as_owner, be_root_again, become, identities, own, own_tree
+from ekiden.runtime.privilege import (
+    Identities,
+    Identity,
+    act_as_owner,
+    be_root_again,
+    become,
+    identities,
+    own,
+    own_tree,
+)
 from ekiden.runtime.role import SIGNALS, Context, run
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
@@ -150,29 +159,18 @@ class Supervisor:
         except SettingsError as error:
             raise CannotStart(str(error)) from None
         self._lock()
-        # Packets, because lines must not be torn, and connected, because the log ends when nobody can write to it.
-        self._log_read, self._log_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Whoever logs must not hang because nobody reads.
-        self._log_write.setblocking(False)
-        self._log_write.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
+        self._open_log()
         self._prepare_directories()
         self._bind()
         self._certificate = self._read_certificate()
         self._table = Table(self._columns())
-        self._wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._life, self._alive = os.pipe2(os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
+        self._hear_signals()
         gc.collect()
         gc.freeze()
         self._spawn(Slot("log", 0))
         self.log = self._new_log("supervisor")
-        if self.identities.missing:
-            users = " ".join(self.identities.missing)
-            self.log.warning(
-                f"no such users: {users}: their roles run as nobody; remedy: ekiden install --create-users"
-            )
+        self._tell_of_users()
         self._tell_of_certificate()
         self._tell_of_isolation()
         self._start_roles()
@@ -199,6 +197,19 @@ class Supervisor:
         os.fchmod(self._held, 0o600)
         os.ftruncate(self._held, 0)
         os.pwrite(self._held, b"%d\n" % os.getpid(), 0)
+
+    def _open_log(self) -> None:
+        # Packets, because lines must not be torn, and connected, because the log ends when nobody can write to it.
+        self._log_read, self._log_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Whoever logs must not hang because nobody reads.
+        self._log_write.setblocking(False)
+        self._log_write.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
+
+    def _hear_signals(self) -> None:
+        self._wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
 
     def _prepare_directories(self) -> None:
         roles = self.identities.roles
@@ -302,14 +313,7 @@ class Supervisor:
 
     def _become_role(self, slot: Slot, census: Census | None, certificate: socket.socket | None) -> None:
         """In the child: close what is not this role's, give up privileges, work."""
-        be_root_again()
-        signal.set_wakeup_fd(-1)
-        for number in (*SIGNALS, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
-        # The lock must not outlive the supervisor, nor its end of the pipe whose end tells its death.
-        for descriptor in (self._held, self._alive, self._wakeup, *self.private):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        self._stop_supervising()
         _set_process_name(slot.role)
         identity = self.identities.roles[slot.role]
         if slot.role == "log":
@@ -329,12 +333,7 @@ class Supervisor:
         if slot.role in ("remote", *_DOORS):
             self._make_reachable(context)
         if slot.role == "queue":
-            os.umask(0o077)
-            context.sockets = self._sockets
-            context.ready = self._tell_ready
-            changed_root = identity is not None and os.geteuid() == 0
-            become(identity, self.home / "queue" if changed_root else None)
-            context.queue = Path("/") if changed_root else self.home / "queue"
+            self._enter_queue(context, identity)
         else:
             for listening in self._sockets.values():
                 listening.close()
@@ -345,6 +344,26 @@ class Supervisor:
         main = {"queue": queue, "remote": remote, "local": local, "smtpd": smtpd}[slot.role].main
         # Local's children run users' programs, which may need what a fence would take from them.
         run(context, main, isolate=slot.role != "local")
+
+    def _stop_supervising(self) -> None:
+        """In the child: let go of what only the supervisor may have."""
+        be_root_again()
+        signal.set_wakeup_fd(-1)
+        for number in (*SIGNALS, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
+        # The lock must not outlive the supervisor, nor its end of the pipe whose end tells its death.
+        for descriptor in (self._held, self._alive, self._wakeup, *self.private):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _enter_queue(self, context: Context, identity: Identity | None) -> None:
+        """In the child: be the queue's user, who sees nothing but the queue's directory if that can be."""
+        os.umask(0o077)
+        context.sockets = self._sockets
+        context.ready = self._tell_ready
+        changed_root = identity is not None and os.geteuid() == 0
+        become(identity, self.home / "queue" if changed_root else None)
+        context.queue = Path("/") if changed_root else self.home / "queue"
 
     def _make_reachable(self, context: Context) -> None:
         """Let a role without privileges find its files even where it may not search the directories above."""
@@ -444,6 +463,13 @@ class Supervisor:
                 started = True
         if started:
             self._publish()
+
+    def _tell_of_users(self) -> None:
+        if self.identities.missing:
+            users = " ".join(self.identities.missing)
+            self.log.warning(
+                f"no such users: {users}: their roles run as nobody; remedy: ekiden install --create-users"
+            )
 
     def _tell_of_certificate(self) -> None:
         self._problem = self._certificate.problem
