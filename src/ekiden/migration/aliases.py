@@ -13,6 +13,7 @@ from ekiden.base.mailbox import quote
 from ekiden.migration.accounts import Account
 from ekiden.migration.finding import Place, Report
 from ekiden.migration.plan import Plan, dot_qmail
+from ekiden.migration.quoting import unquoted
 from ekiden.migration.virtual import bounce
 from ekiden.routing.address_entries import ADDRESS, FILE, INCLUDE, PROGRAM, Entry, entries
 from ekiden.routing.aliases import DISCARD, Domains, alias_records, instructions
@@ -139,17 +140,10 @@ def _quoted(member: bytes) -> bytes:
 
 def _split(rest: bytes) -> Iterator[bytes]:
     """At the commas that are not in quotes."""
-    start, inside, escaped = 0, False, False
-    for place, octet in enumerate(rest):
-        if escaped:
-            escaped = False
-        elif octet == 0x5C:
-            escaped = True
-        elif octet == 0x22:
-            inside = not inside
-        elif octet == 0x2C and not inside:
-            yield rest[start:place]
-            start = place + 1
+    start = 0
+    for place in unquoted(rest, 0x2C):
+        yield rest[start:place]
+        start = place + 1
     yield rest[start:]
 
 

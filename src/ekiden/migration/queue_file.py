@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ekiden.base.envelope import Body, Envelope, Notify, Recipient
 from ekiden.migration.queue_header import Damaged, Header, dequoted
+from ekiden.migration.quoting import unquoted
 
 NEWEST = 8
 """Version of the format in sendmail 8.12 to 8.18."""
@@ -178,15 +179,4 @@ def _notify(flags: bytes) -> Notify:
 
 def _at(address: bytes) -> int:
     """Where the host begins, with its at sign; the end without one. An at sign in quotes is none."""
-    inside = escaped = False
-    found = len(address)
-    for place, octet in enumerate(address):
-        if escaped:
-            escaped = False
-        elif octet == 0x5C:
-            escaped = True
-        elif octet == 0x22:
-            inside = not inside
-        elif octet == 0x40 and not inside:
-            found = place
-    return found
+    return max(unquoted(address, 0x40), default=len(address))
