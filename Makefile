@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# In how many processes the tests run; 0: in pytest's own.
+PROCESSES ?= 2
 
 .PHONY: run test quick lint bench peers deb clean
 
@@ -21,7 +23,7 @@ quick: $(VENV)/ready lint
 	$(BIN)/pytest -m 'not slow'
 
 test: $(VENV)/ready peers lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
 
 peers:
 	sh tests/install-peers

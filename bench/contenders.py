@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -45,11 +46,11 @@ class Contender(Protocol):
 
 
 class EkidenContender:
-    """ekiden as ``ekiden config`` leaves it, plus routes."""
+    """ekiden as ``ekiden config`` leaves it, plus routes and ``settings``, files of control/ by name."""
 
     name = "ekiden"
 
-    def __init__(self, directory: Path, sink_port: int) -> None:
+    def __init__(self, directory: Path, sink_port: int, settings: Mapping[str, str] | None = None) -> None:
         self._ekiden = Ekiden(directory)
         self._directory = directory
         self.port = self._ekiden.port
@@ -57,6 +58,8 @@ class EkidenContender:
         self.maildir = self._ekiden.make_inbox("inbox")
         self._ekiden.routes(f"dead.example:{_REFUSED}", f":[127.0.0.1]:{sink_port}")
         self._ekiden.control("locals", "ekiden.example", "inbox.example")
+        for setting, value in (settings or {}).items():
+            self._ekiden.control(setting, value)
 
     def start(self) -> None:
         """``ekiden start``."""

@@ -14,6 +14,8 @@ from tests.peers.processes import program
 from bench.contenders import RELAYED
 
 _POLL = 0.005
+_SELDOM = 50
+"""How many times as long as counting takes is waited before it is done again: large directories take time to read."""
 _QUIET = 0.5
 _STALLED = 60.0
 
@@ -73,14 +75,15 @@ def send_and_wait(port: int, load: Load, arrived: Callable[[], int]) -> Times:
     before = arrived()
     start = time.perf_counter()
     source = subprocess.Popen(load.command(port), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    accepted = 0.0
+    accepted, pause = 0.0, _POLL
     count, grown = before, start
     while count - before < load.messages or time.perf_counter() - grown < _QUIET:
-        time.sleep(_POLL)
+        time.sleep(pause)
         now = time.perf_counter()
         if not accepted and source.poll() is not None:
             accepted = now - start
         current = arrived()
+        pause = max(_POLL, (time.perf_counter() - now) * _SELDOM)
         if current != count:
             count, grown = current, now
         if now - grown > _STALLED:
@@ -90,6 +93,19 @@ def send_and_wait(port: int, load: Load, arrived: Callable[[], int]) -> Times:
     if source.returncode != 0 or errors:
         raise LoadFailed(f"smtp-source: {errors.decode(errors='replace').strip()[:300]}")
     return Times(accepted or grown - start, grown - start)
+
+
+def set_aside(maildir: Path) -> None:
+    """Begin with an empty new/, so that no round finds more than the one before.
+
+    What was there is kept: file systems do not give a file that was removed a moment ago to the next, and look for
+    another for longer than the delivery takes.
+    """
+    new = maildir / "new"
+    owner = new.stat()
+    new.rename(maildir.with_name(f"{maildir.name}-{time.monotonic_ns()}"))
+    new.mkdir(owner.st_mode & 0o777)
+    os.chown(new, owner.st_uid, owner.st_gid)
 
 
 def files_in(maildir: Path) -> Callable[[], int]:

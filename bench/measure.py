@@ -13,19 +13,20 @@ _QUIET = 0.03
 _LOOK = 0.3
 
 
-def cpu_seconds(pids: set[int]) -> float:
-    """Processor time of these processes and of children that they have already buried, in seconds.
+def cpu_seconds(pids: set[int]) -> dict[str, float]:
+    """Processor time by the processes' names, with that of children that they have already buried, in seconds.
 
     Postfix's processes end after a hundred connections; what they used is then in their parent's account.
     """
-    ticks = 0
+    used: dict[str, float] = {}
     for pid in pids:
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            head, _parenthesis, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
         except OSError:
             continue
-        ticks += sum(map(int, fields[11:15]))
-    return ticks / _TICK
+        name = head.partition("(")[2]
+        used[name] = used.get(name, 0.0) + sum(map(int, rest.split()[11:15])) / _TICK
+    return used
 
 
 def pss_bytes(pids: set[int]) -> int:
@@ -43,10 +44,10 @@ def pss_bytes(pids: set[int]) -> int:
 def settle(pids: Callable[[], set[int]], seconds: float = 120) -> None:
     """Return once the processes have used almost no time for a second; TimeoutError after ``seconds``."""
     deadline = time.monotonic() + seconds
-    before = cpu_seconds(pids())
+    before = sum(cpu_seconds(pids()).values())
     while time.monotonic() < deadline:
         time.sleep(1)
-        now = cpu_seconds(pids())
+        now = sum(cpu_seconds(pids()).values())
         if abs(now - before) <= _QUIET:
             return
         before = now

@@ -12,7 +12,7 @@ from tests.peers.processes import short_directory
 from tests.peers.sinks import CountingSink
 
 from bench.contenders import DEAD, LOCAL, Contender, EkidenContender, PostfixContender, start_seconds
-from bench.load import Load, files_in, send, send_and_wait
+from bench.load import Load, files_in, send, send_and_wait, set_aside
 from bench.measure import PeakMemory, cpu_seconds, pss_bytes, settle
 
 CONTENDERS: dict[str, Callable[[Path, int], Contender]] = {"Postfix": PostfixContender, "ekiden": EkidenContender}
@@ -34,15 +34,21 @@ class Shape:
 
 @dataclass(frozen=True)
 class Run:
-    """One measured run. Rates are messages per second, memory is PSS in octets."""
+    """One measured run. Rates are messages per second, memory is PSS in octets; ``cpu`` is milliseconds a message by
+    the processes' names."""
 
     shape: str
     contender: str
     round: int
     messages: int
     rate: float
-    cpu_milliseconds: float
+    cpu: dict[str, float]
     peak_memory: int
+
+    @property
+    def cpu_milliseconds(self) -> float:
+        """Of all processes together."""
+        return sum(self.cpu.values())
 
 
 @dataclass(frozen=True)
@@ -112,15 +118,17 @@ class Arena:
                 yield self._measure(contender, shape, number)
 
     def _measure(self, contender: Contender, shape: Shape, number: int) -> Run:
+        set_aside(contender.maildir)
         settle(contender.pids)
         os.sync()
         before = cpu_seconds(contender.pids())
         with PeakMemory(contender.pids) as memory:
             accepted, arrived = self._send_and_wait(contender, shape.load)
-        used = cpu_seconds(contender.pids()) - before
+        after = cpu_seconds(contender.pids())
         count = shape.load.messages
+        cpu = {name: (seconds - before.get(name, 0.0)) * 1000 / count for name, seconds in after.items()}
         rate = count / (accepted if shape.intake else arrived)
-        return Run(shape.name, contender.name, number, count, rate, used * 1000 / count, memory.bytes)
+        return Run(shape.name, contender.name, number, count, rate, cpu, memory.bytes)
 
 
 @contextmanager

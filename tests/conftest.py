@@ -5,6 +5,7 @@ A peer that is not installed fails a test; one that needs root is skipped withou
 
 from __future__ import annotations
 
+import compileall
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -35,10 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the crash tests."""
     group = parser.getgroup("crash tests")
     group.addoption("--kills", type=int, default=40, help="how many times the crash tests kill a role (default: 40)")
+    group.addoption("--soak-seconds", type=float, default=30, help="how long the soak lasts (default: 30)")
     group.addoption("--states", type=int, default=1, help="random disk states per point of a power loss (default: 1)")
-    group.addoption("--every-point", action="store_true", help="kill work of several processes at every call too")
+    group.addoption("--every-point", action="store_true", help="try every point of sampled tests")
     group.addoption("--deliveries", type=int, default=1000, help="how many random .qmail files (default: 1000)")
     group.addoption("--seed", type=int, default=None, help="repeat a crash test with the seed that it printed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once, as an installation does, even where the environment forbids to on the way."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(__file__).parent.parent / "src" / "ekiden", quiet=2)
 
 
 @pytest.fixture

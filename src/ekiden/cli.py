@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 DEFAULT_HOME = "/var/qmail"
 
@@ -36,6 +38,15 @@ def quietly(command: Callable[[], int], name: str = "ekiden") -> int:
         if nobody_reads:
             return 0
         print(f"{name}: fatal: {error.strerror or error}", file=sys.stderr)
+        return 111
+    except (MemoryError, SystemError):
+        # The interpreter itself forgets now and then to say what it lacks.
+        print(f"{name}: fatal: out of memory", file=sys.stderr)
+        return 111
+    except (ImportError, SyntaxError) as error:
+        # Whatever of ours can be missing on a whole machine is asked for by name before. And where nothing is
+        # compiled yet, a parser without memory finds errors in what has none.
+        print(f"{name}: fatal: {error}", file=sys.stderr)
         return 111
     except KeyboardInterrupt:
         return _interrupted()
@@ -87,17 +98,19 @@ def run(arguments: Sequence[str]) -> int:
         program = find(rest[0])
         if program is not None:
             return program(rest[1:], home)
+    from pathlib import Path
+
     from ekiden.commands import run_command
 
-    return run_command(list(arguments), home)
+    return run_command(list(arguments), Path(home))
 
 
 def run_classic(name: str, arguments: Sequence[str], home: str) -> int:
     """What HOME/bin/NAME runs: the classic program of that name, also where ekiden has a command of that name."""
-    return quietly(lambda: _classic(name, arguments, Path(os.environ.get("EKIDEN_HOME") or home)), name)
+    return quietly(lambda: _classic(name, arguments, os.environ.get("EKIDEN_HOME") or home), name)
 
 
-def _classic(name: str, arguments: Sequence[str], home: Path) -> int:
+def _classic(name: str, arguments: Sequence[str], home: str) -> int:
     from ekiden.programs import find
 
     program = find(name, classic=True)
@@ -107,7 +120,7 @@ def _classic(name: str, arguments: Sequence[str], home: Path) -> int:
     return program(arguments, home)
 
 
-def split_home(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+def split_home(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """``--home DIR`` in front of the command, else EKIDEN_HOME, else /var/qmail; and what follows."""
     rest = list(arguments)
     home = os.environ.get("EKIDEN_HOME") or DEFAULT_HOME
@@ -115,7 +128,7 @@ def split_home(arguments: Sequence[str]) -> tuple[Path, list[str]]:
         home, rest = rest[1], rest[2:]
     elif rest and rest[0].startswith("--home="):
         home, rest = rest[0].partition("=")[2], rest[1:]
-    return Path(home).absolute(), rest
+    return os.path.abspath(home), rest
 
 
 if __name__ == "__main__":

@@ -87,15 +87,36 @@ def test_nothing_is_changed_unless_it_is_said_what(waiting: Ekiden) -> None:
     assert len(senders(waiting)) == 2
 
 
-def test_qmails_programs_tell_the_same(waiting: Ekiden) -> None:
-    def program(name: str) -> str:
-        return subprocess.run([waiting.home / "bin" / name], capture_output=True, text=True, check=True).stdout
+def classic(home: Ekiden, name: str) -> str:
+    return subprocess.run([home.home / "bin" / name], capture_output=True, text=True, check=True).stdout
 
-    assert program("qmail-qstat") == "messages in queue: 2\nmessages in queue but not yet preprocessed: 0\n"
-    listed = program("qmail-qread").splitlines()
+
+def test_qmails_programs_tell_the_same(waiting: Ekiden) -> None:
+    assert classic(waiting, "qmail-qstat") == "messages in queue: 2\nmessages in queue but not yet preprocessed: 0\n"
+    listed = classic(waiting, "qmail-qread").splitlines()
     assert listed[0].split("GMT")[1].split() == ["#1", str(waiting.queue()[0]["bytes"]), "<one@a.example>"]
     assert listed[0].endswith("  <one@a.example> ")  # As the original leaves room for a word.
     assert listed[1] == "\tremote\tx@far.example"
+
+
+def test_qmail_qread_tells_who_is_done(home: Ekiden) -> None:
+    home.routes(f":127.0.0.1:{free_port()}")
+    for name in ("jiro", "slow"):
+        home.make_inbox(name)
+    (home.home.parent / "user-slow" / ".qmail").write_text("|exit 111\n")
+    home.start()
+    with smtplib.SMTP("127.0.0.1", home.port) as client:
+        there = ["jiro@ekiden.example", "slow@ekiden.example", "x@far.example"]
+        client.sendmail("one@a.example", there, "Subject: test\n\nbody\n")
+    wait_until(lambda: all(attempts(home)) and len(attempts(home)) == 2, 20, "all have been tried")
+    lines = ["  done\tlocal\tjiro@ekiden.example", "\tlocal\tslow@ekiden.example", "\tremote\tx@far.example"]
+    assert classic(home, "qmail-qread").splitlines()[1:] == lines
+    home.stop()
+    assert classic(home, "qmail-qread").splitlines()[1:] == lines, "while nothing runs as well"
+    assert len(attempts(home)) == 2
+    assert home.command("queue", "show", "1", "--content").stdout.endswith("Subject: test\n\nbody\n")
+    refused = home.command("queue", "flush", check=False)
+    assert refused.returncode == 1 and "does not answer; start it with" in refused.stdout
 
 
 def test_starting_twice_and_stopping_twice(home: Ekiden) -> None:

@@ -21,7 +21,8 @@ from ekiden.base.envelope import Envelope, Origin, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.base.reply import Reply
 from ekiden.queue.audit import audit
-from ekiden.queue.engine import Engine, Foreign
+from ekiden.queue.engine import Engine
+from ekiden.queue.intake import Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.runtime.inject_direct import SILENCE
@@ -91,8 +92,9 @@ class Desk:
         os.close(descriptor)
         return name
 
-    def commit(self) -> None:
-        self.engine.commit(self.now)
+    def commit(self) -> bool:
+        """False if the device was full."""
+        return self.engine.commit(self.now)
 
     def round(self) -> None:
         """Commit, and have what is started come to its result, which is committed too."""

@@ -37,6 +37,8 @@ class Change:
     offset: int = 0
     data: bytes = b""
     durable: bool = False
+    lost: bool = False
+    """Its sync failed: the kernel has forgotten it, and a later sync does not write it."""
     after: Change | None = None
 
 
@@ -63,7 +65,9 @@ class Disk:
         """The disk before the first call and after each that changes or tells something."""
         yield Moment([], [])
         for call in calls:
-            if call.result >= 0 and self._follow(call):
+            if call.result < 0:
+                self._forget(call)
+            elif self._follow(call):
                 copies: dict[int, Change] = {}
                 for change in self.changes:
                     after = copies.get(id(change.after))
@@ -72,7 +76,7 @@ class Disk:
 
     def _follow(self, call: Call) -> bool:
         strings = call.strings()
-        if call.name == "write" and strings and strings[0] == self._told:
+        if call.name == "writev" and strings and strings[0] == self._told:
             self.told += strings[1].decode().splitlines()
             return True
         paths = [self._inside(text) for text in strings]
@@ -135,9 +139,15 @@ class Disk:
     def _sync(self, path: str) -> bool:
         where: int | str = self._names.get(path, path)
         for change in self.changes:
-            if change.where == where:
+            if change.where == where and not change.lost:
                 change.durable = True
         return True
+
+    def _forget(self, call: Call) -> None:
+        if call.name in ("fsync", "fdatasync"):
+            path = self._inside(call.strings()[0])
+            for change in self.changes:
+                change.lost = change.lost or (change.where == self._names.get(path, path) and not change.durable)
 
     def _rename(self, old: str, new: str) -> bool:
         if old not in self._names:

@@ -9,6 +9,8 @@ import mailbox
 import os
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tests.crash.desk import LARGE, SMALL, Books, Desk, Tell, settle
 from tests.peers.accounting import Ledger
 from tests.peers.sink import describe
 
+from ekiden.cli import quietly
 from ekiden.programs import qmail_local, qmail_queue
 
 _QUEUE = f"""#!{sys.executable}
@@ -23,6 +26,10 @@ import os, sys
 from ekiden.cli import run_classic
 sys.exit(run_classic("qmail-queue", sys.argv[1:], os.environ["EKIDEN_HOME"]))
 """
+
+
+BEGIN = "begin"
+"""Told when the harness has prepared what the work needs."""
 
 
 def prepare_home(directory: Path, dot_qmail: str = "") -> None:
@@ -49,6 +56,24 @@ def become(descriptor: int, content: bytes) -> None:
     os.dup2(held, descriptor)
 
 
+def as_run(name: str, program: Callable[[], int], directory: Path, tell: Tell) -> int:
+    """Run a program's ``main`` as its command does, what it says on descriptor 2 put into ``said``; its exit code."""
+    said = os.open(directory / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(said, 2)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    code = 1
+    tell(BEGIN)
+    try:
+        code = quietly(program, name)
+    except Exception:
+        # What the interpreter does with it.
+        traceback.print_exc(file=sys.stderr)
+    sys.stderr.flush()
+    tell(f"exit {code}")
+    return code
+
+
 @dataclass(frozen=True)
 class Injection:
     """qmail-queue while the daemon is stopped."""
@@ -62,7 +87,7 @@ class Injection:
         ledger, content = message(1, self.size)
         become(0, content)
         become(1, b"Fs@example.org\0Ta@example.com\0\0")
-        if qmail_queue.main([], directory) == 0:
+        if as_run("qmail-queue", lambda: qmail_queue.main([], directory), directory, tell) == 0:
             tell(f"acknowledged {next(iter(ledger.sent))}")
 
     def finish(self, directory: Path, told: list[str]) -> Books:
@@ -83,7 +108,7 @@ class Delivery:
         tell("delivered 1")
 
     def act(self, directory: Path, tell: Tell) -> None:
-        if self.deliver(directory, 2) == 0:
+        if as_run("qmail-local", lambda: self.deliver(directory, 2), directory, tell) == 0:
             tell("delivered 2")
 
     def deliver(self, directory: Path, number: int) -> int:

@@ -85,7 +85,8 @@ def test_an_unlink_may_be_undone(tmp_path: Path) -> None:
 
 def test_told_is_known_at_its_moment(tmp_path: Path) -> None:
     disk = Disk(Path("/d"), {}, Path("/told"))
-    moments = list(disk.moments(calls(tmp_path, CREATE, 'write(9<@/told@>, "@done\n@", 5) = 5', WRITE)))
+    told = 'writev(9<@/told@>, [{iov_base="@done\n@", iov_len=5}], 1) = 5'
+    moments = list(disk.moments(calls(tmp_path, CREATE, told, WRITE)))
     assert [(len(moment.changes), moment.told) for moment in moments] == [
         (0, []),
         (1, []),
@@ -97,3 +98,9 @@ def test_told_is_known_at_its_moment(tmp_path: Path) -> None:
 def test_calls_that_others_interrupt_are_put_together(tmp_path: Path) -> None:
     found = calls(tmp_path, "fsync(3<@/d/new@> <unfinished ...>", "<... fsync resumed>)             = 0")
     assert [(call.name, call.result, call.strings()) for call in found] == [("fsync", 0, [b"/d/new"])]
+
+
+def test_what_a_failed_sync_forgot_a_later_one_does_not_save(tmp_path: Path) -> None:
+    failed = "fsync(3<@/d/new@>) = -1 EIO (Input/output error) (INJECTED)"
+    assert {"new": b""} in possible(tmp_path, {}, CREATE, WRITE, failed, SYNC, SYNC_DIRECTORY)
+    assert possible(tmp_path, {}, CREATE, failed, WRITE, SYNC, SYNC_DIRECTORY) == [{"new": b"ab"}]

@@ -68,7 +68,7 @@ def test_no_state_of_the_disk_loses_anything(memory: Path, kind: str, pytestconf
 def careless_store(directory: Path, tell: Tell) -> None:
     """Take a message in with a log that is not synced."""
     desk = Desk(directory, tell)
-    desk.store._db.execute("PRAGMA synchronous = OFF")
+    desk.store._db.connection.execute("PRAGMA synchronous = OFF")
     desk.inject(1, *OTHER)
     desk.commit()
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +45,14 @@ class Call:
         ]
 
 
-def traced(work: Callable[[], None], log: Path, *options: str) -> int:
+def traced(work: Callable[[], None], log: Path, *options: str, calls: str = CALLS) -> int:
     """Do the work in a child under strace; its exit code, negative if a signal ended it. Waits for its children."""
     waiting, go = os.pipe()
     pid = os.fork()
     if not pid:
         _child(work, waiting)
     os.close(waiting)
-    command = ["strace", "-f", "-y", "-xx", "-s", "4000000", "-o", str(log), "-e", f"trace={CALLS}", *options]
+    command = ["strace", "-f", "-y", "-xx", "-s", "4000000", "-o", str(log), "-e", f"trace={calls}", *options]
     with subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE) as strace:
         assert strace.stderr is not None
         said = strace.stderr.readline()
@@ -60,6 +62,29 @@ def traced(work: Callable[[], None], log: Path, *options: str) -> int:
         said += strace.stderr.read()
     assert b"attached" in said, said
     return os.waitstatus_to_exitcode(status)
+
+
+@contextmanager
+def attached(pids: Sequence[int], log: Path, *options: str, calls: str = CALLS) -> Iterator[None]:
+    """strace on processes that run, their threads and their later children, while the block runs."""
+    command = ["strace", "-f", "-o", str(log), "-e", f"trace={calls}", *options]
+    tracer = subprocess.Popen(
+        [*command, *(word for pid in pids for word in ("-p", str(pid)))], stderr=subprocess.PIPE, text=True
+    )
+    assert tracer.stderr is not None
+    count = 0
+    while count < len(pids) and (line := tracer.stderr.readline()):
+        count += "attach" in line
+    try:
+        yield
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        try:
+            tracer.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            # It waits now and then for a thread that was killed while it was being made.
+            tracer.kill()
+            tracer.communicate()
 
 
 def _child(work: Callable[[], None], waiting: int) -> None:
@@ -90,18 +115,21 @@ def read(log: Path) -> Iterator[Call]:
             yield Call(int(match[1]), match[2], match[3], int(match[4]))
 
 
-def points(calls: list[Call]) -> list[tuple[str, int]]:
-    """Every call of the trace as a point to be killed at, those that open what is there left out."""
+Point = tuple[str, int]
+
+
+def points(calls: list[Call], opening: bool = False) -> list[Point]:
+    """Every call of the trace as a point; those that open what is there only with ``opening``."""
     counts: Counter[tuple[int, str]] = Counter()
-    found: dict[tuple[str, int], None] = {}
+    found: dict[Point, None] = {}
     for call in calls:
         counts[call.pid, call.name] += 1
-        if call.name != "openat" or "O_CREAT" in call.arguments:
+        if opening or call.name != "openat" or "O_CREAT" in call.arguments:
             found[call.name, counts[call.pid, call.name]] = None
     return list(found)
 
 
-def killed_at(work: Callable[[], None], point: tuple[str, int], log: Path) -> bool:
+def killed_at(work: Callable[[], None], point: Point, log: Path) -> bool:
     """Do the work, killed (SIGKILL) instead of making that call; whether that happened."""
     name, number = point
     traced(work, log, "-e", f"inject={name}:signal=KILL:when={number}")

@@ -112,10 +112,11 @@ def administer(what: Callable[[Desk], object], done: str) -> Callable[[Path, Tel
 
     def act(directory: Path, tell: Tell) -> None:
         desk = Desk(directory, tell)
-        desk.commit()
+        if not desk.commit():
+            return
         what(desk)
-        desk.commit()
-        tell(done)
+        if desk.commit():
+            tell(done)
 
     return act
 

@@ -10,6 +10,7 @@ import pytest
 from ekiden.delivery.checking import address_problems, users_problems
 from ekiden.programs import qmail_newu
 from ekiden.settings.first import make_home
+from ekiden.settings.problem import Problem
 
 UID = 4242 if os.geteuid() == 0 else os.getuid()
 
@@ -26,7 +27,7 @@ class House:
         self.own(self.joe)
         self.assign(f"=joe:joe:{UID}:{UID}:{self.joe}:::", f"+joe-:joe:{UID}:{UID}:{self.joe}:-::", ".")
         umask = os.umask(0o022)
-        assert qmail_newu.main([], home) == 0
+        assert qmail_newu.main([], str(home)) == 0
         os.umask(umask)
 
     def own(self, path: Path) -> Path:
@@ -41,12 +42,21 @@ class House:
         self.own(self.joe / name).chmod(mode)
 
     def said(self) -> list[str]:
-        return [str(problem).replace(str(self.joe), "JOE") for problem in users_problems(self.home)]
+        return self.shown(users_problems(self.home))
+
+    def shown(self, problems: list[Problem]) -> list[str]:
+        return [str(problem).replace(str(self.joe), "JOE") for problem in problems]
+
+    def maildir(self, name: str = "Maildir") -> Path:
+        for part in ("new", "cur", "tmp"):
+            (self.joe / name / part).mkdir(parents=True)
+            self.own(self.joe / name / part)
+        return self.own(self.joe / name)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "home")
+def house(place: Path) -> House:
+    return House(place / "home")
 
 
 def test_a_sound_home(house: House) -> None:
@@ -68,6 +78,132 @@ def test_a_sound_home(house: House) -> None:
         ("&\n", ":1: warning: this forwards to nobody"),
         ("#\n|\n", ":2: warning: this runs nothing"),
         ("/\n/tmp\n", ":1: warning: there is no such Maildir"),
+        ("a@b\r\n", ":1: warning: the line ends with a carriage return"),
+        ("#\n./Maildir/\r\n", ":2: warning: the line ends with a carriage return"),
+        ("|true\r\n", ":1: warning: the line ends with a carriage return"),
+        ("\ufeff./Maildir/\n", ":1: warning: the file begins with a byte order mark"),
+        ("Maildir/\n", ":1: warning: this is taken for an address"),
+        ('"|/bin/true"\n', ":1: warning: this is taken for an address"),
+        (":include:/etc/list\n", ":1: warning: this is taken for an address"),
+        ("\\joe\n", ":1: warning: this is taken for an address"),
+        ("~/Mailbox\n", ":1: warning: this is taken for an address"),
+        ("|/no/such/program -x\n", ":1: warning: /no/such/program cannot be run, so that mail is deferred"),
+        ("| ./not-there\n", ":1: warning: JOE/./not-there cannot be run"),
+        ("|/etc/passwd\n", f":1: warning: /etc/passwd cannot be run by joe (uid {UID})"),
+        ("|/usr\n", f":1: warning: /usr cannot be run by joe (uid {UID})"),
+        ("./sub/Mailbox\n", ":1: warning: the directory of this file is not there"),
+        ("./\n", ":1: warning: there is no such Maildir"),
+        ("./.\n", ":1: warning: this is a directory"),
+    ],
+)
+def test_lines_that_cannot_be_meant_at_all(house: House, text: str, said: str) -> None:
+    house.qmail(text)
+    assert house.said()[0].startswith("JOE/.qmail" + said)
+
+
+@pytest.mark.parametrize(
+    "text", ["|/bin/true x", "|cat >>x/y", "|a=b; /no/such", "./Mailbox", "/dev/null", "a+b@c", "&x=y/z@c", "|'/no'"]
+)
+def test_lines_that_may_be_meant(house: House, text: str) -> None:
+    house.qmail(text + "\n")
+    assert house.said() == []
+
+
+@pytest.mark.parametrize(("part", "said"), [("tmp", "so that mail is deferred"), ("cur", "which mail readers need")])
+def test_half_a_maildir(house: House, part: str, said: str) -> None:
+    (house.maildir() / part).rmdir()
+    house.qmail("./Maildir/\n")
+    assert house.said()[0].startswith(f"JOE/.qmail:1: warning: the Maildir has no {part}, {said}; mkdir ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_mailboxes_of_others(house: House) -> None:
+    os.chown(house.maildir() / "new", 4243, -1)
+    (house.joe / "Mailbox").touch(0o644)
+    (house.joe / "closed").mkdir(0o700)
+    (house.joe / "closed" / "mbox").touch()
+    os.chown(house.joe / "closed" / "mbox", UID, -1)
+    (house.joe / "theirs").mkdir()
+    house.qmail("./Maildir/\n./Mailbox\n./closed/mbox\n./theirs/mbox\n")
+    who = f"joe (uid {UID})"
+    assert [said.partition("; ")[0] for said in house.said()] == [
+        f"JOE/.qmail:1: warning: {who} may not write to new of this Maildir",
+        f"JOE/.qmail:2: warning: {who} may not write to this file",
+        f"JOE/.qmail:3: warning: {who} cannot reach this, because JOE/./closed is closed",
+        f"JOE/.qmail:4: warning: {who} may not make this file",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("closed", ["home", "above"])
+def test_a_home_that_cannot_be_reached(house: House, closed: str) -> None:
+    directory = house.joe if closed == "home" else house.joe.parent
+    directory.chmod(0o600 if closed == "home" else 0o700)
+    try:
+        (said,) = [said for said in house.said() if said.startswith("JOE: ")]
+    finally:
+        directory.chmod(0o755)
+    assert f"joe (uid {UID}) cannot reach his home, which defers all mail, because " in said
+    assert said.endswith(f"; chmod {'u+x JOE' if closed == 'home' else f'o+x {directory}'}")
+
+
+@pytest.mark.parametrize("name", [".qmail-List", ".qmail-a.b"])
+def test_names_that_are_never_looked_up(house: House, name: str) -> None:
+    house.qmail("a@b\n", name)
+    looked_up = name.lower().replace("a.b", "a:b")
+    assert house.said() == [
+        f"JOE/{name}: warning: is never looked at: extensions are looked up in lower case, with colons for dots; "
+        f"mv JOE/{name} {looked_up}"
+    ]
+
+
+def test_the_default_delivery(house: House) -> None:
+    def said(default: bytes) -> list[str]:
+        return [each.partition("; ")[0] for each in house.shown(users_problems(house.home, default))]
+
+    missing = "there is no such Maildir, so that mail is deferred"
+    assert said(b"./Maildir/\n") == [f"JOE: warning: without .qmail the default delivery is made here, and {missing}"]
+    (house.joe / ".forward").write_text("a@b\n")
+    assert said(b"./Mailbox\n") == ["JOE/.forward: warning: has no effect"]
+    assert said(b"|dot-forward .forward\n./Mailbox\n") == []
+    house.qmail("./Mailbox\n")
+    assert said(b"./Maildir/\n") == []
+
+
+def test_an_assignment_given_twice(house: House) -> None:
+    line = f"=joe:joe:{UID}:{UID}:{house.joe}:::"
+    house.assign(line, line.replace("=joe", "=Joe"), ".")
+    os.utime(house.home / "users" / "assign", (1, 1))
+    assert house.said() == ["users/assign:2: warning: this is assigned on line 1, which counts; remove one of them"]
+
+
+def test_a_damaged_database(house: House) -> None:
+    (house.home / "users" / "cdb").write_bytes(b"nothing that is a database")
+    assert house.said()[0].startswith("users/cdb: warning: is damaged, which defers all local mail: ")
+
+
+def test_an_address_that_nobody_has(house: House) -> None:
+    _user, found = address_problems(house.home, b"joe-x-y")
+    assert house.shown(found) == [
+        "JOE: warning: there is neither .qmail-x-y nor a .qmail-default, so that mail bounces; make one of them"
+    ]
+    house.qmail("a@b\n", ".qmail-x-default")
+    assert address_problems(house.home, b"joe-x-y")[1] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_account_that_is_no_mail_user(house: House) -> None:
+    """The system's own: root, and daemon, whose home belongs to root or is not there."""
+    said = house.shown(address_problems(house.home, b"root")[1])
+    assert said[0].startswith("/root: warning: the account root gets no mail, and alias does, because its uid is 0")
+    said = house.shown(address_problems(house.home, b"daemon")[1])
+    assert "the account daemon gets no mail, and alias does, because its home " in said[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("#\n./Nowhere/\n", ":2: warning: there is no such Maildir, so that mail is deferred"),
     ],
 )
 def test_lines_that_cannot_be_meant(house: House, text: str, said: str) -> None:

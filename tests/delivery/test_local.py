@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.peers.processes import is_alive, wait_until
@@ -375,6 +377,21 @@ def test_a_fault_of_ours_is_a_deferral(post: Post, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("ekiden.delivery.local.check_home", fault)
     assert outcome(post.deliver()) == (DEFERRED, "Unable to deliver: ZeroDivisionError: oops. (#4.3.0)\n")
+
+
+def test_an_error_that_does_not_say_that_a_file_is_absent_defers(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by errors at every call: the mail went by the default rule."""
+    post.qmail("./Maildir/\n")
+    real = os.open
+
+    def refuse(path: Any, *others: Any, **named: Any) -> int:
+        if isinstance(path, bytes) and path.endswith(b".qmail"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, *others, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert post.deliver().verdict == DEFERRED
+    assert not (post.home / "Mailbox").exists()
 
 
 def test_letters_share_one_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

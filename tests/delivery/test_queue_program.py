@@ -37,6 +37,13 @@ def test_a_large_message(queue: Path) -> None:
     assert (queue / "message").stat().st_size == 3_000_000
 
 
+def test_success_of_a_program_that_read_nothing_is_none(queue: Path) -> None:
+    """What an interpreter says that could not read its script."""
+    (queue / "bin" / "qmail-queue").write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(Trouble, match=r"\(#4\.3\.0\)"):
+        inject(str(queue), b"a@b", [b"c@d"], [b"body\n"])
+
+
 def test_qmailqueue(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (queue / "bin" / "qmail-queue").rename(queue / "other")
     monkeypatch.setenv("QMAILQUEUE", str(queue / "other"))

@@ -95,6 +95,8 @@ def test_mail_without_mime_is_labelled() -> None:
         ),
         (b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed\r\n\r\n\xff\r\n", "boundary"),
         (b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\xff\r\n", "boundary"),
+        (b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary*=a\0b'c'd\r\n\r\n\xff\r\n", "boundary"),
+        (b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; x=";boundary=b"\r\n\r\n\xff\r\n', "no boundary"),
         (b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\xff\r\n--b--\r\n", "around"),
         (b"MIME-Version: 1.0\r\nContent-Transfer-Encoding: base64\r\n\r\n\xff\r\n", "encoding"),
         (b"MIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\n" * 60 + b"\r\n\xff\r\n", "deep"),
@@ -103,6 +105,17 @@ def test_mail_without_mime_is_labelled() -> None:
 def test_what_cannot_be_converted_says_why(content: bytes, why: str) -> None:
     with pytest.raises(UnconvertibleError, match=why):
         to_sevenbit(content)
+
+
+@pytest.mark.parametrize(
+    "written", [b"b", b'"b"', b' "\\b" ; x=y', b"b; boundary=c", b"B*=x; boundary=b", b"b (no comment"]
+)
+def test_boundaries_as_they_are_written(written: bytes) -> None:
+    name = b"x" if written.startswith(b"B") else b" Boundary"
+    head = b'MIME-Version: 1.0\r\nContent-Type: Multipart/Mixed; a=";";%b=%b\r\n\r\n' % (name, written)
+    boundary = b"b (no comment" if b"(" in written else b"b"
+    body = b"--%b\r\n\r\n\xff\r\n--%b--\r\n" % (boundary, boundary)
+    assert b"=FF" in to_sevenbit(head + body)
 
 
 @given(st.binary(max_size=300).map(lambda data: data.replace(b"\r", b"").replace(b"\n", b"\r\n")))

@@ -52,3 +52,12 @@ def test_no_memory_at_all() -> None:
     assert memory.timed_out(A, 0) is None
     assert memory.timed_out(A, 1000) is None
     assert not memory.is_dead(A, 1001)
+
+
+def test_a_clock_that_is_set_back_leaves_no_address_dead() -> None:
+    memory = HostMemory(3600)
+    memory.timed_out(A, 1e9)
+    memory.timed_out(A, 1e9 + 200)
+    assert memory.is_dead(A, 1e9 + 300)
+    assert not memory.is_dead(A, 5e8)
+    assert memory.timed_out(A, 5e8) == Timeouts(5e8, 1)

@@ -142,6 +142,7 @@ def test_mail_for_ourselves_does_not_loop(home: Ekiden, routed: Ekiden, sink: Si
 
 
 def test_silent_nameserver_defers_and_holds_up_nobody_else(routed: Ekiden, sink: Sink, first: Sink) -> None:
+    routed.control("timeoutdns", "6")
     routed.control("shutdownseconds", "2")
     routed.reload()
     send(routed, "www.broken.example", 50)

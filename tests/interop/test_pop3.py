@@ -121,6 +121,47 @@ def test_an_mbox_has_one_session_at_a_time(office: PostOffice) -> None:
             second.pass_(WORD)
 
 
+def test_a_mailbox_that_is_replaced_is_seen(office: PostOffice) -> None:
+    """By the process that has served the old one, or by the next, if that process can see nothing else any more."""
+    office.ekiden.start()
+    with office.session() as client:
+        assert client.stat()[0] == 2
+    office.maildir.rename(office.user / "old")
+    for part in ("cur", "new", "tmp"):
+        (office.maildir / part).mkdir(parents=True)
+    for path in (office.maildir, *office.maildir.rglob("*")):
+        os.chown(path, USER, -1)
+
+    def is_empty() -> bool:
+        try:
+            with office.session() as client:
+                return bool(client.stat()[0] == 0)
+        except poplib.error_proto as refused:
+            assert b"[SYS/TEMP]" in refused.args[0]
+            return False
+
+    wait_until(is_empty, 20, "the new mailbox is there")
+
+
+def test_names_with_one_uid_have_processes_of_their_own(office: PostOffice) -> None:
+    """Each sees its mailbox, and the process of one cannot see the other's."""
+    other = office.user / "other"
+    for part in ("cur", "new", "tmp"):
+        (other / part).mkdir(parents=True)
+    for path in (other, *other.rglob("*")):
+        os.chown(path, USER, -1)
+    users = office.ekiden.home / "control" / "pop3users"
+    line = users.read_text()
+    users.write_text(line + line.replace("jiro:", "taro:", 1).replace("./Maildir/", "./other/"))
+    office.ekiden.start()
+    for name, count in (("jiro", 2), ("taro", 0), ("jiro", 2)):
+        client = office.client()
+        client.user(name)
+        client.pass_(WORD)
+        assert client.stat()[0] == count
+        client.quit()
+
+
 def test_apop(office: PostOffice) -> None:
     office.ekiden.start()
     client = office.client()

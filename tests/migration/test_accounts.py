@@ -32,7 +32,7 @@ def assigned(home: Path, *names: str) -> list[str]:
     carry_out(home, plan.steps(home, replace=False))
     umask = os.umask(0o022)
     try:
-        assert qmail_newu.main([], home) == 0
+        assert qmail_newu.main([], str(home)) == 0
     finally:
         os.umask(umask)
     return (home / "users" / "assign").read_text().splitlines()

@@ -14,7 +14,7 @@ from ekiden.base.envelope import Envelope, Recipient
 from ekiden.migration.finding import Kind, Report
 from ekiden.migration.qmail_export import Exporter
 from ekiden.migration.qmail_queue import Failure, QmailQueue
-from ekiden.queue.engine import Foreign
+from ekiden.queue.intake import Foreign
 from ekiden.runtime.inject_direct import Direct
 
 BIRTH = 1_700_000_000.25

@@ -173,13 +173,13 @@ def test_damage_is_named_and_nothing_else_suffers(queue: Direct, mqueue: Path) -
     }
 
 
-@pytest.mark.parametrize("call", ["os.rename", "SQLiteStore._transact", "os.fsync"])
+@pytest.mark.parametrize("call", ["os.rename", "Database._transact", "os.fsync"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
 def test_a_kill_anywhere_loses_and_doubles_nothing(home: Path, mqueue: Path, call: str, count: int) -> None:
     code = f"""
 import os, sys
 from pathlib import Path
-from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.database import Database
 from ekiden.migration.finding import Report
 from ekiden.migration.queue_directory import Transfer, control_files
 from ekiden.runtime.inject_direct import Direct

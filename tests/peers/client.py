@@ -16,7 +16,8 @@ class LoadClient:
     """Sends to 127.0.0.1:``port`` from ``sessions`` sessions at once until stopped or ``limit`` messages are sent.
 
     A session carries ``reuse`` messages, then a new one begins; also when the server refuses, hangs up or cannot be
-    reached. Recipients are taken in turn.
+    reached. Recipients are taken in turn; an entry may name several, separated by spaces.
+    ``pause``: seconds between two messages of a session; ``first``: the number of the first one.
     """
 
     def __init__(
@@ -28,6 +29,8 @@ class LoadClient:
         reuse: int = 5,
         limit: int = 1_000_000,
         size: Callable[[int], int] = lambda _number: 2000,
+        pause: float = 0.0,
+        first: int = 0,
     ) -> None:
         self._port = port
         self._ledger = ledger
@@ -36,7 +39,8 @@ class LoadClient:
         self._reuse = reuse
         self._limit = limit
         self._size = size
-        self._numbers = iter(range(limit))
+        self._pause = pause
+        self._numbers = iter(range(first, first + limit))
         self._stopping = False
 
     def run(self) -> None:
@@ -48,14 +52,15 @@ class LoadClient:
         self._stopping = True
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Send in the background while the block runs; stopped and waited for at its end."""
+    def running(self, until_done: bool = False) -> Iterator[None]:
+        """Send in the background while the block runs; stopped at its end unless ``until_done``, and waited for."""
         thread = threading.Thread(target=self.run)
         thread.start()
         try:
             yield
         finally:
-            self.stop()
+            if not until_done:
+                self.stop()
             thread.join(2 * _PATIENCE)
             assert not thread.is_alive(), "the load client hangs"
 
@@ -82,15 +87,17 @@ class LoadClient:
                 if number is None or self._stopping:
                     return False
                 await self._message(reader, writer, number)
+                await asyncio.sleep(self._pause)
             writer.write(b"QUIT\r\n")
             return True
         finally:
             writer.close()
 
     async def _message(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        recipient = self._recipients[number % len(self._recipients)]
+        recipients = self._recipients[number % len(self._recipients)].split()
         await _ask(reader, writer, b"MAIL FROM:<sender@load.example>\r\n", b"2")
-        await _ask(reader, writer, f"RCPT TO:<{recipient}>\r\n".encode(), b"2")
+        for recipient in recipients:
+            await _ask(reader, writer, f"RCPT TO:<{recipient}>\r\n".encode(), b"2")
         identity, content = self._ledger.compose(number, self._size(number))
         await _ask(reader, writer, b"DATA\r\n", b"3")
         writer.write(content.replace(b"\r\n.", b"\r\n.."))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable, Iterator
+from mailbox import mbox
 from pathlib import Path
 
 from tests.peers.accounting import Account, Ledger, balance
@@ -28,9 +30,12 @@ def drain(ekiden: Ekiden, seconds: float) -> int:
         time.sleep(0.5)
 
 
-def account(ledger: Ledger, sink: Sink, maildir: Path | None = None) -> Account:
-    """Balance the ledger with the sink and the Maildir; messages from ``<>`` are bounces that name theirs."""
-    arrivals: list[tuple[str, str]] = []
+def account(ledger: Ledger, sink: Sink, *mailboxes: Path, read: Iterable[tuple[str, str]] = ()) -> Account:
+    """Balance the ledger with the sink and mailboxes, Maildirs or mbox files; what is from ``<>`` is a bounce.
+
+    ``read``: identity and hash of what somebody has taken out of other mailboxes.
+    """
+    arrivals = list(read)
     bounced: list[str] = []
     for message in sink.received():
         if message.sender.startswith("<>"):
@@ -38,7 +43,20 @@ def account(ledger: Ledger, sink: Sink, maildir: Path | None = None) -> Account:
             bounced += [identity.decode() for identity in named if identity.decode() in ledger.sent]
         else:
             arrivals.append((message.id, message.hash))
-    for path in (maildir / "new").iterdir() if maildir else ():
-        entry = describe(path.read_bytes())
-        arrivals.append((str(entry["id"]), str(entry["hash"])))
+    for mailbox in mailboxes:
+        for content in _contents(mailbox):
+            entry = describe(content)
+            arrivals.append((str(entry["id"]), str(entry["hash"])))
     return balance(ledger, arrivals, bounced)
+
+
+def named_by_notices(mailbox: Path) -> set[str]:
+    """The messages that bounces in a Maildir are about."""
+    return {name.decode() for content in _contents(mailbox) for name in _NAMED.findall(content)}
+
+
+def _contents(mailbox: Path) -> Iterator[bytes]:
+    if (mailbox / "new").is_dir():
+        yield from (path.read_bytes() for path in (mailbox / "new").iterdir())
+    elif mailbox.exists():
+        yield from (message.as_bytes() for message in mbox(mailbox))

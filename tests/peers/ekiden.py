@@ -18,16 +18,19 @@ COMMAND = Path(sys.executable).parent / "ekiden"
 
 
 class Ekiden:
-    """One home below ``directory``, whose smtpd listens on 127.0.0.1:``port``."""
+    """One home below ``directory``, whose smtpd listens on 127.0.0.1:``port``; commands run in ``environment``."""
 
-    def __init__(self, directory: Path, fqdn: str = "ekiden.example") -> None:
+    def __init__(
+        self, directory: Path, fqdn: str = "ekiden.example", environment: dict[str, str] | None = None
+    ) -> None:
+        self._environment = environment
         self.home = directory / "home"
         self.port = free_port()
         self.fqdn = fqdn
 
     def command(self, *arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``ekiden --home HOME ARGUMENTS`` to its end; output and errors are in ``stdout``."""
-        return run([COMMAND, "--home", self.home, *arguments], seconds, check)
+        return run([COMMAND, "--home", self.home, *arguments], seconds, check, env=self._environment)
 
     def configure(self) -> None:
         """First configuration; clients on loopback addresses may relay."""
@@ -111,7 +114,7 @@ class Ekiden:
         return {role["pid"]: role["role"] for role in state["roles"]}
 
     def _processes_of_home(self) -> set[int]:
-        """Processes whose command line or working directory is of this home."""
+        """Processes whose command line, environment or working directory is of this home."""
         found = set()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._belongs(entry):
@@ -120,7 +123,10 @@ class Ekiden:
 
     def _belongs(self, process: Path) -> bool:
         try:
-            if str(self.home).encode() in (process / "cmdline").read_bytes():
+            home = os.fsencode(self.home)
+            if home in (process / "cmdline").read_bytes():
+                return True
+            if b"EKIDEN_HOME=" + home in (process / "environ").read_bytes().split(b"\0"):
                 return True
             return (process / "cwd").readlink().is_relative_to(self.home)
         except OSError:
@@ -150,9 +156,7 @@ def let_everyone_run(bin_: Path) -> None:
     paths = [path for path in sys.path if path.startswith("/") and _is_open(Path(path))]
     for path in bin_.iterdir():
         ours = f"#!{sys.executable}\nimport sys\n"
-        path.write_text(
-            path.read_text().replace(ours, f"#!/usr/bin/python3\nimport sys\nsys.path[:0] = {paths!r}\n")
-        )
+        path.write_text(path.read_text().replace(ours, f"#!/usr/bin/python3\nimport sys\nsys.path[:0] = {paths!r}\n"))
 
 
 def _is_open(path: Path) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,10 @@ class Postfix:
         master = self.pid
         if master:
             processes = self.pids()
-            run([self._program, "-c", self.configuration, "stop"], check=False)
+            # What ``postfix stop`` does, which looks only once a second whether it is over.
+            kill(master, signal.SIGTERM)
+            with suppress(AssertionError):
+                wait_until(lambda: not any(map(is_alive, processes)), 5, "end of processes")
             for pid in processes:
                 if is_alive(pid):
                     kill(pid)

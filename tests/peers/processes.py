@@ -7,6 +7,7 @@ it into a skipped test.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -32,11 +33,19 @@ def program(name: str) -> str:
     return path
 
 
+def _ports() -> range:
+    """Below those that outgoing connections are given; each of pytest's processes has its own share."""
+    lowest, highest = 10_000, 30_000
+    share = (highest - lowest) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = lowest + share * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return range(first, first + share)
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now, below the range that outgoing connections take theirs from."""
+    """A TCP port that nobody listens on now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(200):
-        candidate = 10_000 + int.from_bytes(os.urandom(2), "big") % 20_000
+        candidate = random.SystemRandom().choice(_ports())
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             try:
                 probe.bind((host, candidate))

@@ -59,7 +59,7 @@ class Sink:
         self._options = options or self._options
         place = ["--host", self.host, "--port", str(self.port), "--record", str(self.record)]
         self._process = subprocess.Popen([sys.executable, sink.__file__, *place, *self._options])
-        wait_until(lambda: accepts(self.host, self.port), 10, "the sink accepts connections")
+        wait_until(lambda: accepts(self.host, self.port), 60, "the sink accepts connections")
 
     def stop(self) -> None:
         """End the process, with its connections."""

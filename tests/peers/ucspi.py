@@ -32,9 +32,9 @@ def command(side: str, name: str) -> list[str]:
 
 
 def own_address(last: int) -> str:
-    """A loopback address that no other test process uses."""
-    number = os.getpid() & 0x3FFFFF
-    return f"127.{1 + (number >> 16)}.{number >> 8 & 255}.{number & 255 ^ last}"
+    """A loopback address that no other test process uses; ``last`` is 0 to 3."""
+    number = (os.getpid() << 2 | last) & 0xFFFFFF
+    return f"127.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
 def environment(**variables: str) -> dict[str, str]:

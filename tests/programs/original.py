@@ -138,6 +138,6 @@ def _main(program: Any, argv: Sequence[bytes], environment: Mapping[bytes, bytes
     os.environb.clear()
     os.environb.update(environment)
     sys.stdin, sys.stdout, sys.stderr = (open(at, mode, closefd=False) for at, mode in enumerate("rww"))  # noqa: SIM115
-    code: int = program.main([os.fsdecode(each) for each in argv], place)
+    code: int = program.main([os.fsdecode(each) for each in argv], str(place))
     sys.stdout.flush()
     return code

@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_what_dns_says_is_written_and_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert config.main([], home, FOUND) == 0
+    assert config.main([], str(home), FOUND) == 0
     assert capsys.readouterr().out == (
         "This host calls itself hosta.\n"
         "Its canonical name in DNS is hosta.nix.co.jj.\n"
@@ -71,7 +71,7 @@ def test_what_dns_says_is_written_and_told(home: Path, capsys: pytest.CaptureFix
 
 
 def test_without_a_canonical_name_nothing_is_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert config.main([], home, LOST) == 100
+    assert config.main([], str(home), LOST) == 100
     assert capsys.readouterr().out == (
         "This host calls itself hosta.\n"
         "Sorry, could not find this host's canonical name in DNS.\n"
@@ -82,11 +82,11 @@ def test_without_a_canonical_name_nothing_is_written(home: Path, capsys: pytest.
 
 def test_a_configured_home_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "control" / "me").write_text("old.example\n")
-    assert config.main([], home, FOUND) == 100
+    assert config.main([], str(home), FOUND) == 100
     assert "control/me exists" in capsys.readouterr().out
     assert os.listdir(home / "control") == ["me"]
 
 
 def test_arguments_are_a_mistake(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert config.main(["host.example"], home, FOUND) == 100
+    assert config.main(["host.example"], str(home), FOUND) == 100
     assert capsys.readouterr().err == "config: usage: config\n"

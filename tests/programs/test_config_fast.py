@@ -29,7 +29,7 @@ def written(home: Path) -> dict[str, str]:
 
 
 def test_the_guides_example(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert config_fast.main(["indy2.nix.co.jj"], home) == 0
+    assert config_fast.main(["indy2.nix.co.jj"], str(home)) == 0
     assert capsys.readouterr().out == (
         "This host's fully qualified name is indy2.nix.co.jj.\n"
         "Putting indy2.nix.co.jj into control/me...\n"
@@ -45,26 +45,26 @@ def test_the_guides_example(home: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_second_time_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config_fast.main(["indy2.nix.co.jj"], home)
-    assert config_fast.main(["other.example"], home) == 100
+    config_fast.main(["indy2.nix.co.jj"], str(home))
+    assert config_fast.main(["other.example"], str(home)) == 100
     assert "control/me exists" in capsys.readouterr().err
     assert written(home) == CONTROL
 
 
 @pytest.mark.parametrize("argv", [[], ["a.example", "b.example"], ["not a name"], [""]])
 def test_without_one_name_nothing_is_written(home: Path, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert config_fast.main(argv, home) == 100
+    assert config_fast.main(argv, str(home)) == 100
     assert capsys.readouterr().err
     assert os.listdir(home / "control") == []
 
 
 def test_a_home_without_control_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert config_fast.main(["a.example"], tmp_path) == 100
+    assert config_fast.main(["a.example"], str(tmp_path)) == 100
     assert f"There is no directory {tmp_path}/control." in capsys.readouterr().err
 
 
 def test_a_failing_write_is_temporary_and_leaves_no_me(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "control" / "plusdomain").mkdir()
-    assert config_fast.main(["a.example.org"], home) == 111
+    assert config_fast.main(["a.example.org"], str(home)) == 111
     assert capsys.readouterr().err.startswith("config-fast: fatal: unable to write ")
     assert not (home / "control" / "me").exists()

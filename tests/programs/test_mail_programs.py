@@ -1,6 +1,6 @@
 """Programs that send mail through sendmail, the real ones: what they hand over arrives as they meant it.
 
-cron, which looks at its tables once a minute, is here with the call that Debian's makes.
+cron is here with the call that Debian's makes; the daemon itself is in ``walkthrough/test_cron.py``.
 """
 
 from __future__ import annotations

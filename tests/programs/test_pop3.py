@@ -222,6 +222,7 @@ def pop3d(site: Site, user: Path, *argv: str) -> bytes:
 
 def test_pop3d_alone(site: Site, user: Path) -> None:
     assert pop3d(site, user, "nothing/").startswith(b"-ERR [SYS/PERM] ")
+    assert pop3d(site, user, "nothing/Maildir").startswith(b"-ERR [SYS/PERM] ")
     assert pop3d(site, user).startswith(b"-ERR [SYS/PERM] usage")
     assert pop3d(site, user, "no-spool") == b"+OK\r\n+OK 0 0\r\n+OK\r\n+OK\r\n"
     assert pop3d(site, user, "Maildir") == b"+OK\r\n+OK 2 56\r\n+OK\r\n+OK\r\n"

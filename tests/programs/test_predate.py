@@ -10,7 +10,7 @@ RUN = """
 import sys
 from pathlib import Path
 from ekiden.programs.predate import main
-sys.exit(main(sys.argv[1:], Path("/")))
+sys.exit(main(sys.argv[1:], "/"))
 """
 
 

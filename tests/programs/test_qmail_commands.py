@@ -212,7 +212,7 @@ def test_qbiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, told:
     if child == 0:
         os.environ.update({**COMMAND, "USER": "jiro", "SENDER": "s\n@x"})
         os.dup2(os.open(tmp_path / "message", os.O_RDONLY), 0)
-        os._exit(qbiff.main([], tmp_path))
+        os._exit(qbiff.main([], str(tmp_path)))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     text = b"    h/i//" + b"body/" * 100
     expected = b"\r\n\a*** TO <me-ext> FROM <s_@x>\r\n" + text[:78] + b"\r\n"

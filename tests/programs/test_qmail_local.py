@@ -130,7 +130,7 @@ def test_a_pipe_is_no_message(home: Path) -> None:
     (home / "joe" / ".qmailxx").write_text("")
     done = subprocess.run(command, input=MESSAGE, capture_output=True, text=True)
     assert done.returncode == 111
-    assert "Illegal seek" in done.stderr
+    assert done.stderr == "Unable to rewind message: Illegal seek. (#4.3.0)\n"
 
 
 def test_it_starts_without_what_the_daemon_needs() -> None:

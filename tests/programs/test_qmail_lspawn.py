@@ -90,3 +90,14 @@ def test_somebody_elses_file_is_no_message(home: Path) -> None:
         pytest.skip("needs root")
     os.chown(home / "queue" / "mess" / "7" / "30", 4243, 4243)
     assert spawn(home, command(1, b"ok@x"))[1].startswith(b"ZSorry")
+
+
+def test_another_program_in_qmail_locals_place(home: Path) -> None:
+    (home / "bin").mkdir()
+    other = home / "bin" / "qmail-local"
+    other.write_text("#!/bin/sh\nid -u; pwd; printf '<%s>' \"$@\"; cat; exit 100\n")
+    other.chmod(0o755)
+    said = f"D{UID}\n{home}\n<--><alias><{home}/alias><ok-x><-><ok-x><x><a@b.org><./Mailbox>Subject: x\n\n"
+    assert spawn(home, command(1, b"ok-x@x"), command(2, b"@x")) == {1: said.encode(), 2: b"K"}
+    other.write_text("#!/bin/sh\nexit 1\nrun_classic('qmail-local'\n")
+    assert spawn(home, command(1, b"ok@x")) == {1: b"Kdid 1+0+0\n"}

@@ -24,7 +24,7 @@ def control(tmp_path: Path) -> Iterator[Path]:
 
 def test_hosts_are_compiled_in_lower_case(control: Path) -> None:
     (control / "morercpthosts").write_bytes(HOSTS)
-    assert main([], control.parent) == 0
+    assert main([], str(control.parent)) == 0
     with Cdb(control / "morercpthosts.cdb") as table:
         assert list(table.items()) == [
             (b"one.example", b""),
@@ -38,7 +38,7 @@ def test_hosts_are_compiled_in_lower_case(control: Path) -> None:
 
 def test_without_hosts_the_compiled_file_is_left_alone(control: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (control / "morercpthosts.cdb").write_bytes(b"as it was")
-    assert main([], control.parent) == 111
+    assert main([], str(control.parent)) == 111
     assert capsys.readouterr().err.startswith("qmail-newmrh: fatal: unable to read control/morercpthosts: ")
     assert (control / "morercpthosts.cdb").read_bytes() == b"as it was"
 
@@ -46,9 +46,9 @@ def test_without_hosts_the_compiled_file_is_left_alone(control: Path, capsys: py
 def test_what_cannot_be_written_or_moved_is_named(control: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (control / "morercpthosts").write_bytes(HOSTS)
     (control / "morercpthosts.tmp").mkdir()
-    assert main([], control.parent) == 111
+    assert main([], str(control.parent)) == 111
     assert capsys.readouterr().err.startswith("qmail-newmrh: fatal: unable to write to control/morercpthosts.tmp: ")
     (control / "morercpthosts.tmp").rmdir()
     (control / "morercpthosts.cdb").mkdir()
-    assert main([], control.parent) == 111
+    assert main([], str(control.parent)) == 111
     assert "unable to move control/morercpthosts.tmp to control/morercpthosts.cdb" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def usual_umask() -> Iterator[None]:
 def compile_assign(tmp_path: Path, text: bytes) -> int:
     (tmp_path / "users").mkdir(exist_ok=True)
     (tmp_path / "users" / "assign").write_bytes(text)
-    return qmail_newu.main([], tmp_path)
+    return qmail_newu.main([], str(tmp_path))
 
 
 def test_records(tmp_path: Path) -> None:
@@ -69,5 +69,5 @@ def test_bad_format_leaves_the_old_database(tmp_path: Path, text: bytes, capsys:
 
 
 def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert qmail_newu.main([], tmp_path) == 111
+    assert qmail_newu.main([], str(tmp_path)) == 111
     assert capsys.readouterr().err == "qmail-newu: fatal: unable to use users/assign: No such file or directory\n"

@@ -20,7 +20,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.Cap
     def feed(accounts: str, *options: str) -> tuple[int, list[str]]:
         passwd = "".join("{}:x:{}:7:gecos:{}:/bin/sh\n".format(*line.split()) for line in accounts.splitlines())
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(passwd.encode())))
-        code = qmail_pw2u.main(options, tmp_path)
+        code = qmail_pw2u.main(options, str(tmp_path))
         return code, capfdbinary.readouterr().out.decode().splitlines()
 
     return feed

@@ -66,7 +66,7 @@ def test_nobody_answers(site: Site) -> None:
     assert hand_over(site, b"A: b\n") == 73
 
 
-@pytest.mark.parametrize("servers", [None, "", "no.address\n"])
+@pytest.mark.parametrize("servers", [None, "", "no.address\n127.0.0.1:99999\n"])
 def test_no_server(site: Site, servers: str | None) -> None:
     if servers is not None:
         site.control("qmqpservers", servers)

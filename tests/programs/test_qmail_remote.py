@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -107,6 +108,59 @@ def test_lost_after_the_dot(run) -> None:  # type: ignore[no-untyped-def]
         "r",
         "ZConnected to 127.0.0.1 but connection died. Possible duplicate! (#4.4.2)\n",
     ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ((b"554 not here\r\n",), "greeting failed.\nRemote host said: 554 not here"),
+        ((b"220 x\r\n", b"450 later\r\n"), "my name was rejected.\nRemote host said: 450 later"),
+    ],
+)
+def test_leave_is_taken_of_a_host_that_refuses(run, answers: tuple[bytes, ...], said: str) -> None:  # type: ignore[no-untyped-def]
+    server = Server(*answers)
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == [
+        f"ZConnected to 127.0.0.1 but {said}\n"
+    ]
+    server.join(10)
+    assert server.heard.endswith(b"QUIT\r\n")
+
+
+class Resets(Server):
+    """Takes the message and is gone at once, without reading what was said last."""
+
+    def run(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            for answer in self._answers[:-1]:
+                connection.sendall(answer)
+                connection.recv(65536)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(self._answers[-1])
+
+
+def test_a_host_that_is_gone_after_it_took_the_message(run) -> None:  # type: ignore[no-untyped-def]
+    server = Resets(*PLAIN, b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == ["r", "K" + ACCEPTED]
+
+
+class BreaksOff(Server):
+    """Agrees to TLS on its first connection and hangs up in the handshake; serves the second."""
+
+    def run(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            for answer in (b"220 x\r\n", b"250-x\r\n250 STARTTLS\r\n", b"220 go\r\n"):
+                connection.sendall(answer)
+                connection.recv(65536)
+        super().run()
+
+
+def test_a_handshake_that_breaks_off_is_done_without(run) -> None:  # type: ignore[no-untyped-def]
+    server = BreaksOff(*PLAIN, b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == ["r", "K" + ACCEPTED]
+    server.join(10)
+    assert WIRE in server.heard
 
 
 def test_nothing_sent(run, home: Path) -> None:  # type: ignore[no-untyped-def]

@@ -100,6 +100,13 @@ def test_odd_programs(home: Path, place: Path, text: str, report: bytes) -> None
     assert spawn(home, command(1, b"r@c.org"), QMAILREMOTE=program(place, text)) == {1: report}
 
 
+def test_what_came_of_it_is_found_behind_much_else(home: Path, place: Path) -> None:
+    script = program(place, "printf r; head -c 200000 /dev/zero | tr '\\0' x; printf '\\0Ktaken\\n\\0'")
+    report = spawn(home, command(3, b"r@c.org"), QMAILREMOTE=script)[3]
+    assert (report[:2], report[-7:]) == (b"Kx", b"xtaken\n")
+    assert len(report) < 70_000
+
+
 def test_a_program_that_is_not_there(home: Path) -> None:
     assert spawn(home, command(1, b"r@c.org"), QMAILREMOTE="/none") == {1: b"DUnable to run qmail-remote.\n"}
 

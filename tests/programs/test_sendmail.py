@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import time
 
@@ -50,6 +52,27 @@ def test_from(recorded: Site, argv: list[str], field: bytes) -> None:
     assert recorded.envelope[0] == (b"" if "<>" in argv else b"w@x.y" if "-f" in argv else b"jiro" + HOST)
 
 
+@pytest.mark.parametrize(
+    ("argv", "called"),
+    [
+        (["-t"], ["-H", "--"]),
+        (["-oi", "-fw@x", "-F", "Wa", "a b", "-c"], ["-a", "-f", "w@x", "--", "a b", "-c"]),
+        (["-f", "<>", "-t", "a"], ["-H", "-f", "", "--", "a"]),
+    ],
+)
+def test_another_program_in_qmail_injects_place(site: Site, argv: list[str], called: list[str]) -> None:
+    program = site.home / "bin" / "qmail-inject"
+    program.unlink()
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$QMAILNAME" "$#" "$@"; cat; exit 7\n')
+    program.chmod(0o755)
+    done = site.run("sendmail", *argv, data=b"To: x\r\n", QMAILNAME="old")
+    name = "Wa" if "-F" in argv else "old"
+    assert done.stdout.decode() == "\n".join([name, str(len(called)), *called, "To: x\r\n"])
+    assert (done.returncode, done.stderr) == (7, b"")
+    program.chmod(0o644)
+    assert site.run("sendmail", *argv).returncode == 111
+
+
 def test_lines_of_smtp_become_the_hosts(recorded: Site) -> None:
     recorded.run("sendmail", "a", data=b"Subject: x\r\n\r\na\r\n.\r\nb\n")
     assert recorded.message.endswith(b"Subject: x\n\na\n.\nb\n")
@@ -89,17 +112,24 @@ def test_verifying(site: Site) -> None:
 
 
 @pytest.mark.parametrize("argv", [["-bp"], ["-q"]])
-def test_asking_a_queue_that_does_not_run(site: Site, argv: list[str]) -> None:
-    done = site.run("sendmail", *argv)
+def test_asking_a_queue_that_is_not_there(site: Site, argv: list[str]) -> None:
+    done = site.run("sendmail", *argv, EKIDEN_HOME=str(site.place / "none"))
     assert done.returncode == 111
     assert b"the queue does not answer" in done.stderr
+
+
+def test_the_queue_is_shown_while_nothing_runs(site: Site) -> None:
+    site.run("sendmail", "-f", "s@x.example", "to@far.example", data=b"Subject: x\n\n")
+    listed = site.run("sendmail", "-bp").stdout.decode()
+    assert re.fullmatch(r".* GMT  #1  \d+  <s@x\.example> \n\tremote\tto@far\.example\n", listed)
 
 
 def test_called_as_mailq(site: Site) -> None:
     link = site.place / "mailq"
     link.symlink_to(site.home / "bin" / "sendmail")
+    environment = {**os.environ, "EKIDEN_HOME": str(site.place / "none")}
     for program in (link, site.home / "bin" / "mailq"):
-        done = subprocess.run([program], capture_output=True, timeout=60)
+        done = subprocess.run([program], capture_output=True, timeout=60, env=environment)
         assert (done.returncode, b"qmail-qread: fatal" in done.stderr) == (111, True)
 
 

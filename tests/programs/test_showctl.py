@@ -16,7 +16,7 @@ def test_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     control.mkdir()
     (control / "me").write_text("indy2.nix.co.jj\n")
     (control / "zork").write_text("")
-    assert qmail_showctl.main([], tmp_path) == 0
+    assert qmail_showctl.main([], str(tmp_path)) == 0
     out = capsys.readouterr().out
     head, _, rest = out.partition("\n\n")
     assert head.splitlines()[:5] == [
@@ -45,10 +45,10 @@ def test_ids_are_the_systems_or_the_homes_owners(tmp_path: Path, monkeypatch: py
 
 
 def test_without_a_control_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert qmail_showctl.main([], tmp_path) == 111
+    assert qmail_showctl.main([], str(tmp_path)) == 111
     assert capsys.readouterr().out.endswith(f"Oops! There is no directory {tmp_path}/control.\n")
 
 
 def test_arguments_are_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert qmail_showctl.main(["-v"], tmp_path) == 100
+    assert qmail_showctl.main(["-v"], str(tmp_path)) == 100
     assert capsys.readouterr().err == "qmail-showctl: usage: qmail-showctl\n"

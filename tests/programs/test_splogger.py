@@ -4,7 +4,6 @@ import re
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -56,9 +55,9 @@ def test_memory_is_bounded_whatever_comes():
         assert len(lines._rest) < 800
 
 
-@pytest.mark.parametrize("argv", [["tag", "mail"], ["tag", "-1"], ["tag", "200"], ["a", "2", "b"]])
+@pytest.mark.parametrize("argv", [["tag", "mail"], ["tag", "-1"], ["tag", "200"]])
 def test_wrong_arguments(argv, capsys):
-    assert splogger.main(argv, Path("/")) == 100
+    assert splogger.main(argv, "/") == 100
     assert "usage" in capsys.readouterr().err
 
 
@@ -73,8 +72,12 @@ def run(tmp_path, monkeypatch, argv, data):
         os.close(writing)
         child = os.fork()
         if child == 0:
-            os.dup2(reading, 0)
-            os._exit(splogger.main(argv, tmp_path))
+            code = 99
+            try:
+                os.dup2(reading, 0)
+                code = splogger.main(argv, str(tmp_path))
+            finally:
+                os._exit(code)
         os.close(reading)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         server.setblocking(False)
@@ -82,7 +85,13 @@ def run(tmp_path, monkeypatch, argv, data):
 
 
 @pytest.mark.parametrize(
-    ("argv", "head"), [([], b"<22>splogger"), (["smtpd"], b"<22>smtpd"), (["smtpd", "3"], b"<30>smtpd")]
+    ("argv", "head"),
+    [
+        ([], b"<22>splogger"),
+        (["smtpd"], b"<22>smtpd"),
+        (["smtpd", "3"], b"<30>smtpd"),
+        (["smtpd", "3", "more"], b"<30>smtpd"),
+    ],
 )
 def test_tag_and_facility(tmp_path, monkeypatch, argv, head):
     entry = run(tmp_path, monkeypatch, argv, b"hello\n")

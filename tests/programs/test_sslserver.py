@@ -194,7 +194,7 @@ TALK = ("sh", "-c", "env | grep -E '^(PROTO|SSL|TCP)' | sort; echo hello >&7; ex
 )
 def test_sslclient(certificate: Certificate, options: list[str], host: str, code: int) -> None:
     chosen = [option.format(ca=certificate.certificate) for option in options]
-    child = ("sh", "-c", "read line; echo \"heard $line\"")
+    child = ("sh", "-c", 'read line; echo "heard $line"')
     files = {"CERTFILE": str(certificate.both)}
     with Server(OURS, ["-RHl0"], child, host="0", variables=files, name="sslserver") as server:
         found, output, errors = run(OURS, "sslclient", "-RHl0", *chosen, host, str(server.port), *TALK)
@@ -216,7 +216,7 @@ def test_sslclient_tells_about_tls(certificate: Certificate) -> None:
 
 
 def test_openssl_as_the_client(certificate: Certificate) -> None:
-    with sslserver(certificate, "-RHl0", child=("sh", "-c", "read line; echo \"heard $line\"")) as server:
+    with sslserver(certificate, "-RHl0", child=("sh", "-c", 'read line; echo "heard $line"')) as server:
         done = subprocess.run(
             [program("openssl"), "s_client", "-quiet", "-connect", f"127.0.0.1:{server.port}"],
             input=b"from openssl\n",

@@ -50,7 +50,13 @@ def test_what_another_server_set_stays(site: Site) -> None:
     assert seen == {"PROTO": "TCP", "TCPREMOTEIP": "192.0.2.1"}
 
 
-@pytest.mark.parametrize("argv", [[], ["-x", "true"], ["-R", "true"], ["-t"]])
+def test_wrong_options_are_passed_over(site: Site) -> None:
+    seen, _ports = described(site, "-xR", "-y", PROTO="TCP", TCPREMOTEIP="192.0.2.1")
+    assert seen == {"PROTO": "TCP", "TCPREMOTEIP": "192.0.2.1"}
+    assert b"tcp-env: illegal option -- x\n" in site.run("tcp-env", "-x", PROTO="TCP").stderr
+
+
+@pytest.mark.parametrize("argv", [[], ["-R", "true"], ["-t"]])
 def test_wrong_use(site: Site, argv: list[str]) -> None:
     assert site.run("tcp-env", *argv).returncode == 111
 

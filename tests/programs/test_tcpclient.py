@@ -23,7 +23,7 @@ from ekiden.runtime.ucspi import calling
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="low ports need root")
 
-SERVER, CACHE, CLOSED = own_address(1), own_address(3), own_address(4)
+SERVER, CACHE, CLOSED = own_address(1), own_address(3), own_address(0)
 CHILD = ("sh", "-c", "env | grep -E '^(PROTO|TCP)' | sort; echo hello >&7; exec cat <&6")
 
 
@@ -91,8 +91,9 @@ def both(*arguments: str, **variables: str) -> tuple[int, str, str]:
         ["-v", "-Rl0"],
         ["-v"],
     ],
+    ids=lambda options: " ".join(options).replace(CLOSED, "closed"),
 )
-@pytest.mark.parametrize("name", [SERVER, "there.example"])
+@pytest.mark.parametrize("name", [SERVER, "there.example"], ids=["address", "name"])
 def test_a_connection(cache: str, options: list[str], name: str) -> None:
     with answering(b"bye\r\n") as (port, heard):
         code, output, _errors = both(*options, name, str(port), *CHILD, DNSCACHEIP=cache, TCPREMOTEINFO="old")

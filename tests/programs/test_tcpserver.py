@@ -16,7 +16,7 @@ from tests.peers.ucspi import CHILD, OURS, THEIRS, Server, command, compile_rule
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="port 53 and other users need root")
 
-CLIENT, STRANGER, CACHE, CLOSED = own_address(1), own_address(2), own_address(3), own_address(4)
+CLIENT, STRANGER, CACHE, CLOSED = own_address(1), own_address(2), own_address(3), own_address(0)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_connection(options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("options", [["-v", "-R"], ["-v", "-Rp"], ["-v", "-RHl", "here"], ["-v", "-RH"]])
-@pytest.mark.parametrize("source", [CLIENT, STRANGER, CLOSED])
+@pytest.mark.parametrize("source", [CLIENT, STRANGER, CLOSED], ids=["client", "stranger", "closed"])
 def test_names(cache: str, options: list[str], source: str) -> None:
     both(options, source, DNSCACHEIP=cache)
 
@@ -84,9 +84,7 @@ def test_a_name_is_in_lower_case_and_paranoia_takes_a_foreign_one(cache: str) ->
     assert "TCPREMOTEHOST" not in both(["-v", "-Rp"], STRANGER, DNSCACHEIP=cache)[0]
 
 
-@pytest.mark.parametrize(
-    "reply", [b"%d , %d : USERID : UNIX : jiro %%x\r\n", b"", b"%d,%d:USERID:UNIX:a:b\n"]
-)
+@pytest.mark.parametrize("reply", [b"%d , %d : USERID : UNIX : jiro %%x\r\n", b"", b"%d,%d:USERID:UNIX:a:b\n"])
 def test_ident(reply: bytes) -> None:
     with socket.create_server((CLIENT, 113), backlog=5) as ident:
 
@@ -113,6 +111,7 @@ def test_ident(reply: bytes) -> None:
         '127.:allow,TCPREMOTEIP="1.2.3.4"\n',
         "10.:deny\n",
     ],
+    ids=["relay", "nobody", "the client", "all but the client", "an address", "others"],
 )
 @pytest.mark.parametrize("verbose", [["-v"], []])
 def test_rules(tmp_path: Path, rules: str, verbose: list[str]) -> None:

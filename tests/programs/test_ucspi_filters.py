@@ -65,7 +65,7 @@ def _joined(errors: str) -> str:
 
 def test_recordio_tells_the_program_s_number_and_each_packet() -> None:
     process = subprocess.Popen(
-        [*command(OURS, "recordio"), "sh", "-c", "read a; echo \"$a $$\"; read b; exit 5"],
+        [*command(OURS, "recordio"), "sh", "-c", 'read a; echo "$a $$"; read b; exit 5'],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,7 +10,8 @@ from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.base.reply import Reply
 from ekiden.queue.backoff import next_attempt
-from ekiden.queue.engine import Engine, Foreign
+from ekiden.queue.engine import Engine
+from ekiden.queue.intake import Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import Changes, StoreFull
@@ -364,7 +365,7 @@ def test_a_size_that_the_store_cannot_hold_spoils_nothing(world: World) -> None:
     world.engine.accept(envelope, SMTP, b"", "name", 1 << 63, 1000.0, world.answers.append)
     with pytest.raises(OverflowError):
         world.turn()
-    assert not world.store._db.in_transaction
+    assert not world.store._db.connection.in_transaction
 
 
 def take_over(world: World, key: bytes, held: bool = False) -> None:
@@ -431,3 +432,49 @@ def test_what_does_not_fit_is_not_known_by_its_key(world: World, monkeypatch: py
     world.turn()
     assert isinstance(world.answers[0], Reply)
     assert world.store.foreign(b"key") is None
+
+
+YEARS = 20 * 365 * 86_400.0
+
+
+def test_mail_deferred_by_a_clock_that_was_ahead_is_seen_and_ages_from_now_on(world: World) -> None:
+    world.inject(to(b"a@example.com"), now=YEARS)
+    [(part, _envelope)] = world.turn(YEARS)
+    world.engine.report(part, [LATER], False, YEARS + 1)
+    world.turn(YEARS + 1)
+    assert not world.engine.is_misdated(YEARS + 2)
+    assert world.engine.is_misdated(1000.0)
+    world.store.flush(1000.0, 0)
+    world.engine.scheduler.wake_all()
+    [(part, _envelope)] = world.turn(1000.0)
+    world.engine.report(part, [LATER], False, 1000.0)
+    world.turn(1000.0)
+    assert not world.engine.is_misdated(1000.0)
+    row = world.store.message(1)
+    assert row is not None
+    assert row.birth == 1000.0
+    assert [part.due for part in world.store.parts(1)] == [1400.0]
+
+
+def test_mail_before_a_leap_of_the_clock_gets_one_more_attempt_and_then_a_bounce(world: World) -> None:
+    world.inject(to(b"a@example.com"), now=1000.0)
+    [(part, _envelope)] = world.turn(1000.0)
+    world.engine.report(part, [LATER], False, 1001.0)
+    world.turn(1001.0)
+    world.engine.tick(YEARS)
+    [(part, _envelope)] = world.turn(YEARS)
+    world.engine.report(part, [LATER], False, YEARS)
+    [(_part, bounce)] = world.turn(YEARS)
+    assert bounce.sender == b""
+    assert [one.address for one in bounce.recipients] == [b"s@example.org"]
+
+
+def test_the_ledger_is_trimmed_though_the_clock_was_set_back(world: World) -> None:
+    world.engine.tick(YEARS)
+    world.inject(to(b"a@example.com"), now=1000.0)
+    [(part, _envelope)] = world.turn(1000.0)
+    world.engine.report(part, [OK], False, 1000.0)
+    world.turn(1000.0)
+    assert world.store.ledger(0, 100, 10)
+    world.engine.tick(1000.0 + 8 * 86_400)
+    assert world.store.ledger(0, 100, 10) == []

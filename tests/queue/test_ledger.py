@@ -83,7 +83,7 @@ def test_the_sender_was_told(world: World) -> None:
     attempt(world, {b"a@example.com": NEVER, b"b@example.com": NEVER})
     assert [entry.notice for entry in entries(world) if not entry.ends] == [2]
     assert look(world).problems == []
-    world.store._db.execute("DELETE FROM ledger WHERE message = 1 AND part = ?", (ledger.NOTICE,))
+    world.store._db.connection.execute("DELETE FROM ledger WHERE message = 1 AND part = ?", (ledger.NOTICE,))
     assert look(world).problems == [
         (1, "failed for a recipient, and neither was the sender told nor a triple bounce noted")
     ]
@@ -112,9 +112,9 @@ def test_old_entries_are_forgotten_in_their_order(world: World) -> None:
     for now in (1000.0, 2000.0, 3000.0):
         world.inject(to(b"a@example.com"), now=now)
         attempt(world, {}, now)
-    assert world.store.trim_ledger(2500.0, 1) == 1
-    assert world.store.trim_ledger(2500.0, 100) == 1
-    assert world.store.trim_ledger(2500.0, 100) == 0
+    assert world.store.trim_ledger(2500.0, 1, 3000.0) == 1
+    assert world.store.trim_ledger(2500.0, 100, 3000.0) == 1
+    assert world.store.trim_ledger(2500.0, 100, 3000.0) == 0
     assert entries(world, 1) == entries(world, 2) == []
     assert len(entries(world, 3)) == 1
     world.engine.tick(3000.0 + 8 * 86_400)
@@ -142,7 +142,7 @@ def test_damage_is_found(world: World, statement: str, problem: str) -> None:
     world.inject(to(b"d@example.com"))
     attempt(world, {})
     assert look(world).problems == []
-    world.store._db.execute(statement)
+    world.store._db.connection.execute(statement)
     assert any(problem in said for _message, said in look(world).problems), look(world).problems
 
 
@@ -161,3 +161,13 @@ def test_nothing_is_ever_at_fault(tmp_path_factory: pytest.TempPathFactory, plan
             attempt(world, outcomes, now)
         assert look(world).problems == []
     assert look(world).queued == 0
+
+
+def test_entries_of_a_clock_that_was_ahead_do_not_keep_later_ones(world: World) -> None:
+    for now in (6e8, 1000.0, 2000.0):
+        world.inject(to(b"a@example.com"), now=now)
+        attempt(world, {}, now)
+    assert world.store.trim_ledger(1500.0, 100, 2000.0) == 0
+    assert entries(world, 1), "ended now, as far as anybody can say"
+    assert world.store.trim_ledger(2500.0, 100, 3000.0) == 3
+    assert entries(world) == []

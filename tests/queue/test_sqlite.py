@@ -3,13 +3,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from ekiden.base.envelope import Origin, Recipient
-from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.sqlite import _STATEMENTS, SQLiteStore
 from ekiden.queue.store import NEVER, Changes, Meta, StoreFailed, StoreFull
 
 META = msgspec.msgpack.encode(Meta(Origin("smtp", 1, 2, "192.0.2.1", b"client")))
@@ -100,7 +102,7 @@ def test_a_part_in_its_message_gets_a_row_when_it_is_deferred_or_held(tmp_path: 
 
 def test_a_start_looks_for_parts_in_messages_only_above_the_mark(tmp_path: Path) -> None:
     def mark() -> int:
-        return int(store._one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'mark'"))
+        return int(store._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'mark'"))
 
     def replace(old: int) -> int:
         """Nine thousand messages later."""
@@ -129,8 +131,8 @@ def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
     store.apply(destination(), one_message())
     for column in ("destination", "recipients"):
-        store._db.execute(f"ALTER TABLE message DROP COLUMN {column}")
-    store._db.execute("PRAGMA user_version = 1")
+        store._db.connection.execute(f"ALTER TABLE message DROP COLUMN {column}")
+    store._db.connection.execute("PRAGMA user_version = 1")
     store.close()
     store = SQLiteStore(tmp_path)
     assert store.recover().messages == 1
@@ -213,7 +215,7 @@ def test_flush_goes_in_steps(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 
 def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
-    store._db.execute("PRAGMA user_version = 99")
+    store._db.connection.execute("PRAGMA user_version = 99")
     store.close()
     with pytest.raises(StoreFailed, match="later version"):
         SQLiteStore(tmp_path)
@@ -225,29 +227,49 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         SQLiteStore(tmp_path)
 
 
-def test_results_are_recorded_on_a_full_device_and_new_mail_waits_for_room(tmp_path: Path) -> None:
+@pytest.fixture
+def small_device(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid():
         pytest.skip("mounting needs root")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", tmp_path], check=True)
-    try:
-        store = SQLiteStore(tmp_path)
-        store.apply(destination())
-        stored = 0
-        with pytest.raises(StoreFull):
-            for number in range(1, 100_000):
-                changes = one_message(number)
-                changes.messages[0] = (*changes.messages[0][:6], b"x" * 4000, None, None)
-                store.apply(Changes(), changes)
-                stored = number
-        assert stored > 300
-        for number in range(1, stored + 1):
-            done = Changes()
-            done.finished.append((number, 0))
-            done.removed.append((number,))
-            store.apply(done)
-        assert store.count() == 0
-        store.apply(Changes(), one_message(200_000))
-        assert store.count() == 1
-        store.close()
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def test_results_are_recorded_on_a_full_device_and_new_mail_waits_for_room(small_device: Path) -> None:
+    store = SQLiteStore(small_device)
+    store.apply(destination())
+    stored = 0
+    with pytest.raises(StoreFull):
+        for number in range(1, 100_000):
+            changes = one_message(number)
+            changes.messages[0] = (*changes.messages[0][:6], b"x" * 4000, None, None)
+            store.apply(Changes(), changes)
+            stored = number
+    assert stored > 300
+    for number in range(1, stored + 1):
+        done = Changes()
+        done.finished.append((number, 0))
+        done.removed.append((number,))
+        store.apply(done)
+    assert store.count() == 0
+    store.apply(Changes(), one_message(200_000))
+    assert store.count() == 1
+    store.close()
+
+
+def test_there_are_ids_for_notices_when_the_device_is_full(small_device: Path) -> None:
+    store = SQLiteStore(small_device)
+    for number in range(1, 6001):
+        assert store.new_message_id() == number
+    with pytest.raises(OSError), (small_device / "others").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    for number in range(6001, 16_001):
+        assert store.new_message_id() == number
+    assert (small_device / "reserve").exists()
+    store.close()
+
+
+def test_every_kind_of_change_is_written() -> None:
+    assert sorted(name for name, _statement in _STATEMENTS) == sorted(field.name for field in fields(Changes))

@@ -2,9 +2,9 @@
 
 ``hostile.py HOME RESULTS UID PORT DECOYS`` runs the supervisor of HOME as the user UID. Each role writes a line of
 JSON to RESULTS: role, uid, and for each attempt ``done`` or the error's name; then it goes about its work. PORT is a
-TCP port of 127.0.0.1 where somebody listens; DECOYS is a directory that anybody may write to, with a file ``mail``
-that anybody may read and write. With ``unfenced`` as a sixth argument the roles do what is POSSIBLE before they are
-isolated, and never are.
+TCP port of 127.0.0.1 where somebody listens; DECOYS has a directory for every role that anybody may write to, with a
+file ``mail`` that anybody may read and write, and two Maildirs of one user, ``own`` and ``foreign``. With
+``unfenced`` as a sixth argument the roles do what is POSSIBLE before they are isolated, and never are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import importlib
 import json
 import mmap
 import os
@@ -24,8 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ekiden import supervisor
-from ekiden.runtime import isolation
+from ekiden.runtime import control, isolation, pop3_process
+from ekiden.runtime.administration import Status
+from ekiden.runtime.preloading import preload
+from ekiden.supervisor import entering
+from ekiden.supervisor.supervisor import Supervisor
 
 Attempts = dict[str, Callable[[], object]]
 
@@ -96,8 +98,9 @@ POSSIBLE += ("connect", "datagram", "routes", "unix", "abstract", "fork", "code"
 """What any process may do that is not fenced off, so that to see it fail means something."""
 
 
-def attempts(home: Path, port: int, decoys: Path, spare: socket.socket, other: int) -> Attempts:
-    """Everything tried, by name; ``spare`` is a TCP socket from before, ``other`` the supervisor's process."""
+def attempts(home: Path, port: int, place: Path, role: str, spare: socket.socket, other: int) -> Attempts:
+    """Everything tried, by name; ``spare`` is a TCP socket from before, ``other`` the process's parent."""
+    decoys = place / role
     reading = partial(os.open, flags=os.O_RDONLY)
     making = partial(os.open, flags=os.O_WRONLY | os.O_CREAT, mode=0o600)
     return {
@@ -109,6 +112,7 @@ def attempts(home: Path, port: int, decoys: Path, spare: socket.socket, other: i
         "read own memory": lambda: reading("/proc/self/mem"),
         "read queue": lambda: reading(home / "queue" / "decoy"),
         "read rules": lambda: reading(home / "control" / "tcp.smtp"),
+        "read secrets": lambda: reading(home / "control" / "pop3users"),
         "read nothing": lambda: reading(os.devnull),
         "read modules": lambda: reading(os.__file__),
         "write a file": lambda: making(decoys / "evil"),
@@ -116,6 +120,14 @@ def attempts(home: Path, port: int, decoys: Path, spare: socket.socket, other: i
         "write to control": lambda: making(home / "control" / "evil"),
         "write to the log": lambda: making(home / "log" / "evil"),
         "write to the queue": lambda: making(home / "queue" / "evil"),
+        "read mailbox": lambda: reading(place / "own" / "new" / "1"),
+        "write to mailbox": lambda: os.close(making(place / "own" / "cur" / f"evil-{role}")),
+        "move in mailbox": lambda: os.rename(place / "own" / "cur" / role, place / "own" / "new" / role),
+        "read another mailbox": lambda: reading(place / "foreign" / "new" / "1"),
+        "write to another mailbox": lambda: making(place / "foreign" / "new" / "evil"),
+        "remove from another mailbox": lambda: os.unlink(place / "foreign" / "new" / role),
+        "take another's mail": lambda: os.rename(place / "foreign" / "cur" / role, place / role / "mine"),
+        "leave for home": lambda: making(place / ".qmail"),
         "truncate": lambda: os.truncate(decoys / "mail", 0),
         "remove": lambda: os.unlink(decoys / "remove"),
         "rename": lambda: os.rename(decoys / "mail", decoys / "other"),
@@ -139,7 +151,11 @@ def attempts(home: Path, port: int, decoys: Path, spare: socket.socket, other: i
         "crypto": lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET),
         "virtual": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
         "unix": lambda: socket.socket(socket.AF_UNIX),
-        "abstract": partial(_reach_abstract, f"\0{decoys}"),
+        "command the queue": partial(_command, home),
+        "pose as remote": partial(_keep_connection, home / "run" / "remote", 1 if role == "remote" else 30),
+        "pose as local": partial(_keep_connection, home / "run" / "local", 30),
+        "pose as smtpd": partial(_keep_connection, home / "run" / "intake", 1 if role == "smtpd" else 30),
+        "abstract": partial(_reach_abstract, f"\0{place}"),
         "signal others": lambda: os.kill(other, 0),
         "signal all": lambda: os.kill(-1, 0),
         "owner of signals": partial(_own_signals, other),
@@ -191,6 +207,28 @@ def _reach_abstract(name: str) -> None:
         connection.connect(name)
 
 
+def _command(home: Path) -> None:
+    try:
+        control.request(home, Status(), 30)
+    except ConnectionError:
+        raise PermissionError(errno.EPERM, "the queue has hung up") from None
+
+
+def _keep_connection(path: Path, seconds: float) -> None:
+    """Be heard at a socket of the queue's: it says nothing, and does not hang up within so many seconds."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.settimeout(seconds)
+        try:
+            heard = connection.recv(1)
+        except TimeoutError:
+            return
+        except ConnectionError:
+            heard = b""
+        if not heard:
+            raise PermissionError(errno.EPERM, "the queue has hung up")
+
+
 def _own_signals(other: int) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -204,8 +242,7 @@ def _type() -> None:
 def main() -> None:
     home, results, decoys = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[5])
     uid, port = int(sys.argv[3]), int(sys.argv[4])
-    for module in supervisor.LATE:
-        importlib.import_module(module)
+    preload()
     record = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     abstract = socket.socket(socket.AF_UNIX)
     abstract.bind(f"\0{decoys}")
@@ -218,7 +255,7 @@ def main() -> None:
     complete = isolation.complete
 
     def attack(role: str, *arguments: Any, **keywords: Any) -> None:
-        given = attempts(home, port, decoys, spare, os.getppid())
+        given = attempts(home, port, decoys, role, spare, os.getppid())
         if "unfenced" in sys.argv:
             given = {name: given[name] for name in POSSIBLE}
         else:
@@ -228,8 +265,10 @@ def main() -> None:
         os.write(record, (json.dumps(told | {"tried": tried}) + "\n").encode())
 
     isolation.complete = attack
-    supervisor.complete = attack  # type: ignore[attr-defined]
-    supervisor.Supervisor(home, announce=lambda: None).serve()
+    entering.complete = attack  # type: ignore[attr-defined]
+    close_all_but = pop3_process.close_all_but
+    pop3_process.close_all_but = lambda kept: close_all_but(kept | {record, spare.fileno()})
+    Supervisor(home, announce=lambda: None).serve()
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Queue:
         lines += [f"={name}:{name}:{uid}:{uid}:{place}:::", f"+{name}-:{name}:{uid}:{uid}:{place}:-::", "."]
         assign.write_text("".join(f"{line}\n" for line in lines))
         umask = os.umask(0o022)
-        assert qmail_newu.main([], self.home) == 0
+        assert qmail_newu.main([], str(self.home)) == 0
         os.umask(umask)
         return place
 
@@ -162,6 +162,33 @@ def test_many_deliveries(queue: Queue) -> None:
     joe = queue.user("joe")
     assert queue.deliver(*[b"joe@x.org"] * 200) == [DONE] * 200
     assert len(stored(joe)) == 200
+
+
+def test_what_may_not_run_yet_waits_and_one_address_leaves_places_to_others(queue: Queue) -> None:
+    joe, jim = queue.user("joe"), queue.user("jim")
+    (joe / ".qmail-slow").write_text("|echo >>started; while [ ! -e go ]; do sleep 0.01; done\n")
+    runs = joe / "started"
+
+    def let_go_when_jim_has_his() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not (stored(jim) and runs.exists() and runs.stat().st_size >= 8):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        (joe / "seen").write_text(f"{len(stored(jim))} {runs.stat().st_size}")
+        (joe / "go").touch()
+
+    watcher = os.fork()
+    if not watcher:
+        try:
+            let_go_when_jim_has_his()
+        finally:
+            os._exit(0)
+    # Of ten places one address has at most three times as many as stay free.
+    outcomes = queue.deliver(*[b"joe-slow@x.org"] * 20, b"jim@x.org")
+    os.waitpid(watcher, 0)
+    assert (joe / "seen").read_text() == "1 8"
+    assert [outcome.text for outcome in outcomes] == ["did 0+0+1\n"] * 20 + ["did 1+0+0\n"]
+    assert runs.stat().st_size == 20
 
 
 def test_content_in_a_file(queue: Queue) -> None:

@@ -35,7 +35,7 @@ def home_with(tmp_path: Path, assign: str) -> Path:
     (tmp_path / "users").mkdir()
     (tmp_path / "alias").mkdir()
     (tmp_path / "users" / "assign").write_text(assign)
-    assert qmail_newu.main([], tmp_path) == 0
+    assert qmail_newu.main([], str(tmp_path)) == 0
     return tmp_path
 
 
@@ -61,7 +61,7 @@ def test_a_new_database_is_used_at_once(tmp_path: Path) -> None:
     users = Users(home_with(tmp_path, ASSIGN), uid=0)
     assert users.find(b"joe").uid == 507
     (tmp_path / "users" / "assign").write_text("=joe:joe:600:100:/home/joe:::\n.\n")
-    assert qmail_newu.main([], tmp_path) == 0
+    assert qmail_newu.main([], str(tmp_path)) == 0
     assert users.find(b"joe").uid == 600
 
 

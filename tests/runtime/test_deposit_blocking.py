@@ -15,6 +15,7 @@ from tests.roles.doorway import Doorway, doorway
 from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
 from ekiden.runtime.deposit_blocking import Deposits, _unix, rejected
 from ekiden.runtime.frames import Accepted, Rejected
+from ekiden.runtime.inject_direct import Direct
 from ekiden.runtime.inject_door import NotQueued
 
 ORIGIN = Origin("SMTP", 4711, 0)
@@ -68,6 +69,31 @@ def test_a_queue_that_dies_has_perhaps_taken_it(queue: Doorway) -> None:
 def test_no_way_into_the_queue(tmp_path: Path) -> None:
     answer = put(tmp_path, [b"x" * 2000], Envelope(b"s@x", [Recipient(b"a@b")]))
     assert isinstance(answer, Rejected) and answer.code == 451
+
+
+@pytest.mark.parametrize("length", [5, 5000])
+def test_the_envelope_arrives_whole_with_the_daemon_down(tmp_path: Path, length: int) -> None:
+    for name in ("control", "queue"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "control" / "me").write_text("me.example\n")
+    recipients = [
+        Recipient(b"a@x.example", Notify.NEVER, b"rfc822;a@y"),
+        Recipient(b"b@x.example", Notify.SUCCESS | Notify.DELAY, b"rfc822;b+2B@y"),
+    ]
+    envelope = Envelope(b"s@x.example", recipients, 2, True, b"HDRS", b"id+2B")
+    answer = put(tmp_path, [b"x" * length, b"\r\n"], envelope)
+    assert isinstance(answer, Accepted)
+    direct = Direct(str(tmp_path))
+    try:
+        (row,) = direct.pages()
+        local, remote = direct.recipients(row.id)
+        assert (local, remote) == ([], recipients)
+        meta = row.meta
+        assert meta.origin.pid == ORIGIN.pid
+        assert Envelope(row.sender, remote, meta.body, meta.smtputf8, meta.ret, meta.envid) == envelope
+        assert direct.content(row) == b"x" * length + b"\r\n"
+    finally:
+        direct.close()
 
 
 def test_what_is_aborted_leaves_nothing(queue: Doorway) -> None:

@@ -12,7 +12,7 @@ from zlib import crc32
 import pytest
 
 from ekiden.base.envelope import Envelope, Notify, Recipient
-from ekiden.queue.engine import Foreign
+from ekiden.queue.intake import Foreign
 from ekiden.queue.store import StoreFailed
 from ekiden.runtime.inject_direct import Direct
 from ekiden.runtime.inject_door import NotQueued
@@ -60,7 +60,7 @@ def test_what_root_takes_over_is_the_queues_owners_at_once(home: Path) -> None:
     code = """
 import os, sys
 from ekiden.base.envelope import Envelope, Recipient
-from ekiden.queue.engine import Foreign
+from ekiden.queue.intake import Foreign
 from ekiden.runtime.inject_direct import Direct
 envelope = Envelope(b"s@a.example", [Recipient(b"r@b.example")])
 Direct(sys.argv[1]).take_over(Foreign(b"k", 1000.0), envelope, sys.stdin.buffer.read(), "elsewhere")
@@ -92,10 +92,10 @@ def test_a_kill_leaves_the_message_whole_or_not_at_all(home: Path, count: int) -
     code = f"""
 import os, sys
 from ekiden.base.envelope import Envelope, Recipient
-from ekiden.queue.engine import Foreign
-from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.intake import Foreign
+from ekiden.queue.database import Database
 from ekiden.runtime.inject_direct import Direct
-real, calls = SQLiteStore._transact, 0
+real, calls = Database._transact, 0
 def killed(*arguments):
     global calls
     calls += 1
@@ -105,7 +105,7 @@ def killed(*arguments):
     if calls + 3 == {count}:
         os._exit(9)
     return done
-SQLiteStore._transact = killed
+Database._transact = killed
 direct = Direct(sys.argv[1])
 envelope = Envelope(b"s@a.example", [Recipient(b"r@b.example")])
 direct.take_over(Foreign(b"k", 1000.0), envelope, sys.stdin.buffer.read(), "elsewhere")

@@ -110,6 +110,7 @@ def test_what_is_not_a_frame_ends_the_connection() -> None:
         for data, reason in (
             (framed({"not": "a frame"}), "bad frame"),
             (framed(Rejected(1, 451, "4.3.0", "")), "bad frame"),
+            (struct.pack(">I", 5003) + b"\x92\4" + b"\x91" * 5000 + b"\xc0", "bad frame"),
             (struct.pack(">I", 100_000 + ENVELOPE_OCTETS + 1), "too long"),
             (framed([1, 7, [b"s", [[b""]] * 200_001], ["local", 1, 2], b""]), "length <= 200000"),
         ):

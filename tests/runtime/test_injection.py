@@ -14,6 +14,7 @@ import pytest
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.runtime.frames import Accepted, Inject, IntakeRequest, Rejected, SpoolGrant, SpoolRelease, SpoolRequest
 from ekiden.runtime.injection import Injection, NotQueued
+from ekiden.runtime.intake import Intake
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
 
@@ -57,7 +58,7 @@ def inject(
     times: int = 1,
 ) -> tuple[Queue, list[int | NotQueued]]:
     queue = Queue(loop, play)
-    injection = Injection(loop, queue.connect, inline, Log("test", 2))
+    injection = Injection(lambda: Intake(loop, queue.connect, inline, 60, Log("test", 2)))
     results: list[int | NotQueued] = []
 
     def ended(result: int | NotQueued) -> None:
@@ -152,7 +153,7 @@ def test_no_queue(loop: asyncio.AbstractEventLoop) -> None:
         raise ConnectionRefusedError(111, "Connection refused")
 
     results: list[int | NotQueued] = []
-    injection = Injection(loop, refuse, 10, Log("test", 2))
+    injection = Injection(lambda: Intake(loop, refuse, 10, 60, Log("test", 2)))
     injection.inject(Envelope(b"", []), [b"a@b"], b"x", b"\n", list, results.append)
     loop.call_later(0.02, loop.stop)
     loop.run_forever()

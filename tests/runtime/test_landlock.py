@@ -107,3 +107,18 @@ def test_tcp() -> None:
 def test_signals() -> None:
     assert fenced(lambda: os.kill(os.getppid(), 0)) == "PermissionError"
     assert fenced(lambda: os.kill(os.getpid(), 0)) == "done"
+
+
+@pytest.mark.skipif(landlock.version() < 4, reason="this kernel's Landlock knows no TCP")
+def test_tcp_alone_can_be_taken_away(tree: Path) -> None:
+    """Files stay as they are, and a second fence inside may still let them be moved."""
+
+    def move_behind_another() -> None:
+        landlock.restrict([], [tree / "here", tree / "there"])
+        (tree / "here" / "below" / "file").rename(tree / "there" / "moved")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert fenced(lambda: socket.create_connection(server.getsockname()), files=True) == "PermissionError"
+    assert fenced((tree / "here" / "link").read_text, files=True) == "done"
+    assert fenced(move_behind_another, files=True) == "done"
+    assert (tree / "there" / "moved").exists()

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import struct
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -147,6 +149,8 @@ def test_what_is_not_a_frame_ends_the_connection() -> None:
     assert "bad frame" in closes_with(framed({"not": "a frame"}))
     assert "bad frame" in closes_with(framed(Accepted(1, 1))), "a frame of the other direction"
     assert "bad frame" in closes_with(struct.pack(">I", MAXIMUM_FRAME + 1))
+    nested = b"\x93\4\1" + b"\x91" * 5000 + b"\xc0"
+    assert "bad frame" in closes_with(struct.pack(">I", len(nested)) + nested)
     assert "bad frame" in closes_with(framed([1, "seven", [b"s", []], ["smtp", 1, 2], b"content"]))
 
 
@@ -206,3 +210,30 @@ def test_a_peer_that_dies_with_our_frames_unread_is_noticed() -> None:
         assert [frame for frame, _descriptor in end.frames] == [Accepted(7, 3)]
 
     uvloop.run(run())
+
+
+def test_a_closed_link_that_its_owner_holds_takes_no_memory() -> None:
+    """Found by the soak: a link and whoever hears its frames hold each other; its buffer waited for the collector."""
+    count = 50
+
+    def open_and_close(loop: asyncio.AbstractEventLoop) -> None:
+        left, right = socket.socketpair()
+        link: Link[Any]
+        link = Link(loop, left, msgspec.msgpack.Decoder(Any), lambda *_frame: link.close(), lambda _reason: None)
+        link.close()
+        right.close()
+
+    async def work() -> None:
+        for _ in range(count):
+            open_and_close(asyncio.get_running_loop())
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        asyncio.run(work())
+        held, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < count * 20_000

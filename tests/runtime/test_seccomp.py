@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -46,14 +47,14 @@ def run(filter: bytes, number: int, arguments: Sequence[int] = (), audit: int = 
 
 
 def filters(role: str, machine: Machine = X86, reads: bool = False, writes: bool = False) -> bytes:
-    return allow_only(allowed(PROFILES[role], reads, writes), ("clone3", *ABSENT), machine)
+    return allow_only(allowed(PROFILES[role], reads, writes, os.getpid()), ("clone3", *ABSENT), machine)
 
 
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 @pytest.mark.parametrize("role", PROFILES)
 @pytest.mark.parametrize(("reads", "writes"), [(False, False), (True, False), (True, True)])
 def test_every_number_has_its_verdict(role: str, machine: Machine, reads: bool, writes: bool) -> None:
-    told = allowed(PROFILES[role], reads, writes)
+    told = allowed(PROFILES[role], reads, writes, os.getpid())
     names = {numbers[machine.column]: name for name, numbers in NUMBERS.items()}
     filter = filters(role, machine, reads, writes)
 
@@ -86,6 +87,13 @@ def test_every_number_has_its_verdict(role: str, machine: Machine, reads: bool, 
         ("smtpd", "mmap", (0, 4096, 3), True),
         ("smtpd", "mmap", (0, 4096, 7), False),
         ("smtpd", "mprotect", (0, 4096, 4), False),
+        ("session", "clone", (0x3D0F00,), False),
+        ("keeper", "clone", (0x1200011,), True),
+        ("keeper", "clone", (0x10000000 | 17,), False),
+        ("smtpd", "clone", (0x1200011,), False),
+        ("pop3keeper", "prctl", (38,), True),
+        ("pop3keeper", "prctl", (24,), False),
+        ("keeper", "setresuid", (0, 0, 0), False),
         ("smtpd", "openat", (0, 0, 0o2000000), True),
         ("smtpd", "openat", (0, 0, 1), False),
         ("smtpd", "openat", (0, 0, 2), False),

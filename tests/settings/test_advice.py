@@ -28,6 +28,10 @@ def test_a_sound_directory_gives_no_warning(control: Control) -> None:
         ({"listen": None}, "control/listen: warning: names no listener"),
         ({"listen": "smtp *:25\nsmtps *:465\n"}, "control/listen:2: warning: smtps at *:465 needs a certificate"),
         (
+            {"listen": "submission *:587\n"},
+            "control/listen:1: warning: submission at *:587 has no certificate, so that nobody can log in",
+        ),
+        (
             {"virtualdomains": "#\nHost.example:joe\n"},
             'control/virtualdomains:2: warning: "host.example" is in control/locals too',
         ),
@@ -60,12 +64,15 @@ def test_each_warning_alone(control: Control, files: dict[str, str | None], warn
     read(directory)
 
 
-def test_an_exposed_key_is_told(control: Control) -> None:
-    directory = control({**SOUND, "servercert.pem": "-----BEGIN PRIVATE KEY-----\n"})
-    (directory / "servercert.pem").chmod(0o644)
+@pytest.mark.parametrize(("name", "user"), [("servercert.pem", "qmaild"), ("clientcert.pem", "qmailr")])
+def test_an_exposed_key_is_told(control: Control, name: str, user: str) -> None:
+    """With the user who needs it."""
+    directory = control({**SOUND, name: "-----BEGIN PRIVATE KEY-----\n"})
+    (directory / name).chmod(0o644)
     (found,) = problems(directory)
     assert "shows its private key to every user" in str(found)
-    (directory / "servercert.pem").chmod(0o640)
+    assert user in found.remedy
+    (directory / name).chmod(0o640)
     assert problems(directory) == []
 
 

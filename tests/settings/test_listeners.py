@@ -47,6 +47,8 @@ def test_a_line_is_a_listener(line: str, listener: Listener) -> None:
         ("smtp [127.0.0.1]:25", "[127.0.0.1]:25 is no address"),
         ("smtp mail.example:25", "mail.example:25 is no address"),
         ("smtp *:25 starttls", "starttls is no option"),
+        ("smtp *:25 auth=maybe", "auth is for smtp, smtps, submission, and one of no, yes, required"),
+        ("lmtp *:24 auth=yes", "auth is for smtp"),
         ("smtp *:25 a=1 a=2", "the option a is given twice"),
     ],
 )
@@ -84,3 +86,19 @@ def test_where_a_listener_is(host: str, where: str, address: str) -> None:
 def test_where_a_socket_is() -> None:
     listener = Listener("lmtp", path="run/lmtp")
     assert (listener.where, listener.address) == ("run/lmtp", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "auth"),
+    [
+        ("smtp *:25", "no"),
+        ("smtp *:25 auth=yes", "yes"),
+        ("smtps *:465", "yes"),
+        ("smtps *:465 auth=no", "no"),
+        ("submission *:587", "required"),
+        ("submission *:587 auth=yes", "yes"),
+        ("pop3 *:110", "no"),
+    ],
+)
+def test_where_clients_may_log_in(line: str, auth: str) -> None:
+    assert parse_listener(line).auth == auth

@@ -23,7 +23,7 @@ from tests.peers.machine import Machine
 from tests.peers.nameserver import NameServer, host, mx
 from tests.peers.network import Network
 from tests.peers.postfix import Postfix
-from tests.peers.processes import Unavailable, accepts, run, wait_until
+from tests.peers.processes import Unavailable, accepts, run, short_directory, wait_until
 from tests.peers.sinks import Received, Sink
 
 pytestmark = pytest.mark.slow
@@ -175,14 +175,14 @@ def make(form: Callable[[Path, ExitStack], Site], place: Path) -> Iterator[Site]
         site.stop()
 
 
-@pytest.fixture(params=[Site, DaemonSite], ids=["tcpserver", "daemon"])
-def site(request: pytest.FixtureRequest, place: Path) -> Iterator[Site]:
-    yield from make(request.param, place)
+@pytest.fixture(scope="module", params=[Site, DaemonSite], ids=["tcpserver", "daemon"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """One for all tests of a form: each leaves it running, with other people's mail in it."""
+    with short_directory("ekiden") as place:
+        yield from make(request.param, place)
 
 
-@pytest.fixture
-def classic(place: Path) -> Iterator[Site]:
-    yield from make(Site, place)
+in_the_classic_form = pytest.mark.parametrize("site", [Site], ids=["tcpserver"], indirect=True)
 
 
 def test_w1_w2_w3_w5_w23_w26_mail_both_ways_and_no_open_relay(site: Site) -> None:
@@ -261,9 +261,9 @@ def test_w23_rules_are_rebuilt_under_load(site: Site) -> None:
     assert min(seen.values()) >= 10
 
 
-def test_w25_sendmail_is_replaced(classic: Site) -> None:
+@in_the_classic_form
+def test_w25_sendmail_is_replaced(site: Site) -> None:
     """Mail is tried beside the old mail system; then that is emptied, stopped, and replaced by the wrapper."""
-    site = classic
     site.stop()
     parameters = {
         "myhostname": "hostA.nix.co.jj",
@@ -298,9 +298,9 @@ def test_w25_sendmail_is_replaced(classic: Site) -> None:
     wait_until(lambda: len(site.box("haruo")) == 3, 30, "mail from the world")
 
 
-def test_w24_term_waits_for_deliveries_to_the_mail_store(classic: Site) -> None:
+@in_the_classic_form
+def test_w24_term_waits_for_deliveries_to_the_mail_store(site: Site) -> None:
     """A transaction that is under way when stop comes is finished, and the message is there once."""
-    site = classic
     site.stop()
     with site.network.at("store"):
         site.store.stop()
@@ -321,6 +321,8 @@ def test_w24_term_waits_for_deliveries_to_the_mail_store(classic: Site) -> None:
         assert len(slow.received()) == 1
     finally:
         slow.stop()
+        with site.network.at("store"):
+            site.store.start()
 
 
 def is_busy(site: Site) -> bool:

@@ -100,3 +100,29 @@ def test_w27_the_queue_can_be_looked_at(machine: Machine) -> None:
     lines = machine.run("qmail-qread").stdout.decode().splitlines()
     assert re.fullmatch(r"\d\d? [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT  #\d+  \d+  <me@nix\.co\.jj> ?", lines[0])
     assert lines[1].split() == ["remote", "a@elsewhere.example"]
+    only_qmails_looks(machine, "\n".join(lines) + "\n")
+
+
+def only_qmails_looks(machine: Machine, listed: str) -> None:
+    """qmail-qread(8): "as root or with user id qmails"; what changes something is for root."""
+
+    def run(user: str, program: str) -> tuple[int, str]:
+        become = ("setpriv", f"--reuid={user}", "--regid=qmail", "--clear-groups")
+        done = machine.run(*become, machine.home / "bin" / program)
+        return done.returncode, done.stdout.decode()
+
+    assert run("qmails", "qmail-qread") == (0, listed)
+    assert run("qmails", "qmail-qstat")[0] == 0
+    assert run("qmails", "qmail-tcpto") == (0, "")
+    assert run("qmails", "qmail-tcpok") == (111, "")
+    assert run("qmailr", "qmail-qread") == (111, "")
+
+
+def test_w27_under_the_supervisor_too(machine: Machine) -> None:
+    machine.control("listen", f"smtp 127.0.0.1:{free_port()}")
+    started = machine.run(COMMAND, "--home", machine.home, "start")
+    assert started.returncode == 0, started.stdout
+    try:
+        only_qmails_looks(machine, "")
+    finally:
+        machine.run(COMMAND, "--home", machine.home, "stop")

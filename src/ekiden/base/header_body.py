@@ -7,8 +7,11 @@ field begins the body, which then gets the empty line it lacks in front, and the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import IO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
 
 NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
 """What begins a field: printable ASCII without spaces, then a colon (qmail-header(5))."""

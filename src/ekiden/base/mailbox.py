@@ -10,7 +10,10 @@ Encoded words (RFC 2047) are atoms like any other and come out as they went in.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Token = tuple[bytes, bytes]
 
@@ -74,7 +77,8 @@ def parse(text: bytes) -> list[Token]:
             tokens.append((COMMENT, comment))
         elif kind == "atom":
             atom = _plain(found)
-            tokens.append((QUOTE if _NO_ATOM.search(atom) else ATOM, atom))
+            # A backslash with nothing behind it is a word without octets, which only quotes can show.
+            tokens.append((QUOTE if _NO_ATOM.search(atom) or not atom else ATOM, atom))
         else:
             tokens.append((QUOTE if kind == "quote" else LITERAL, _plain(found)))
 

@@ -7,11 +7,15 @@ before a semicolon is a group. Addresses parted by nothing but a space get the m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 
 from ekiden.base.mailbox import ATOM, COMMA, COMMENT, QUOTE, WORDS, Malformed, Token, parse, unparse
 
-Rewrite = Callable[[list[Token]], list[Token]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Rewrite = Callable[[list[Token]], list[Token]]
+
 """Given one address without phrase and brackets, returns what is to stand in its place. ``<>`` gives an empty one."""
 
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
@@ -25,7 +29,8 @@ def rewrite_field(field: bytes, rewrite: Rewrite) -> bytes:
 
     Addresses are handed to ``rewrite`` from the last to the first.
     """
-    tokens = parse(_FOLD.sub(b"", field))
+    # The line's end is not part of it either: behind a backslash it would become one, and end the header.
+    tokens = parse(_FOLD.sub(b"", field).removesuffix(b"\n"))
     return unparse(tokens[:2] + rewrite_list(tokens[2:], rewrite))
 
 

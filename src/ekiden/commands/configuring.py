@@ -59,6 +59,7 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
     from ekiden.installation.reach import programs_problems
     from ekiden.policy import tcprules
     from ekiden.runtime.pop3_advice import pop3_problems
+    from ekiden.runtime.remote_advice import remote_login_problems
     from ekiden.settings.control import problems
 
     if not (home / "control").is_dir():
@@ -68,12 +69,24 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
         if not rules.name.endswith(".cdb"):
             found += tcprules.problems(rules, f"control/{rules.name}")
     if user is None:
-        found += users_problems(home) + programs_problems(home) + pop3_problems(home)
+        found += users_problems(home, _default_delivery(home)) + programs_problems(home)
+        found += pop3_problems(home) + remote_login_problems(home)
     for problem in found:
         click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
     if not found and not as_json:
         click.echo("no problems found")
     return 1 if any(problem.fatal for problem in found) else 0
+
+
+def _default_delivery(home: Path) -> bytes:
+    """The default delivery's instructions; empty if the configuration cannot be used, which is said elsewhere."""
+    from ekiden.settings.control import read
+    from ekiden.settings.problem import SettingsError
+
+    try:
+        return read(home / "control").defaultdelivery
+    except SettingsError:
+        return b""
 
 
 def _user_problems(home: Path, name: str, as_json: bool) -> list[Problem]:
@@ -92,7 +105,7 @@ def _user_problems(home: Path, name: str, as_json: bool) -> list[Problem]:
             if decision.channel != "local":
                 raise click.ClickException(f"{name} is not delivered on this host")
             recipient = decision.recipient.rpartition(b"@")[0]
-        user, found = address_problems(home, recipient)
+        user, found = address_problems(home, recipient, _default_delivery(home))
     except (SettingsError, RouteError, UsersUnavailable) as error:
         raise click.ClickException(str(error)) from None
     if not as_json:

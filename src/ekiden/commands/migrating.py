@@ -132,11 +132,11 @@ def _compile(home: Path, reading: Reading, changed: bool) -> None:
     umask = os.umask(0o033)
     try:
         for name in reading.included:
-            if not Path(f"{name}.bin").exists() and newinclude.main([name], home):
+            if not Path(f"{name}.bin").exists() and newinclude.main([name], str(home)):
                 reading.report.left(Place(name), "the list is not compiled", f"newinclude {name}")
         path = home / "control" / "aliases"
         compiled = path.with_name("aliases.cdb").exists() and not changed
-        if path.exists() and not compiled and newaliases.main([str(path)], home):
+        if path.exists() and not compiled and newaliases.main([str(path)], str(home)):
             raise click.ClickException("the aliases are not compiled; nothing else was changed")
     finally:
         os.umask(umask)
@@ -149,7 +149,7 @@ def _compile_assignments(home: Path, changed: bool) -> None:
     there, compiled = (home / "users" / name for name in ("assign", "cdb"))
     umask = os.umask(0o033)
     try:
-        if (changed or (there.exists() and not compiled.exists())) and qmail_newu.main([], home):
+        if (changed or (there.exists() and not compiled.exists())) and qmail_newu.main([], str(home)):
             raise click.ClickException("users/assign is not compiled; mend it and run this again")
     finally:
         os.umask(umask)

@@ -16,6 +16,7 @@ from ekiden.commands.late import LateGroup
 
 if TYPE_CHECKING:
     from ekiden.queue.inspect import Filter
+    from ekiden.runtime.books import Ask
     from ekiden.runtime.control import Asking
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -69,13 +70,13 @@ def _asking(home: Path) -> Asking:
         ) from None
 
 
-def _matching(asking: Asking, wanted: Filter, limit: int, after: int = 0) -> Iterator[bytes]:
+def _matching(ask: Ask, wanted: Filter, limit: int, after: int = 0) -> Iterator[bytes]:
     """Rows of all matching messages up to ``limit`` (0: no limit), page by page."""
     from ekiden.runtime.administration import List, Rows
 
     left = limit or sys.maxsize
     while left > 0:
-        answer = asking.ask(List(after, min(left, _BATCH), wanted))
+        answer = ask(List(after, min(left, _BATCH), wanted))
         assert isinstance(answer, Rows)
         yield from answer.rows
         left -= len(answer.rows)
@@ -84,7 +85,11 @@ def _matching(asking: Asking, wanted: Filter, limit: int, after: int = 0) -> Ite
             return
 
 
-_LATE = {"import": "ekiden.commands.importing:import_queue", "export": "ekiden.commands.importing:export_queue"}
+_LATE = {
+    "import": "ekiden.commands.importing:import_queue",
+    "export": "ekiden.commands.importing:export_queue",
+    "recover": "ekiden.commands.recovering:recover",
+}
 
 
 @click.group(cls=LateGroup, late=_LATE)
@@ -104,10 +109,12 @@ def queue() -> None:
 @click.pass_obj
 def list_messages(home: Path, /, limit: int, after: int, as_json: bool, **options: Any) -> int:
     """List messages, oldest first."""
+    from ekiden.commands.books import books
+
     count = 0
     last = after
-    with _asking(home) as asking:
-        for row in _matching(asking, _filter(options), limit, after):
+    with books(home) as ask:
+        for row in _matching(ask, _filter(options), limit, after):
             count += 1
             if as_json:
                 click.echo(row)
@@ -143,10 +150,11 @@ def _next(recipient: dict[str, Any]) -> str:
 @click.pass_obj
 def show(home: Path, message: int, content: bool, as_json: bool) -> int:
     """Show one message (exit code 1 if it is not in the queue)."""
+    from ekiden.commands.books import books
     from ekiden.runtime.administration import Rows, Show
 
-    with _asking(home) as asking:
-        answer = asking.ask(Show(message, 1 << 24 if content else 0))
+    with books(home) as ask:
+        answer = ask(Show(message, 1 << 24 if content else 0))
     assert isinstance(answer, Rows)
     if not answer.rows:
         click.echo(f"message {message} is not in the queue", err=True)
@@ -199,7 +207,7 @@ def _action(name: str, done: str, help: str) -> None:
             raise click.UsageError("say which messages: numbers, filters such as --sender, or --all")
         count, errors = 0, []
         with _asking(home) as asking:
-            chosen = list(messages) or [json.loads(row)["id"] for row in _matching(asking, _filter(options), 0)]
+            chosen = list(messages) or [json.loads(row)["id"] for row in _matching(asking.ask, _filter(options), 0)]
             for start in range(0, len(chosen), _BATCH):
                 answer = asking.ask(Act(name, chosen[start : start + _BATCH]))
                 assert isinstance(answer, Done)

@@ -15,6 +15,9 @@ from typing import Any
 
 import click
 
+NOT_AGAIN = 65
+"""Exit code where another start would be no use: the queue is damaged (sysexits' EX_DATAERR)."""
+
 _SLOWEST = 150.0
 """Seconds that stop waits at most: deliveries in progress are given shutdownseconds of it."""
 
@@ -24,7 +27,8 @@ _SLOWEST = 150.0
 @click.pass_obj
 def start(home: Path, foreground: bool) -> int:
     """Start ekiden; returns once it accepts connections. Does nothing if it already runs."""
-    from ekiden.supervisor import CannotStart, Supervisor
+    from ekiden.supervisor.premises import CannotStart, QueueDamaged
+    from ekiden.supervisor.supervisor import Supervisor
 
     if not (home / "control").is_dir():
         raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
@@ -35,14 +39,16 @@ def start(home: Path, foreground: bool) -> int:
         try:
             Supervisor(home, announce=lambda: None).serve()
         except CannotStart as error:
-            raise click.ClickException(str(error)) from None
+            click.echo(f"ekiden: {error}", err=True)
+            return NOT_AGAIN if isinstance(error, QueueDamaged) else 1
         return 0
     return _start_in_background(home)
 
 
 def _start_in_background(home: Path) -> int:
     """Fork the supervisor off and wait for its word: an empty one is success."""
-    from ekiden.supervisor import CannotStart, Supervisor
+    from ekiden.supervisor.premises import CannotStart
+    from ekiden.supervisor.supervisor import Supervisor
 
     hear, tell = os.pipe2(os.O_CLOEXEC)
     if os.fork():

@@ -10,15 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ekiden.delivery import mailboxes
 from ekiden.delivery.letter import Letter
-from ekiden.delivery.local import Delivery, Forward, Run, Step, ToMaildir, ToMbox, deliver, resume
+from ekiden.delivery.local import Forward, Run, Step, ToMaildir, ToMbox, deliver, resume
 from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.maildir import clean
 from ekiden.delivery.mbox import LOCK_SECONDS
 from ekiden.delivery.report import Report, Trouble, unable
 from ekiden.delivery.running import run
+
+if TYPE_CHECKING:
+    from ekiden.delivery.local import Delivery
 
 Answer = int | Trouble
 Inject = Callable[[Forward, Letter, Callable[[Answer], None]], None]
@@ -72,6 +76,7 @@ class Carrier:
         self._ready: list[Job] = []
         self._waiting: list[Job] = []
         self._cleaned: dict[bytes, float] = {}
+        self._programs: dict[Job, Callable[[], None]] = {}
         self.busy = 0
         """Deliveries that have not ended."""
 
@@ -106,6 +111,11 @@ class Carrier:
             for path, jobs in mbox.items():
                 self._to_mbox(path, jobs)
 
+    def end_programs(self) -> None:
+        """Kill the programs that run now."""
+        for end in list(self._programs.values()):
+            end()
+
     def _advance(self, job: Job, answer: Answer | None) -> None:
         if job.resume(answer):
             self._ready.append(job)
@@ -114,6 +124,7 @@ class Carrier:
         """For what ends later: goes on with the job in a turn of its own."""
 
         def answer(value: Answer) -> None:
+            self._programs.pop(job, None)
             self._advance(job, value)
             self._loop.call_soon(self.turn)
 
@@ -158,7 +169,8 @@ class Carrier:
     def _run(self, job: Job, step: Run) -> None:
         environment, seconds = self._surroundings | step.environment, self._limits.program_seconds
         try:
-            run(self._loop, step.command, job.letter, environment, self._answer(job), seconds)
+            answer = self._answer(job)
+            self._programs[job] = run(self._loop, step.command, job.letter, environment, answer, seconds)
         except (Trouble, OSError) as error:
             self._advance(job, error if isinstance(error, Trouble) else unable("run a program", error))
 

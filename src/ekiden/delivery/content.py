@@ -8,7 +8,10 @@ Reading errors are OSError.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PIECE = 256 * 1024
 """Octets read at a time."""

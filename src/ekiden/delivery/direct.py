@@ -6,7 +6,6 @@ Programs print to this process's own descriptors 1 and 2.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from ekiden.delivery import mailboxes, program
 from ekiden.delivery.letter import Letter
@@ -15,8 +14,13 @@ from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.mbox import LOCK_SECONDS
 from ekiden.delivery.report import Report, Trouble
 
-Inject = Callable[[Forward, Letter], int]
-"""Queues the letter's content after its Delivered-To field; gives ``qp`` or raises Trouble."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Inject = Callable[[Forward, Letter], int]
+    """Queues the letter's content after its Delivered-To field; gives ``qp`` or raises Trouble."""
+
 
 _PAUSE = 0.1
 """Seconds between two attempts at a lock."""

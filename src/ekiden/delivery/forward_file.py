@@ -9,7 +9,10 @@ import os
 
 from ekiden.base.mailbox import Malformed
 from ekiden.routing.address_entries import FILE, INCLUDE, PROGRAM, Entry, entries
-from ekiden.routing.aliases import Domains
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ekiden.routing.aliases import Domains
 
 RUN = "run"
 STORE = "store"

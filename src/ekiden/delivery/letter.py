@@ -5,7 +5,9 @@ Source: qmail-local(8), qmail-command(8), mbox(5).
 
 from __future__ import annotations
 
-from ekiden.delivery.content import Content
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ekiden.delivery.content import Content
 
 _ATOM = bytes(set(range(0x21, 0x7F)) - set(b'"(),.:;<>@[\\]')) + b"."
 _BLANKS = bytes.maketrans(b" \t\n", b"---")

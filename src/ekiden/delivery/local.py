@@ -9,13 +9,17 @@ the same instructions in the same order.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
 
 from ekiden.delivery import dotqmail
-from ekiden.delivery.dotqmail import Instruction
-from ekiden.delivery.letter import Letter
 from ekiden.delivery.report import DEFERRED, DELIVERED, Report, Trouble, cut, deferred, failed, readable
 from ekiden.delivery.search import ControlFile, check_home, exists, find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from ekiden.delivery.dotqmail import Instruction
+    from ekiden.delivery.letter import Letter
 
 NO_MAILBOX = "Sorry, no mailbox here by that name. (#5.1.1)"
 LOOPING = "This message is looping: it already has my Delivered-To line. (#5.4.6)"
@@ -60,7 +64,9 @@ class Forward:
 
 
 Step = ToMaildir | ToMbox | Run | Forward
-Delivery = Generator[Step, int, Report]
+
+if TYPE_CHECKING:
+    Delivery = Generator[Step, int, Report]
 
 
 class Plan:

@@ -6,15 +6,19 @@ Nothing here raises for a mailbox's sake; each letter gets None (stored and dura
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from ekiden.delivery.letter import Letter
 from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.maildir import Draft, settle
 from ekiden.delivery.mbox import Mbox
 from ekiden.delivery.quotas import Quotas
 from ekiden.delivery.report import Trouble, deferred, readable, unable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ekiden.delivery.letter import Letter
 
 
 def to_maildirs(entries: Sequence[tuple[bytes, Letter]], limits: LocalLimits = NO_LIMITS) -> list[Trouble | None]:

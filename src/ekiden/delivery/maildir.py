@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 from ekiden.delivery.content import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 STALE = 36 * 3600
 """Seconds after which a file in tmp/ that nobody touched is an abandoned delivery's."""
@@ -50,14 +53,21 @@ class Draft:
         """Have the kernel start writing, so that waiting for one file does not delay the next."""
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def publish(self) -> None:
-        """Wait until the file is durable and move it to new/; on failure ``error`` is set and the file is gone."""
+    def synchronise(self) -> None:
+        """Wait until the file is durable; on failure ``error`` is set and the file is gone."""
         descriptor, self._descriptor = self._descriptor, -1
         try:
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        except OSError as error:
+            self.error = error
+            self.abandon()
+
+    def publish(self) -> None:
+        """Move the durable file to new/; on failure ``error`` is set and the file is gone."""
+        try:
             os.rename(self.temporary, self.final)
         except OSError as error:
             self.error = error
@@ -81,9 +91,13 @@ def settle(drafts: Sequence[Draft]) -> None:
     if len(drafts) > 1:
         for draft in drafts:
             draft.hurry()
+    # Names change only when all are durable: a change between two waits would need a journal commit of its own.
+    for draft in drafts:
+        draft.synchronise()
     directories: dict[bytes, list[Draft]] = {}
     for draft in drafts:
-        draft.publish()
+        if draft.error is None:
+            draft.publish()
         if draft.error is None:
             directories.setdefault(os.path.dirname(draft.final), []).append(draft)
     for directory, published in directories.items():

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
 
 from ekiden.delivery.content import write_all
 from ekiden.delivery.maildir import sync_directory
 from ekiden.delivery.mbox_lock import LockFile, take
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 LOCK_SECONDS = 30.0
 """How long a delivery waits for the lock."""

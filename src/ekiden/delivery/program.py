@@ -7,9 +7,12 @@ ended with everything it started.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from ekiden.delivery.report import DEFERRED, FAILED, Trouble, deferred, unable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HARD = frozenset({100, 64, 65, 70, 76, 77, 78, 112})
 """Exit codes that mean permanent failure; 0 and 99 are success, everything else may be tried again."""

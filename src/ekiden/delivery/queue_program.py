@@ -7,10 +7,13 @@ and a pipe for its own words on descriptor 6.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 
 from ekiden.delivery.content import write_all
 from ekiden.delivery.report import DEFERRED, FAILED, Trouble
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _WORDS = {
     11: "an envelope address is too long (#5.1.3)",
@@ -56,16 +59,19 @@ def inject(home: str, sender: bytes, recipients: Sequence[bytes], content: Itera
             os.close(descriptor)
     # An envelope that is not finished keeps qmail-queue from taking half a message.
     envelope_text = b"F%b\0" % sender + b"".join(b"T%b\0" % recipient for recipient in recipients) + b"\0"
+    left = -1
     try:
         written = _feed(message[1], content)
         os.close(message.pop())
         written = written and _feed(envelope[1], (envelope_text,))
+        left = _other_end(envelope[1])
     finally:
         for descriptor in (*message[1:], envelope[1]):
             os.close(descriptor)
         said = _read_words(words[0])
         _process, status = os.waitpid(process, 0)
-    _judge(os.waitstatus_to_exitcode(status), written, said)
+        taken = _is_empty(left)
+    _judge(os.waitstatus_to_exitcode(status), written and taken, said)
     return process
 
 
@@ -92,6 +98,27 @@ def _feed(descriptor: int, chunks: Iterable[bytes]) -> bool:
     except BrokenPipeError:
         return False
     return True
+
+
+def _other_end(descriptor: int) -> int:
+    """The end of a pipe that is read from, all having been written to the other; -1 if it cannot be had."""
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _is_empty(descriptor: int) -> bool:
+    """Whether all that was written to a pipe was read. An interpreter that cannot read its script ends with 0."""
+    if descriptor < 0:
+        return True
+    try:
+        return not os.read(descriptor, 1)
+    except BlockingIOError:
+        # A process of the program's has the other end still.
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def _read_words(descriptor: int) -> bytes:

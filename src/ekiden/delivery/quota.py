@@ -16,9 +16,12 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
 
 from ekiden.delivery.content import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FILE = b"maildirsize"
 
@@ -143,7 +146,7 @@ class Ledger:
         octets, messages = (sum(int(match[at]) for match in matches if match) for at in (1, 2))
         if not all(matches) or octets < 0 or messages < 0:
             return None
-        return octets, messages, len(lines) <= 1 and changed + _FRESH > time.time()
+        return octets, messages, len(lines) <= 1 and abs(time.time() - changed) < _FRESH
 
     def _rebuild(self) -> None:
         self._octets = self._messages = 0

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
-from ekiden.delivery.local_limits import LocalLimits
-from ekiden.delivery.maildir import Draft
 from ekiden.delivery.quota import Ledger, Locked, definition_of, root
 from ekiden.delivery.report import deferred, failed, readable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ekiden.delivery.local_limits import LocalLimits
+    from ekiden.delivery.maildir import Draft
 
 OVER = "The Maildir {} is over its quota. (#{}.2.2)"
 

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
-import ssl
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ekiden.base.outcome import Outcome
 from ekiden.delivery.remote import NO_CONNECTION, Job, Tls, prepare
-from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts
+from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts, wish_for_login
 from ekiden.routing.mx import Host
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.client import Client, Done, Event, Lost, Ready, StartTls, State, Wish
+
+if TYPE_CHECKING:
+    from ekiden.wire.sasl_client import Credentials
 
 _READ = 65536
 
 MakeTls = Callable[[Host], Tls]
 
 
-def deliver(job: Job, hosts: Sequence[Host], settings: Settings, make_tls: MakeTls) -> Done | Outcome:
+def deliver(
+    job: Job,
+    hosts: Sequence[Host],
+    settings: Settings,
+    make_tls: MakeTls,
+    credentials: Callable[[], Credentials | None] = lambda: None,
+) -> Done | Outcome:
     """Try the hosts in turn until one takes part in a transaction; an Outcome for the message if none does."""
     outcome = NO_CONNECTION
     for host in hosts[:ADDRESSES]:
-        result = _try(job, host, settings, make_tls, settings.tlsremote)
+        login = credentials()
+        wish = settings.tlsremote if login is None else wish_for_login(settings)
+        result = _try(job, host, settings, make_tls, wish, login)
         if isinstance(result, Done):
             return result
         if result is not None:
@@ -31,18 +43,20 @@ def deliver(job: Job, hosts: Sequence[Host], settings: Settings, make_tls: MakeT
     return outcome
 
 
-def _try(job: Job, host: Host, settings: Settings, make_tls: MakeTls, wish: Wish) -> Done | Outcome | None:
+def _try(
+    job: Job, host: Host, settings: Settings, make_tls: MakeTls, wish: Wish, login: Credentials | None
+) -> Done | Outcome | None:
     try:
         connection = _connect(host, settings)
     except OSError:
         return None
     with connection:
         connection.setblocking(False)
-        client = Client(host.address, settings.helohost, host.remote, wish, host.lmtp)
+        client = Client(host.address, settings.helohost, host.remote, wish, host.lmtp, login)
         call = _Call(connection, client, job, session_timeouts(settings), lambda: make_tls(host))
         result = call.run()
     if call.tls_failed and wish == "may":
-        return _try(job, host, settings, make_tls, "never")
+        return _try(job, host, settings, make_tls, "never", login)
     return result
 
 
@@ -99,16 +113,22 @@ class _Call:
                 continue
             result = self._serve(event)
             if result is not None:
-                if self._client.state is State.READY:
-                    self._client.quit()
-                    self._write()
+                self._leave()
                 return result
+
+    def _leave(self) -> None:
+        """Say QUIT, also to a server that refused (RFC 5321 section 4.1.1.10); who is gone need not hear it."""
+        if self._client.state is State.READY:
+            self._client.quit()
+        with contextlib.suppress(OSError):
+            self._write()
 
     def _serve(self, event: Event) -> Done | Outcome | None:
         client, job = self._client, self._job
         if isinstance(event, Done):
             return event
         if isinstance(event, Lost):
+            self.tls_failed = self._tls is not None and not self._tls.established
             return event.outcome
         if isinstance(event, Ready):
             impossible = prepare(job, client.extensions)
@@ -134,11 +154,18 @@ class _Call:
             self._read()
         except BlockingIOError:
             pass
-        except ssl.SSLError as error:
-            self.tls_failed = self._tls is not None and not self._tls.established
-            self._client.lost(f"TLS failed: {error.reason or error}.")
         except OSError as error:
-            self._client.lost(f"{error.strerror}.")
+            self._break_off(error)
+
+    def _break_off(self, error: OSError) -> None:
+        if self._tls is not None:
+            # Loaded already by who made it; without TLS it need not be.
+            from ssl import SSLError
+
+            if isinstance(error, SSLError):
+                self._client.lost(f"TLS failed: {error.reason or error}.")
+                return
+        self._client.lost(f"{error.strerror}.")
 
     def _collect(self) -> None:
         output = self._client.output()

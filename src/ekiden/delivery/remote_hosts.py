@@ -35,17 +35,22 @@ class HostMemory:
 
     def is_dead(self, address: str, now: float) -> bool:
         """Whether to leave the address alone at ``now``."""
-        known = self._known.get(address)
+        known = self._believed(address, now)
         return known is not None and known.count >= _ENOUGH and now - known.since < self._seconds
 
     def timed_out(self, address: str, now: float) -> Timeouts | None:
         """Note a timeout; what is to be told to others, None if it changes nothing."""
-        known = self._known.get(address)
+        known = self._believed(address, now)
         if not self._seconds or (known is not None and now < known.since + APART):
             return None
         changed = Timeouts(now, min(known.count + 1, _MOST) if known is not None else 1)
         self.learn(address, changed)
         return changed
+
+    def _believed(self, address: str, now: float) -> Timeouts | None:
+        """What is known, unless it is of the future: then the clock has been set back since, or it is made up."""
+        known = self._known.get(address)
+        return known if known is not None and known.since <= now else None
 
     def answered(self, address: str) -> bool:
         """Note that the address answers; True if that is news."""

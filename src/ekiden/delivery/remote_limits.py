@@ -1,9 +1,9 @@
-"""How long a next hop may take, and how many of them are tried (RFC 5321 section 4.5.3.2)."""
+"""How long a next hop may take, how many of them are tried (RFC 5321 section 4.5.3.2), and how much TLS."""
 
 from __future__ import annotations
 
 from ekiden.settings.schema import Settings
-from ekiden.wire.smtp.client import State
+from ekiden.wire.smtp.client import State, Wish
 
 ADDRESSES = 10
 """Addresses tried for one message."""
@@ -20,6 +20,7 @@ def session_timeouts(settings: Settings) -> tuple[float, ...]:
         State.HELO: settings.timeouthelo,
         State.STARTTLS: settings.timeouthelo,
         State.HANDSHAKE: settings.timeouthelo,
+        State.AUTH: settings.timeoutmail,
         State.RESET: settings.timeoutmail,
         State.MAIL: settings.timeoutmail,
         State.RECIPIENT: settings.timeoutrcpt,
@@ -31,3 +32,8 @@ def session_timeouts(settings: Settings) -> tuple[float, ...]:
     limits: dict[State, float] = {state: min(limit, settings.timeoutremote) for state, limit in seconds.items()}
     limits |= {State.READY: settings.reuseseconds, State.QUIT: QUIT_SECONDS, State.CLOSED: QUIT_SECONDS}
     return tuple(float(limits[state]) for state in State)
+
+
+def wish_for_login(settings: Settings) -> Wish:
+    """How much TLS is wanted where a password is to be said."""
+    return settings.tlsremote if settings.remoteauthtls == "may" else "always"

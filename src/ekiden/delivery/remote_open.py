@@ -12,17 +12,21 @@ import random
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES
 from ekiden.delivery.remote_hosts import HostMemory, Timeouts
-from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts
+from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts, wish_for_login
+from ekiden.delivery.remote_logins import Logins
 from ekiden.delivery.remote_pool import Failure, Pool
 from ekiden.delivery.remote_session import Session
 from ekiden.routing.mx import Host
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.client import Client, Wish
+
+if TYPE_CHECKING:
+    from ekiden.wire.sasl_client import Credentials
 
 _LOCAL_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -34,17 +38,27 @@ class Opener:
     """``resolve`` gives a destination's hosts or the outcome without them; ``tell`` spreads news of timeouts."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, settings: Settings, resolve: Resolve, memory: HostMemory, tell: Tell
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        resolve: Resolve,
+        memory: HostMemory,
+        tell: Tell,
+        logins: Logins,
     ) -> None:
         self._loop = loop
         self._settings = settings
         self._resolve = resolve
         self._memory = memory
         self._tell = tell
+        self._logins = logins
         self._timeouts = session_timeouts(settings)
 
     async def open(self, pool: Pool, destination: bytes) -> Session | Failure:
         """A session in state READY, or why there is none."""
+        unknown = self._logins.why_not(destination)
+        if unknown is not None:
+            return Failure(unknown)
         hosts = await self._resolve(destination)
         if isinstance(hosts, Outcome):
             # A domain that takes no mail for certain fails each of its messages; only doubt is worth waiting for.
@@ -66,14 +80,18 @@ class Opener:
 
     async def _try_host(self, pool: Pool, destination: bytes, host: Host) -> Session | Outcome | None:
         """One address; without TLS in a second attempt if TLS fails and is not required."""
-        result = await self._try(pool, destination, host, self._settings.tlsremote)
-        if isinstance(result, Session) and result.tls_failed and self._settings.tlsremote == "may":
-            result = await self._try(pool, destination, host, "never")
+        credentials = self._logins.find(destination)
+        wish = self._settings.tlsremote if credentials is None else wish_for_login(self._settings)
+        result = await self._try(pool, destination, host, wish, credentials)
+        if isinstance(result, Session) and result.tls_failed and wish == "may":
+            result = await self._try(pool, destination, host, "never", credentials)
         if isinstance(result, Session) and result.opened.result() is not None:
             return result.opened.result()
         return result
 
-    async def _try(self, pool: Pool, destination: bytes, host: Host, starttls: str) -> Session | Outcome | None:
+    async def _try(
+        self, pool: Pool, destination: bytes, host: Host, wish: Wish, credentials: Credentials | None
+    ) -> Session | Outcome | None:
         try:
             connection = await self._connect(host)
         except TimeoutError:
@@ -83,10 +101,10 @@ class Opener:
             return NO_RESOURCES if error.errno in _LOCAL_TROUBLE else None
         if self._memory.answered(host.address):
             self._tell(host.address, Timeouts(0.0, 0))
-        wish = cast(Wish, starttls)
-        client = Client(host.address, self._settings.helohost, host.remote, wish, host.lmtp)
+        client = Client(host.address, self._settings.helohost, host.remote, wish, host.lmtp, credentials)
         name = host.name.decode("ascii", "replace")
         session = Session(self._loop, pool, client, self._timeouts, destination, name, host.address)
+        session.verifies = credentials is not None and self._settings.remoteauthtls == "verify"
         try:
             if connection.family == socket.AF_UNIX:
                 await self._loop.create_unix_connection(lambda: session, sock=connection)

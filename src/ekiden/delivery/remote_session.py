@@ -56,6 +56,8 @@ class Session(asyncio.Protocol):
         self.used = 0
         self.deadline = loop.time() + timeouts[State.GREETING]
         self.tls_failed = False
+        self.verifies = False
+        """Whether the next hop must show a certificate that this host trusts."""
         self.failure = NO_CONNECTION
         """What ended the session while it had no job."""
         self.employed = False
@@ -165,6 +167,7 @@ class Session(asyncio.Protocol):
             self._tls = self._owner.make_tls(self)
             self._write_raw(self._tls.start())
         elif isinstance(event, Lost):
+            self.tls_failed = self._tls is not None and not self._tls.established
             if not self.opened.done():
                 self.opened.set_result(event.outcome)
             elif self._preparing:
@@ -246,7 +249,6 @@ class Session(asyncio.Protocol):
         try:
             plain, answer = tls.receive(data)
         except ssl.SSLError as error:
-            self.tls_failed = handshaking
             self.client.lost(f"TLS failed: {error.reason or error}.")
             self._serve()
             return b""

@@ -20,10 +20,11 @@ def run(
     environment: Mapping[bytes, bytes],
     done: Callable[[int | Trouble], None],
     seconds: float = 0,
-) -> None:
+) -> Callable[[], None]:
     """Start a program; ``done`` gets its answer (see delivery.local.Run). Its output goes to ``letter.output``.
 
-    After ``seconds``, 0 being never, it is ended with its process group, and the delivery deferred.
+    After ``seconds``, 0 being never, or when what is returned is called while it runs, it is ended with its process
+    group, and the delivery deferred.
 
     Raises Trouble or OSError if it cannot be started.
     """
@@ -38,7 +39,7 @@ def run(
         raise
     finally:
         os.close(writing)
-    _Running(loop, process, reading, letter, done, seconds)
+    return _Running(loop, process, reading, letter, done, seconds).end
 
 
 class _Running:
@@ -61,7 +62,7 @@ class _Running:
         self._printed = False
         self._late = False
         self._exit = os.pidfd_open(process)
-        self._timer = loop.call_later(seconds, self._end) if seconds else None
+        self._timer = loop.call_later(seconds, self.end) if seconds else None
         loop.add_reader(self._exit, self._exited)
         loop.add_reader(output, self._read)
 
@@ -79,7 +80,8 @@ class _Running:
             self._letter.output += piece[: REPORT_OCTETS + 1]
         return True
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Kill it; ``done`` is called when it is gone."""
         self._late = True
         program.end(self._process)
 

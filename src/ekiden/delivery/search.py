@@ -14,6 +14,20 @@ from ekiden.delivery.report import deferred, is_temporary, readable, unable
 FORBIDDEN_MODE = 0o002
 """Mode bits that a home directory and a .qmail file must not have (notqmail's conf-patrn)."""
 
+_ABSENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.EISDIR,
+        errno.EINVAL,
+    }
+)
+"""Errors that say that there is no such file; mail is not delivered by other rules because of any other."""
+
 
 class ControlFile:
     """A .qmail file that was found. ``default``: what ``default`` in its name stands for, None if it has none."""
@@ -86,9 +100,9 @@ def _read(path: bytes) -> tuple[bytes, bool] | None:
         # Without blocking, for there may be a FIFO by that name.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if is_temporary(error) or error.errno in (errno.EPERM, errno.EACCES):
-            raise unable(f"open {readable(path)}", error) from None
-        return None
+        if error.errno in _ABSENT:
+            return None
+        raise unable(f"open {readable(path)}", error) from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

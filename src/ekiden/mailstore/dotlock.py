@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Iterator
 
 from ekiden.delivery.mbox_lock import LockFile, release, take
 from ekiden.mailstore.maildrop import MailboxError, temporary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WAIT_SECONDS = 10.0
 """How long to wait for another program's lock before the client is told to come back."""

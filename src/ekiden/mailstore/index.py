@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 NAME = b"ekiden-pop3-index"
 
@@ -18,16 +18,16 @@ _SETTLE_NANOSECONDS = 1_100_000_000
 """A directory that changed this shortly before it was read may have changed again in the same tick of its clock."""
 
 
-@dataclass
 class Index:
     """``paths``: ``new/NAME`` or ``cur/NAME``, in order. ``sizes``: octets, -1 for those that nobody asked for.
 
     ``stamp`` is the time of the last change of new/ and cur/ that the list shows; empty if it shows none.
     """
 
-    paths: list[bytes] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    stamp: bytes = b""
+    def __init__(self, paths: Sequence[bytes] = (), sizes: Sequence[int] = (), stamp: bytes = b"") -> None:
+        self.paths = list(paths)
+        self.sizes = list(sizes)
+        self.stamp = stamp
 
 
 def directory_stamp(maildir: bytes) -> tuple[bytes, int]:

@@ -27,6 +27,20 @@ def open_mailbox(path: bytes, place: bytes) -> Maildrop:
 
     ``place`` is a directory where notes about an mbox may be kept, usually the user's home.
     """
-    if path.endswith(b"/") or os.path.isdir(path):
+    if _is_maildir(path):
         return Maildir(path.rstrip(b"/") or b"/")
     return Spool(path, place)
+
+
+def places(path: bytes, place: bytes) -> list[bytes]:
+    """The directories below which a maildrop that ``open_mailbox`` gives opens, makes, moves and removes files.
+
+    An mbox needs the directory that it is in: there it is locked, and written anew.
+    """
+    if _is_maildir(path):
+        return [path, *(os.path.join(path, part) for part in (b"new", b"cur", b"tmp"))]
+    return [place, os.path.dirname(path) or b".", os.path.dirname(os.path.realpath(path))]
+
+
+def _is_maildir(path: bytes) -> bool:
+    return path.endswith(b"/") or os.path.isdir(path)

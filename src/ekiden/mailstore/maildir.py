@@ -69,7 +69,8 @@ class Maildir:
         """Names up to the colon; for names that POP3 does not allow, or that two files have, a hash."""
         if self._uids is None:
             names = list(map(_unique, self._index.paths))
-            if b"".join(names).translate(None, _IN_UID) or max(map(len, names), default=0) > _UID_OCTETS:
+            lengths = {*map(len, names), 1}
+            if b"".join(names).translate(None, _IN_UID) or max(lengths) > _UID_OCTETS or not min(lengths):
                 names = [name if _is_uid(name) else _hash(name) for name in names]
             if len(set(names)) != len(names):
                 names = _told_apart(names, self._index.paths)

@@ -12,7 +12,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from ekiden.mailstore.maildrop import BLOCK
 from ekiden.wire.pop3.content import Measure
@@ -26,8 +27,7 @@ _HEADER_OCTETS = 65_536
 """As much of a header is looked at."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One message by its offsets in octets: ``start`` is its From_ line's, ``end`` the next message's ``start``.
 
     Its content is from ``content`` to ``stop``; ``octets`` of it with CRLF line ends.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ekiden.migration.facts import Facts
 from ekiden.migration.finding import Place, Report, Said
 
-_NEXT = re.compile(r"dnl\b[^\n]*|#[^\n]*|([A-Za-z_]\w*)(\()?|`[^']*'|\n")
+_NEXT = re.compile(r"dnl\b[^\n]*|#[^\n]*|([A-Za-z_]\w*)(\()?|`[^']*(?:'|\Z)|\n")
 
 SILENT = frozenset(
     ("VERSIONID", "OSTYPE", "include", "divert", "undefine", "LOCAL_CONFIG", "LOCAL_RULESETS", "LOCAL_NET_CONFIG")
@@ -140,7 +140,7 @@ def _define(facts: Facts, name: str, said: Said, report: Report) -> None:
         _DEFINITIONS[name](facts, said)
     elif name in ("RELAY_MAILER_ARGS", "ESMTP_MAILER_ARGS", "SMTP_MAILER_ARGS"):
         port = said.value.split()[-1:]
-        if port and port[0].isdigit() and name == "RELAY_MAILER_ARGS":
+        if port and re.fullmatch("[0-9]{1,5}", port[0]) and name == "RELAY_MAILER_ARGS":
             facts.smart_port = int(port[0])
         else:
             report.left(said.place, f"{name} is not carried over", "a port is written into control/smtproutes")

@@ -9,6 +9,7 @@ from ekiden.migration.facts import Facts
 from ekiden.migration.finding import Report, Said
 from ekiden.migration.hosts import is_domain
 from ekiden.migration.plan import Plan
+from ekiden.settings.listeners import parse_listener
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PORTS = {
@@ -23,7 +24,7 @@ _PORTS = {
 
 def seconds(text: str, unit: str = "m") -> int:
     """An interval as sendmail writes it (op.me, section 5.6): ``5d``, ``1h30m``; a bare number is in ``unit``."""
-    if not re.fullmatch(r"(?:\d+[smhdw]?)+", text):
+    if not re.fullmatch(r"(?=\d)(?:\d{1,15}[smhdw])*+(?:\d{1,15})?", text):
         raise ValueError(f"{text!r} is not an interval")
     return sum(int(number) * _UNITS[letter or unit] for number, letter in re.findall(r"(\d+)([smhdw]?)", text))
 
@@ -109,9 +110,22 @@ def listeners(facts: Facts, plan: Plan, report: Report) -> None:
         address = f"[{address}]" if ":" in address else address
         if address == "*" and pairs.get("family", "") == "inet6":
             address = "[::]"
-        plan.add("control/listen", f"{service or 'smtp'} {address}:{number}")
+        line = f"{service or 'smtp'} {address}:{number}"
+        if not _is_listener(line):
+            report.left(said.place, f"{said.value} is no place to listen at", "write a line into control/listen")
+            continue
+        plan.add("control/listen", line)
         report.carried(said.place, f"{service or 'smtp'} at {address}:{number}: control/listen")
     _without_doubles(plan)
+
+
+def _is_listener(line: str) -> bool:
+    """Whether control/listen may have this line."""
+    try:
+        parse_listener(line)
+    except ValueError:
+        return False
+    return line.isascii() and line.isprintable()
 
 
 def _without_doubles(plan: Plan) -> None:

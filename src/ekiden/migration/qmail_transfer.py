@@ -28,7 +28,7 @@ from ekiden.migration.finding import Place, Report
 from ekiden.migration.qmail_queue import PARTS, Damaged, QmailQueue, QueuedMessage
 from ekiden.queue.bounce import Notice, compose
 from ekiden.queue.dsn import Original, named
-from ekiden.queue.engine import Foreign
+from ekiden.queue.intake import Foreign
 from ekiden.queue.store import Ended
 from ekiden.runtime.inject_direct import Direct
 from ekiden.runtime.inject_door import NotQueued

@@ -28,7 +28,7 @@ from ekiden.delivery.maildir import sync_directory
 from ekiden.migration.finding import Place, Report
 from ekiden.migration.queue_file import QueueFile, read_queue_file
 from ekiden.migration.queue_header import Damaged
-from ekiden.queue.engine import Foreign
+from ekiden.queue.intake import Foreign
 from ekiden.runtime.inject_direct import Direct
 from ekiden.runtime.inject_door import NotQueued
 

@@ -55,19 +55,19 @@ def read_queue_file(raw: bytes, local: bytes) -> QueueFile:
 
 def _folded(raw: bytes) -> Iterator[bytes]:
     """Lines with those that continue them."""
-    held: bytes | None = None
+    held: list[bytes] = []
     lines = raw.split(b"\n")
     if lines.pop():
         raise Damaged("its last line has no end")
     for line in lines:
-        if held is not None and line[:1] in (b" ", b"\t"):
-            held += b"\n" + line
+        if held and line[:1] in (b" ", b"\t"):
+            held.append(line)
             continue
-        if held is not None:
-            yield held
-        held = line
-    if held is not None:
-        yield held
+        if held:
+            yield b"\n".join(held)
+        held = [line]
+    if held:
+        yield b"\n".join(held)
 
 
 class _Reader:

@@ -10,6 +10,7 @@ from ekiden.migration.hosts import is_domain
 from ekiden.migration.plan import Plan, dot_qmail
 from ekiden.migration.source import Row
 from ekiden.routing.destination import RouteError, relay_destination
+from ekiden.settings.values import is_relay
 
 NOBODY = "Sorry, no mailbox here by that name."
 
@@ -37,6 +38,8 @@ def virtusers(rows: list[Row], hosts: list[Said], facts_virtual: list[Said], pla
             )
         elif "+" in user:
             report.left(row.place, f"{row.key}: extensions are parted by a dash here", "make a .qmail file for it")
+        elif "/" in user or "\0" in user:
+            report.left(row.place, f"{row.key}: no .qmail file can have that name")
         elif _file(domain, user) in plan.files:
             report.left(row.place, f"{row.key} is listed twice; the first one counts")
         elif command := _command(row, plan, report):
@@ -143,10 +146,14 @@ def route(domain: str, relay: Said, plan: Plan, report: Report, port: int = 0) -
     inner = first.strip("[]").removeprefix("IPv6:")
     address = inner.replace(".", "").isdigit() or ":" in inner
     line = f"{domain}:{f'[{inner}]' if address else inner}{f':{port}' if port else ''}"
+    said = line[len(domain) + 1 :].encode("utf-8", "surrogateescape")
     try:
-        relay_destination(line[len(domain) + 1 :].encode("utf-8", "surrogateescape"))
+        relay_destination(said)
     except RouteError as error:
         report.left(relay.place, str(error))
+        return
+    if not is_relay(said):
+        report.left(relay.place, f"{relay.value!r} cannot stand in control/smtproutes")
         return
     plan.add("control/smtproutes", line)
     whose = domain or "every other domain"

@@ -6,9 +6,11 @@ address. For IPv6 the name is that of RFC 5782 section 2.4, the 32 digits in rev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from socket import AF_INET6, inet_pton
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 LOOKUP_FAILED = b"temporary RBL lookup error"
 _LONGEST = 200

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
-Program = Callable[[Sequence[str], Path], int]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Program = Callable[[Sequence[str], str], int]
+
 
 OWN = frozenset({"config", "install"})
 """Names that mean ekiden's own command after ``ekiden``; the classic one is run as HOME/bin/NAME."""

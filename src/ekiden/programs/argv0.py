@@ -6,14 +6,16 @@ Exit code 100 for wrong use, 111 if the program cannot be run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the program's file, its name, and its arguments."""
     if len(argv) < 2:
         print("argv0: usage: argv0 realname program [ arg ... ]", file=sys.stderr)

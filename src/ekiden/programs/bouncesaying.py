@@ -6,13 +6,15 @@ Exit code 100 for a bounce (always, without a program), 111 where the program en
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.child import Crashed, run
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the error and what decides whether it is meant."""
     if not argv:
         print("bouncesaying: usage: bouncesaying error [ program [ arg ... ] ]", file=sys.stderr)

@@ -23,13 +23,13 @@ _WRONG, _MISUSED, _TEMPORARY = 1, 2, 111
 _DIGEST = re.compile(rb"[0-9a-f]{32}")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Arguments: the program and its arguments. Returns only what went wrong."""
     credentials = _read()
     if credentials is None or not argv:
         return _MISUSED
     try:
-        account = check(home, *credentials)
+        account = check(Path(home), *credentials)
         if account is None:
             return _WRONG
         _become(account)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.child import Crashed, run
 from ekiden.runtime.inject_door import Letter, NotQueued
 from ekiden.runtime.passing import pass_on
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the new address, the program and its arguments."""
     if len(argv) < 2:
         print("condredirect: usage: condredirect newaddress program [ arg ... ]", file=sys.stderr)
@@ -30,14 +32,14 @@ def main(argv: Sequence[str], home: Path) -> int:
     return 0 if code else _redirect(os.fsencode(argv[0]), home)
 
 
-def _redirect(address: bytes, home: Path) -> int:
+def _redirect(address: bytes, home: str) -> int:
     for name in (b"SENDER", b"DTLINE"):
         if name not in os.environb:
             return _fail(100, f"{name.decode()} not set")
     letter = Letter(os.environb[b"SENDER"], [address])
     try:
         os.lseek(0, 0, os.SEEK_SET)
-        qp = pass_on(str(home), letter, os.environb[b"DTLINE"])
+        qp = pass_on(home, letter, os.environb[b"DTLINE"])
     except NotQueued as error:
         return _fail(100 if error.permanent else 111, str(error))
     except OSError as error:

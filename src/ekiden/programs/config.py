@@ -13,13 +13,13 @@ from pathlib import Path
 from ekiden.settings.first import ConfigurationError, Resolver, configure_by_dns
 
 
-def main(argv: Sequence[str], home: Path, resolver: Resolver | None = None) -> int:
+def main(argv: Sequence[str], home: str, resolver: Resolver | None = None) -> int:
     """``argv`` is the arguments without the program's name: none."""
     if argv:
         print("config: usage: config", file=sys.stderr)
         return 100
     try:
-        configure_by_dns(home, print, resolver)
+        configure_by_dns(Path(home), print, resolver)
     except ConfigurationError as error:
         print(error)
         return 100

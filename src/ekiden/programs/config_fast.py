@@ -13,13 +13,13 @@ from pathlib import Path
 from ekiden.settings.first import ConfigurationError, configure
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the arguments without the program's name."""
     if len(argv) != 1:
         print("config-fast: usage: config-fast fully.qualified.host.name", file=sys.stderr)
         return 100
     try:
-        configure(home, argv[0], print)
+        configure(Path(home), argv[0], print)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 100

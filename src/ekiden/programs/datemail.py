@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import os
 
 from ekiden.programs import predate
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is sendmail's."""
-    return predate.main([str(home / "bin" / "sendmail"), *argv], home)
+    return predate.main([os.path.join(home, "bin", "sendmail"), *argv], home)

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.delivery.forward_file import DIRECT, FORWARD, RUN, STORE, Instruction, Unusable, read
 from ekiden.runtime.alias_domains import read_domains
 from ekiden.runtime.instructed import Stop, printable, run_command, say, send_on
 from ekiden.runtime.options import BadOption, options
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 USAGE = "dot-forward: usage: dot-forward [ -nN ] file ..."
 _WORDS = {RUN: "pipe through", STORE: "store in", FORWARD: "forward", DIRECT: "direct delivery"}
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options and the names of files."""
     try:
         found, files = options(argv, "nN")
@@ -44,11 +46,11 @@ def main(argv: Sequence[str], home: Path) -> int:
     return 0
 
 
-def _read(name: bytes, home: Path) -> list[Instruction] | None:
+def _read(name: bytes, home: str) -> list[Instruction] | None:
     """The file's instructions; None if it does not exist."""
     user, host = (os.environb.get(variable, b"") for variable in (b"USER", b"HOST"))
     try:
-        return read(name, user, host, read_domains(str(home)))
+        return read(name, user, host, read_domains(home))
     except FileNotFoundError:
         return None
     except Unusable as error:
@@ -57,7 +59,7 @@ def _read(name: bytes, home: Path) -> list[Instruction] | None:
         raise Stop(111, f"unable to read {os.fsdecode(name)}: {error.strerror}") from None
 
 
-def _carry_out(instructions: Sequence[Instruction], home: Path) -> None:
+def _carry_out(instructions: Sequence[Instruction], home: str) -> None:
     """Programs first, then files, then all forwards together, so that little is done twice if something fails."""
     for command in _texts(instructions, RUN):
         run_command(command, with_front=True)
@@ -65,7 +67,7 @@ def _carry_out(instructions: Sequence[Instruction], home: Path) -> None:
         _store(path, home)
     recipients = _texts(instructions, FORWARD)
     if recipients:
-        qp = send_on(str(home), os.environb.get(b"NEWSENDER", b""), recipients)
+        qp = send_on(home, os.environb.get(b"NEWSENDER", b""), recipients)
         print(f"dot-forward: qp {qp}", file=sys.stderr)
 
 
@@ -73,7 +75,7 @@ def _texts(instructions: Sequence[Instruction], kind: str) -> list[bytes]:
     return list(dict.fromkeys(each.text for each in instructions if each.kind == kind))
 
 
-def _store(path: bytes, home: Path) -> None:
+def _store(path: bytes, home: str) -> None:
     """Into a Maildir if the name ends with a slash, else onto an mbox."""
     import time
 
@@ -90,7 +92,7 @@ def _store(path: bytes, home: Path) -> None:
     )
     letter = Letter(user, place, local, b"", b"", host, sender, b"", PlainFile(0), time.time())
     try:
-        store(path, letter, read_limits(str(home)))
+        store(path, letter, read_limits(home))
     except Trouble as trouble:
         raise Stop(100 if trouble.verdict == FAILED else 111, trouble.text) from None
 

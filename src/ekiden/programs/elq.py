@@ -5,12 +5,13 @@ Arguments are elm's. maildir2mbox's exit code if that fails; 111 if elm cannot b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from ekiden.runtime.mail_reader import read_mail
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """Becomes elm."""
     return read_mail("elq", "elm", argv, home)

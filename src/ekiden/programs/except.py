@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.child import Crashed, run
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the program and its arguments."""
     if not argv:
         print("except: usage: except program [ arg ... ]", file=sys.stderr)

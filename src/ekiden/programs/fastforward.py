@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.routing.forwarding import BadDatabase, Expansion
 from ekiden.runtime.instructed import Stop, printable, run_command, say, send_on
@@ -18,11 +16,15 @@ from ekiden.runtime.options import BadOption, options
 from ekiden.tables.cdb import Cdb
 from ekiden.tables.table import TableError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 USAGE = "fastforward: usage: fastforward [ -nNpPdD ] data.cdb"
 NOBODY = "Sorry, no mailbox here by that name. (#5.1.1)"
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options and the database's name."""
     try:
         found, rest = options(argv, "nNpPdD")
@@ -86,11 +88,11 @@ def _read_list(name: bytes) -> bytes:
         raise Stop(111, f"unable to read {shown}: {error.strerror}") from None
 
 
-def _carry_out(expansion: Expansion, home: Path) -> None:
+def _carry_out(expansion: Expansion, home: str) -> None:
     for command in expansion.programs:
         run_command(command[1:], with_front=command.startswith(b"!"))
     if expansion.recipients:
-        qp = send_on(str(home), expansion.sender, expansion.recipients)
+        qp = send_on(home, expansion.sender, expansion.recipients)
         print(f"fastforward: qp {qp}", file=sys.stderr)
 
 

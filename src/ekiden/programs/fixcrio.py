@@ -7,14 +7,16 @@ run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.ucspi.between import stand_between
 from ekiden.wire.carriage import Inserter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the program and its arguments."""
     if not argv:
         print("fixcrio: usage: fixcrio program [ arg ... ]", file=sys.stderr)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.inject_door import Letter, NotQueued
 from ekiden.runtime.passing import pass_on
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the addresses, each complete."""
     for name in (b"NEWSENDER", b"DTLINE"):
         if name not in os.environb:
@@ -23,7 +25,7 @@ def main(argv: Sequence[str], home: Path) -> int:
             return 100
     letter = Letter(os.environb[b"NEWSENDER"], [os.fsencode(each) for each in argv])
     try:
-        qp = pass_on(str(home), letter, os.environb[b"DTLINE"])
+        qp = pass_on(home, letter, os.environb[b"DTLINE"])
     except NotQueued as error:
         print(f"forward: fatal: {error}", file=sys.stderr)
         return 100 if error.permanent else 111

@@ -14,7 +14,11 @@ _NOT_PROGRAMS = frozenset({"install"})
 
 _SCRIPT = """#!{python}
 import sys
-from ekiden.cli import run_classic
+try:
+    from ekiden.cli import run_classic
+except (ImportError, MemoryError, OSError) as error:
+    print({name!r} + ": fatal:", str(error) or "out of memory", file=sys.stderr)
+    sys.exit(111)
 sys.exit(run_classic({name!r}, sys.argv[1:], {home!r}))
 """
 

@@ -15,21 +15,22 @@ from ekiden.installation.accounts import Owners
 from ekiden.installation.tree import QUEUE, Entry, faults, tree
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the arguments without the program's name: none, or ``queue-only``."""
     if argv and list(argv) != ["queue-only"]:
         print("instcheck: usage: instcheck [ queue-only ]", file=sys.stderr)
         return 100
+    place = Path(home)
     try:
-        os.listdir(home)
-        owners = Owners(home)
+        os.listdir(place)
+        owners = Owners(place)
     except OSError as error:
         return _die(f"unable to switch to {home}: {error.strerror}")
     if missing := owners.missing():
         return _die(*(f"there is no {name}" for name in missing))
-    for entry in tree(home, owners):
+    for entry in tree(place, owners):
         if not argv or entry.path == QUEUE:
-            _check(home, entry, owners)
+            _check(place, entry, owners)
     return 0
 
 

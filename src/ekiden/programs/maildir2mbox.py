@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import IO
 
 from ekiden.base.dates import mbox_date
 from ekiden.delivery.maildir import clean, sync_directory
 from ekiden.delivery.mbox import entry
 from ekiden.mailstore.dotlock import locked
 from ekiden.mailstore.maildrop import MailboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import IO
 
 _READ = 262_144
 
@@ -26,7 +28,7 @@ class _Unable(Exception):
     """The text says what could not be done."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments. MAIL and MAILTMP may be relative to MAILDIR, as for the original."""
     os.umask(0o077)
     try:

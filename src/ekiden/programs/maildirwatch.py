@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.base.header_body import HeaderBody, field_name, field_text
 from ekiden.delivery.maildir import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PAUSE = 30.0
 """Seconds between summaries."""
@@ -23,7 +25,7 @@ _GIST_OCTETS = 158
 _READ = 65_536
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     maildir = os.environb.get(b"MAILDIR")
     if maildir is None:

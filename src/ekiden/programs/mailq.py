@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.programs import qmail_qread
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Arguments are not looked at: sendmail's ``mailq`` takes ``-v`` and others that make no difference."""
     return qmail_qread.main([], home)

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.programs.qmail_inject import Request, run
 from ekiden.runtime.pieces import standard_input
+from ekiden.runtime.prefixing import run_prefixed
+from ekiden.runtime.submission import is_foreign
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the subject and the recipients."""
     if not argv:
         print("mailsubj: usage: mailsubj subject recip ...", file=sys.stderr)
         return 100
     subject, *recipients = map(os.fsencode, argv)
     header = b"Subject: " + subject + b"\nTo: " + b" ".join(recipients) + b"\n\n"
+    if is_foreign(home, "qmail-inject"):
+        return run_prefixed("mailsubj", header, [os.path.join(home, "bin", "qmail-inject")])
     return run(Request(), home, standard_input(header))

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from ekiden.routing.aliases import BadAlias, alias_records
 from ekiden.runtime.alias_domains import read_domains
 from ekiden.tables.cdb import replace_cdb
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SYSTEM = "/etc/aliases"
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the alias file's name or nothing."""
     if len(argv) > 1 or (argv and argv[0].startswith("-")):
         print("newaliases: usage: newaliases [ file ]", file=sys.stderr)
         return 100
-    own = home / "control" / "aliases"
+    own = Path(home, "control", "aliases")
     source = argv[0] if argv else str(own) if own.exists() else SYSTEM
     os.umask(0o033)
     try:
-        domains = read_domains(str(home))
+        domains = read_domains(home)
         with open(source, "rb") as file:
             text = file.read()
         replace_cdb(Path(f"{source}.cdb"), Path(f"{source}.tmp"), alias_records(text, domains))

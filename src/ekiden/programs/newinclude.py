@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.routing.aliases import BadAlias, list_commands
 from ekiden.runtime.alias_domains import read_domains
 from ekiden.tables.replacement import replace_file
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the list's name."""
     if len(argv) != 1:
         print("newinclude: usage: newinclude list", file=sys.stderr)
@@ -24,7 +26,7 @@ def main(argv: Sequence[str], home: Path) -> int:
     source = argv[0]
     os.umask(0o033)
     try:
-        domains = read_domains(str(home))
+        domains = read_domains(home)
         with open(source, "rb") as file:
             text = file.read()
         replace_file(f"{source}.bin", f"{source}.tmp", list_commands(text, domains))

@@ -5,12 +5,13 @@ Arguments are pine's. maildir2mbox's exit code if that fails; 111 if pine cannot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from ekiden.runtime.mail_reader import read_mail
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """Becomes pine."""
     return read_mail("pinq", "pine", argv, home)

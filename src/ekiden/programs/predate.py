@@ -6,46 +6,20 @@ The exit code is the child's; 100 without a child, 111 if it cannot be run or cr
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.base.dates import local_date
+from ekiden.runtime.prefixing import run_prefixed
 
-_READ = 65_536
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the child and its arguments."""
     if not argv:
         print("predate: usage: predate child", file=sys.stderr)
         return 100
-    reading, writing = os.pipe()
-    try:
-        onto_input = [(os.POSIX_SPAWN_DUP2, reading, 0)]
-        # Python ignores SIGPIPE; programs expect it.
-        child = os.posix_spawnp(argv[0], list(argv), os.environ, file_actions=onto_input, setsigdef=[signal.SIGPIPE])
-    except OSError as error:
-        print(f"predate: fatal: unable to run {argv[0]}: {error.strerror}", file=sys.stderr)
-        return 111
-    os.close(reading)
-    _copy(writing)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code < 0:
-        print("predate: fatal: child crashed", file=sys.stderr)
-        return 111
-    return code
-
-
-def _copy(writing: int) -> None:
-    """Date and input to the child, until either ends; a child that stops reading may have what it needs."""
-    data = b"Date: %b\n" % local_date(time.time())
-    try:
-        while data:
-            data = data[os.write(writing, data) :] or os.read(0, _READ)
-    except BrokenPipeError:
-        pass
-    os.close(writing)
+    return run_prefixed("predate", b"Date: %b\n" % local_date(time.time()), argv)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.delivery.report import is_temporary
 from ekiden.runtime.child import Crashed, feed
 from ekiden.runtime.options import BadOption, options
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _LINES = {"f": b"UFLINE", "r": b"RPLINE", "d": b"DTLINE"}
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options and the command; a small letter leaves a line out, its capital puts it in again."""
     wanted = dict.fromkeys(_LINES, True)
     try:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.delivery.content import write_all
 from ekiden.routing.forwarding import BadDatabase, as_instruction
 from ekiden.tables.cdb import Cdb
 from ekiden.tables.table import TableError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     try:
         text = sys.stdin.buffer.read()

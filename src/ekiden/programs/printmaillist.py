@@ -6,13 +6,15 @@ Exit code 0; 100 for what is no such list, 111 if reading or writing fails.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.routing.forwarding import BadDatabase, commands
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     try:
         lines = commands(sys.stdin.buffer.read())

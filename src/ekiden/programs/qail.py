@@ -5,12 +5,13 @@ Arguments are Mail's. maildir2mbox's exit code if that fails; 111 if Mail cannot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from ekiden.runtime.mail_reader import read_mail
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """Becomes Mail."""
     return read_mail("qail", "Mail", argv, home)

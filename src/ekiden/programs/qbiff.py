@@ -10,10 +10,12 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from ekiden.base.header_body import HeaderBody, field_name, field_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 UTMP = "/var/run/utmp"
 DEVICES = "/dev"
@@ -26,12 +28,12 @@ _USER_PROCESS = 7
 """Linux's utmp(5): type, process, line, id, user, and more that is of no interest here."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     with contextlib.suppress(OSError, KeyError):
         user, sender, local = (os.environb[name] for name in (b"USER", b"SENDER", b"LOCAL"))
         told = b"\r\n\a%b\r\n%b\r\n" % (_mask(b"*** TO <%b> FROM <%b>" % (local, sender), b"_"), _gist())
-        for terminal in terminals(user, Path(UTMP)):
+        for terminal in terminals(user, UTMP):
             _tell(os.path.join(os.fsencode(DEVICES), terminal), told)
     return 0
 
@@ -55,9 +57,10 @@ def _mask(text: bytes, instead: bytes) -> bytes:
     return b"".join(b"%c" % octet if 32 <= octet <= 126 else instead for octet in text)
 
 
-def terminals(user: bytes, utmp: Path) -> Iterator[bytes]:
+def terminals(user: bytes, utmp: str) -> Iterator[bytes]:
     """The terminals, relative to /dev, that a user is logged in on; OSError if the list cannot be read."""
-    data = utmp.read_bytes()
+    with open(utmp, "rb") as file:
+        data = file.read()
     for at in range(0, len(data) - _ENTRY_OCTETS + 1, _ENTRY_OCTETS):
         kind, _process, line, _id, name = _ENTRY.unpack_from(data, at)
         line = line.rstrip(b"\0")

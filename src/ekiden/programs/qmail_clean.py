@@ -13,10 +13,12 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime import process_title
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SPLIT = 23
 """notqmail's conf-split."""
@@ -29,11 +31,11 @@ _LONGEST = 99
 _COMMAND = re.compile(rb"(foop|todo)/([0-9]+)")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments; serves until the commands end."""
     process_title.show(("qmail-clean",))
     try:
-        os.chdir(home / "queue")
+        os.chdir(os.path.join(home, "queue"))
     except OSError:
         return 111
     remove_old_pids(time.time())

@@ -7,16 +7,18 @@ looked at now, 116 there is no alias user.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.routing.users import UsersUnavailable, account_user, system_account
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ALIAS = b"alias"
 UNREACHABLE, NO_ALIAS = 115, 116
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes the local part."""
     if not argv:
         return 100

@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import IO
 
 from ekiden.base.header_body import HeaderBody
 from ekiden.base.mailbox import Malformed, quote
@@ -21,6 +18,11 @@ from ekiden.runtime.control_line import control_line, control_lines
 from ekiden.runtime.inject_door import Letter, NotQueued
 from ekiden.runtime.options import BadOption, options
 from ekiden.runtime.submission import submit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import IO
 
 _READ = 262_144
 
@@ -36,7 +38,7 @@ class Request:
         self.dsn: tuple[int, bytes, bytes] = (0, b"", b"")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options and recipients."""
     try:
         request = _request(argv)
@@ -65,16 +67,16 @@ def _request(argv: Sequence[str]) -> Request:
     return request
 
 
-def run(request: Request, home: Path, message: IO[bytes]) -> int:
+def run(request: Request, home: str, message: IO[bytes]) -> int:
     """Complete and queue, or print; the exit code. Says on standard error what went wrong."""
     try:
-        letter, content = _complete(request, str(home), message)
+        letter, content = _complete(request, home, message)
         if not request.send:
             _print(letter, content)
         else:
             if not letter.recipients:
                 print("qmail-inject: warning: no recipients; nobody gets this message", file=sys.stderr)
-            submit(str(home), letter, content)
+            submit(home, letter, content)
     except Malformed as error:
         return _fail(100, f"unable to parse address: {error}")
     except InvalidField as error:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
 from itertools import chain
-from pathlib import Path
 
 from ekiden.delivery import dotqmail, queue_program
 from ekiden.delivery.content import PlainFile
@@ -21,10 +19,14 @@ from ekiden.delivery.report import DELIVERED, FAILED, Trouble, deferred, readabl
 from ekiden.delivery.search import check_home
 from ekiden.runtime.local_limits import read_limits
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 USAGE = "qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender defaultdelivery"
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``home`` is where bin/qmail-queue is."""
     delivering, arguments = _options(argv)
     if arguments is None or len(arguments) != 8 or not arguments[1].startswith("/"):
@@ -34,7 +36,7 @@ def main(argv: Sequence[str], home: Path) -> int:
     user, homedir, local, dash, ext, domain, sender, default = map(os.fsencode, arguments)
     letter = Letter(user, homedir, local, dash, ext, domain, sender, default, PlainFile(0), time.time())
     try:
-        return _deliver(letter, str(home)) if delivering else _describe(letter)
+        return _deliver(letter, home) if delivering else _describe(letter)
     except Trouble as trouble:
         return _end(trouble.verdict, trouble.text + "\n")
 
@@ -63,6 +65,10 @@ def _deliver(letter: Letter, home: str) -> int:
         except OSError as error:
             raise deferred(f"Unable to read message: {error.strerror}. (#4.3.0)") from None
 
+    try:
+        os.lseek(0, 0, os.SEEK_SET)
+    except OSError as error:
+        raise deferred(f"Unable to rewind message: {error.strerror}. (#4.3.0)") from None
     report = carry_out(letter, inject, dict(os.environb), read_limits(home))
     return _end(report.verdict, report.text)
 

@@ -1,6 +1,7 @@
 """qmail-lspawn: local deliveries for qmail-send: commands on descriptor 0, results on descriptor 1 (qmail-lspawn.8).
 
-Each delivery runs qmail-local in a process that became the recipient's user. The protocol is in runtime.spawner.
+Each delivery is a process that became the recipient's user and does what qmail-local does, or runs the program that
+stands in its place in HOME/bin. The protocol is in runtime.spawner.
 """
 
 from __future__ import annotations
@@ -8,9 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import ekiden.base.dates
 from ekiden.delivery.report import cut
@@ -18,6 +17,12 @@ from ekiden.programs import qmail_local
 from ekiden.routing.users import User, Users, UsersUnavailable
 from ekiden.runtime import process_title
 from ekiden.runtime.spawner import Refused, Spawner
+from ekiden.runtime.submission import is_foreign
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 _HARD = b"D"
 _SOFT_CODES = frozenset({111, 71, 74, 75})
@@ -28,7 +33,7 @@ NEEDED = (re, signal, ekiden.base.dates)
 """What deliveries import when they need it: a recipient's user may not be able to read our files."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes the default delivery instructions."""
     if not argv:
         return 100
@@ -41,16 +46,19 @@ def main(argv: Sequence[str], home: Path) -> int:
 class LocalSpawner(Spawner):
     """Finds the recipient's user, and has a process of that user deliver."""
 
-    def __init__(self, default: str, home: Path) -> None:
+    def __init__(self, default: str, home: str) -> None:
         super().__init__(home)
         self._default = default
         self._home = home
-        self._users = Users(home)
+        self._users = Users(Path(home))
         self._user: User | None = None
+        self._is_foreign = False
 
     def look_up(self, local: bytes) -> None:
         try:
             self._user = self._users.find(local) if local else None
+            # Now, because the user may not be allowed to read it.
+            self._is_foreign = is_foreign(self._home, "qmail-local")
         except UsersUnavailable as error:
             raise Refused(f"Z{error}\n") from None
 
@@ -67,7 +75,11 @@ class LocalSpawner(Spawner):
                 os.setresgid(user.gid, user.gid, user.gid)
                 os.setresuid(user.uid, user.uid, user.uid)
             fields = (user.name, user.home, local, user.dash, user.ext, domain, sender)
-            code = qmail_local.main(["--", *map(os.fsdecode, fields), self._default], self._home)
+            arguments = ["--", *map(os.fsdecode, fields), self._default]
+            if self._is_foreign:
+                os.chdir(self._home)
+                os.execv("bin/qmail-local", ["bin/qmail-local", *arguments])
+            code = qmail_local.main(arguments, self._home)
         except BaseException as error:
             os.write(2, f"Unable to deliver: {error}. (#4.3.0)\n".encode("utf-8", "replace"))
         finally:

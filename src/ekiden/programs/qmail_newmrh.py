@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ekiden.tables.cdb import replace_cdb
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments, and ignores any, as the original does."""
-    control = home / "control"
+    control = Path(home, "control")
     os.umask(0o033)
     try:
         text = (control / "morercpthosts").read_bytes()

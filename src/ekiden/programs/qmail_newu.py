@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from ekiden.tables.cdb import replace_cdb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
 
 _FIELDS = 6
 
@@ -20,10 +23,10 @@ class BadFormat(ValueError):
     """A line that is no assignment; the text says which and why."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     os.umask(0o033)
-    assign, cdb, temporary = (home / "users" / name for name in ("assign", "cdb", "cdb.tmp"))
+    assign, cdb, temporary = (Path(home, "users", name) for name in ("assign", "cdb", "cdb.tmp"))
     try:
         with open(assign, "rb") as file:
             replace_cdb(cdb, temporary, records(file))
@@ -46,8 +49,9 @@ def records(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             yield b"", last_octets
             return
         key, value = _record(number, line)
-        if key[-1:] != b"\0" and len(key) > 1 and line[len(key) - 1 : len(key)] not in last_octets:
-            last_octets += line[len(key) - 1 : len(key)]
+        # As in the key, in small letters, because that is what is looked for; qmail-newu takes the line's.
+        if key[-1:] != b"\0" and len(key) > 1 and key[-1:] not in last_octets:
+            last_octets += key[-1:]
         yield key, value
     raise BadFormat("the file does not end with a line that holds a dot")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.mailstore.location import open_mailbox
 from ekiden.mailstore.maildrop import MailboxError
@@ -21,7 +20,7 @@ from ekiden.wire.pop3.session import error
 _SECONDS = 1200
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """One argument: the mailbox, relative to where the process stands, which is the user's home."""
     if os.getuid() == 0:
         # To qmail-popup this is a login that failed.
@@ -33,7 +32,7 @@ def main(argv: Sequence[str], home: Path) -> int:
             stream.write(error("usage: qmail-pop3d mailbox", "SYS/PERM"))
             return 0
         try:
-            drop = open_mailbox(os.fsencode(argv[0]), b".")
+            drop = open_mailbox(_named(os.fsencode(argv[0])), b".")
         except MailboxError as refused:
             stream.write(error(refused.text, refused.code))
             return 0
@@ -43,3 +42,9 @@ def main(argv: Sequence[str], home: Path) -> int:
     server.open(len(drop))
     Session(server, drop, stream, blank_line=True).serve()
     return 0
+
+
+def _named(path: bytes) -> bytes:
+    """The mailbox, with the slash of a Maildir if only its name tells: an mbox may be absent, a Maildir may not."""
+    is_absent_maildir = os.path.basename(path) == b"Maildir" and not os.path.lexists(path)
+    return path + b"/" if is_absent_maildir else path

@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.pop3_stream import Gone, Silent, Stream
 from ekiden.wire.pop3.events import Apop, Ended, Event, Login
@@ -24,7 +23,7 @@ _SECONDS = 1200
 _TEMPORARY = 111
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Arguments: this host's name, the program and its arguments. The exit code is always 1, as the original's."""
     stream = Stream(0, 1, _SECONDS)
     with contextlib.suppress(Gone, Silent):

@@ -32,7 +32,7 @@ class Rules:
         self.capitals = False
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes the options -/ -o -h -H -u -U -C and -c CHAR."""
     try:
         rules = rules_of(argv)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str], home: Path) -> int:
         print(f"qmail-pw2u: {error}", file=sys.stderr)
         return 100
     try:
-        for line in assignments(sys.stdin.buffer.read().split(b"\n"), home / "users", rules):
+        for line in assignments(sys.stdin.buffer.read().split(b"\n"), Path(home, "users"), rules):
             sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
     except (Stop, OSError) as error:

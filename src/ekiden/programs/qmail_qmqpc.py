@@ -9,12 +9,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.control_line import control_lines
 from ekiden.runtime.inject_door import NotQueued
 from ekiden.runtime.inject_envelope import read_envelope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PORT = 628
 CONNECT_SECONDS = 10.0
@@ -26,12 +28,12 @@ _TEMPORARY, _TIMEOUT, _REFUSED, _LOST = 71, 72, 73, 74
 """Exit codes of qmail-queue(8)."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
-    if not home.is_dir():
+    if not os.path.isdir(home):
         return _HOME
     try:
-        servers = control_lines(str(home / "control" / "qmqpservers"))
+        servers = control_lines(os.path.join(home, "control", "qmqpservers"))
         if servers is None:
             return _CONFIGURATION
         request = _request()
@@ -78,15 +80,15 @@ def _hand_over(request: bytes, servers: Sequence[bytes]) -> int:
 
 def _place(server: str) -> tuple[str, int] | None:
     """Address and port of a server; None for what is no address."""
-    host, port = server, PORT
+    host, text = server, ""
     if server.startswith("["):
         host, _bracket, rest = server[1:].partition("]")
-        port = int(rest[1:]) if rest[1:].isdecimal() else PORT
+        text = rest[1:]
     elif server.count(":") == 1:
         host, _colon, text = server.partition(":")
-        port = int(text) if text.isdecimal() else PORT
     try:
-        return str(ipaddress.ip_address(host)), port
+        port = int(text) if text.isdecimal() else PORT
+        return (str(ipaddress.ip_address(host)), port) if port < 65536 else None
     except ValueError:
         return None
 

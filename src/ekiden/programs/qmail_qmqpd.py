@@ -6,11 +6,10 @@ Exit codes: 0 at the end, 100 for what is no QMQP, 111 for trouble that may pass
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.netstring_waiting import serve
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     return serve("QMQP", home)

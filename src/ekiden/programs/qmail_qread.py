@@ -1,6 +1,8 @@
-"""qmail-qread: every message in the queue and its recipients still to be delivered (qmail-qread.8).
+"""qmail-qread: every message in the queue and its recipients (qmail-qread.8).
 
-Exit code 111 if the queue does not answer.
+A recipient that is done is shown as ``done`` while others of its message are still to be reached in the same way,
+here or elsewhere; ``bouncing`` says that the sender is going to be told of a failure. While ekiden does not run the
+store itself is read, by whoever may. Exit code 111 if neither is possible.
 """
 
 from __future__ import annotations
@@ -11,41 +13,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from ekiden.queue.inspect import Filter
-from ekiden.runtime.administration import List, Rows
-from ekiden.runtime.control import Asking
+from ekiden.runtime.books import Ask, Closed, books, ledger, queued
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
-    after = 0
     try:
-        with Asking(home) as asking:
-            while True:
-                answer = asking.ask(List(after, 200, Filter()))
-                assert isinstance(answer, Rows)
-                for row in answer.rows:
-                    _print(msgspec.json.decode(row))
-                after = answer.next
-                if not after:
-                    return 0
-    except OSError as error:
-        print(f"qmail-qread: fatal: the queue does not answer: {error.strerror or error}", file=sys.stderr)
+        with books(Path(home)) as ask:
+            for message in queued(ask):
+                _print(message, ask)
+    except Closed as reason:
+        print(f"qmail-qread: fatal: {reason}", file=sys.stderr)
         return 111
+    return 0
 
 
-def _print(message: dict[str, Any]) -> None:
+def _print(message: dict[str, Any], ask: Ask) -> None:
     born = time.gmtime(message["birth"])
     month = _MONTHS[born.tm_mon - 1]
     when = f"{born.tm_mday} {month} {born.tm_year} {born.tm_hour:02}:{born.tm_min:02}:{born.tm_sec:02} GMT"
-    print(f"{when}  #{message['id']}  {message['bytes']}  <{_safe(message['sender'])}> ")
-    for recipient in message["recipients"]:
-        channel = "local" if recipient["destination"].startswith("local:") else "remote"
-        print(f"\t{channel}\t{_safe(recipient['recipient'])}")
+    bouncing = " bouncing" if message["bouncing"] else ""
+    print(f"{when}  #{message['id']}  {message['bytes']}  <{_safe(message['sender'])}> {bouncing}")
+    waiting = [(each["destination"].startswith("local:"), each["recipient"]) for each in message["recipients"]]
+    done = _done(message["id"], ask) if message["accepted"] > len(waiting) else []
+    for local, channel in ((True, "local"), (False, "remote")):
+        there = [recipient for here, recipient in waiting if here == local]
+        if there:
+            for recipient in (recipient for here, recipient in done if here == local):
+                print(f"  done\t{channel}\t{_safe(recipient)}")
+        for recipient in there:
+            print(f"\t{channel}\t{_safe(recipient)}")
+
+
+def _done(message: int, ask: Ask) -> list[tuple[bool, str]]:
+    """The recipients that came to an end, each with whether it is local."""
+    return [(end["local"], end["recipient"]) for entry in ledger(ask, message - 1, message) for end in entry["ends"]]
 
 
 def _safe(text: str) -> str:

@@ -1,4 +1,7 @@
-"""qmail-qstat: how many messages are in the queue (qmail-qstat.8). Exit code 111 if the queue does not answer."""
+"""qmail-qstat: how many messages are in the queue (qmail-qstat.8).
+
+While ekiden does not run the store itself is asked, by whoever may. Exit code 111 if neither is possible.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ from pathlib import Path
 import msgspec
 
 from ekiden.runtime.administration import Rows, Status
-from ekiden.runtime.control import request
+from ekiden.runtime.books import Closed, books
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     try:
-        answer = request(home, Status())
-    except OSError as error:
-        print(f"qmail-qstat: fatal: the queue does not answer: {error.strerror or error}", file=sys.stderr)
+        with books(Path(home)) as ask:
+            answer = ask(Status())
+    except Closed as reason:
+        print(f"qmail-qstat: fatal: {reason}", file=sys.stderr)
         return 111
     assert isinstance(answer, Rows)
     figures = msgspec.json.decode(answer.rows[0])

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.inject import Injection
-from ekiden.runtime.inject_door import Letter, NotQueued
+from ekiden.runtime.inject_door import QUEUE_TROUBLE, Letter, NotQueued
 from ekiden.runtime.inject_envelope import read_envelope
 from ekiden.runtime.submission import received_first
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _READ = 262_144
 _DAY = 86_400
@@ -25,17 +27,20 @@ _TIMEOUT = 52
 _BUG = 81
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments; those given are not looked at, as in the original."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, lambda *_: os._exit(_TIMEOUT))
     signal.alarm(_DAY)
-    if not home.is_dir():
+    if not os.path.isdir(home):
         return _HOME_TROUBLE
     try:
-        return _queue(str(home))
+        return _queue(home)
     except MemoryError:
         return _OUT_OF_MEMORY
+    except (OSError, ImportError):
+        # Not even what is needed to say what is wrong can be opened.
+        return QUEUE_TROUBLE
     except Exception:
         return _BUG
 

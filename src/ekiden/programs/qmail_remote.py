@@ -11,20 +11,24 @@ import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.remote import NO_RESOURCES, UNREADABLE, Job
 from ekiden.delivery.remote_blocking import deliver
+from ekiden.delivery.remote_logins import Logins
 from ekiden.routing.destination import RouteError, mx_destination, parse_destination, relay_destination
 from ekiden.routing.mx import Host
 from ekiden.routing.rewrite import route_entry
 from ekiden.runtime.resolver_blocking import hosts_for
-from ekiden.runtime.tls_client import TlsClient, TlsConnection
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.client import Done
+
+if TYPE_CHECKING:
+    from ekiden.runtime.tls_client import TlsClient, TlsConnection
 
 _READ = 1 << 20
 _LINE_END = re.compile(rb"\r\n?|\n")
@@ -37,7 +41,7 @@ NO_MEMORY = Outcome(Verdict.DEFERRED, "4.3.0", "Out of memory. (#4.3.0)\n")
 PARTIAL = Outcome(Verdict.FAILED, "5.6.2", "SMTP cannot transfer messages with partial final lines. (#5.6.2)\n")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the host, the sender and the recipients."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
@@ -55,16 +59,21 @@ def main(argv: Sequence[str], home: Path) -> int:
     return 0
 
 
-def _send(words: Sequence[bytes], home: Path) -> Done | Outcome:
+def _send(words: Sequence[bytes], home: str) -> Done | Outcome:
     if len(words) < 3:
         return IMPROPER
-    if not home.is_dir():
+    if not os.path.isdir(home):
         return NO_HOME
     try:
-        settings = read(home / "control")
-        destination = parse_destination(_next_hop(words[0], settings), settings.remoteport)
+        settings = read(Path(home, "control"))
+        next_hop = _next_hop(words[0], settings)
+        destination = parse_destination(next_hop, settings.remoteport)
     except (SettingsError, RouteError):
         return NO_CONTROL
+    logins = Logins(settings.remoteauth, settings.remoteport, settings.remoteauthiterations)
+    unknown = logins.why_not(next_hop)
+    if unknown is not None:
+        return unknown
     hosts = hosts_for(destination, settings)
     if isinstance(hosts, Outcome):
         return hosts
@@ -80,11 +89,14 @@ def _send(words: Sequence[bytes], home: Path) -> Done | Outcome:
     client: list[TlsClient] = []
 
     def make_tls(host: Host) -> TlsConnection:
-        if not client:
-            client.append(TlsClient(settings, home))
-        return client[0].connection(host.name.decode("ascii", "replace"), host.address)
+        from ekiden.runtime.tls_client import TlsClient
 
-    return deliver(job, hosts, settings, make_tls)
+        if not client:
+            client.append(TlsClient(settings, Path(home)))
+        verify = settings.remoteauthtls == "verify" and logins.find(next_hop) is not None
+        return client[0].connection(host.name.decode("ascii", "replace"), host.address, verify)
+
+    return deliver(job, hosts, settings, make_tls, lambda: logins.find(next_hop))
 
 
 def _next_hop(host: bytes, settings: Settings) -> bytes:

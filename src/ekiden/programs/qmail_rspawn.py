@@ -6,41 +6,33 @@ Each delivery is a process that runs qmail-remote for one recipient. The protoco
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from ekiden.delivery.report import is_temporary
 from ekiden.programs import qmail_remote, stranger
 from ekiden.runtime import process_title
+from ekiden.runtime.preloading import preload
 from ekiden.runtime.spawner import Spawner
-from ekiden.supervisor import LATE
 
 CANNOT_RUN = {111: b"ZUnable to run qmail-remote.\n"}
 _WORDS = (b"K", b"Z", b"D")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments. QMAILREMOTE in the environment names another program than qmail-remote."""
     process_title.show(("qmail-rspawn",))
-    import_late()
+    preload()
     gc.freeze()
     RemoteSpawner(home, os.environ.get("QMAILREMOTE") or stranger("qmail-remote")).serve()
     return 0
 
 
-def import_late() -> None:
-    """Import what deliveries only import when they need it: once is enough, and qmailr may not be able to read it."""
-    for module in LATE:
-        importlib.import_module(module)
-
-
 class RemoteSpawner(Spawner):
     """Has a process for each delivery run ``program``, or qmail-remote without another interpreter's start."""
 
-    def __init__(self, home: Path, program: str | None) -> None:
+    def __init__(self, home: str, program: str | None) -> None:
         super().__init__(home)
         self._home = home
         self._program = program

@@ -24,17 +24,18 @@ from ekiden.base.envelope import Envelope
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.content import Content, WireContent, WireFile
 from ekiden.delivery.report import readable
-from ekiden.programs.qmail_rspawn import import_late
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreFailed
 from ekiden.roles.local import outcome_of
-from ekiden.roles.queue import Deliverers, QueueRole, Unusable, lock
+from ekiden.roles.queue import QueueRole, Unusable, lock
 from ekiden.runtime import process_title, role
 from ekiden.runtime.delivery_pipe import DeliveryPipe, Pipes
 from ekiden.runtime.log import PlainLog
 from ekiden.runtime.message_files import MessageFiles
+from ekiden.runtime.preloading import preload
 from ekiden.runtime.privilege import become, identities
+from ekiden.runtime.queue_delivery import Deliverers
 from ekiden.runtime.queue_place import CannotServe, Place, prepare
 from ekiden.runtime.role import SIGNALS, Context
 from ekiden.settings.control import read
@@ -53,7 +54,7 @@ _VERDICTS = {b"K": Verdict.DELIVERED, b"Z": Verdict.DEFERRED, b"D": Verdict.FAIL
 _MANGLED = Outcome(Verdict.DEFERRED, "4.3.0", "Unable to understand the delivery report. (#4.3.0)\n")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments; whoever starts it has connected descriptors 0 to 6."""
     if argv or any(not _is_pipe(descriptor) for descriptor in range(1, 7)):
         print("qmail-send: usage: qmail-start runs qmail-send, with its descriptors connected", file=sys.stderr)
@@ -61,16 +62,17 @@ def main(argv: Sequence[str], home: Path) -> int:
     process_title.show(("qmail-send",))
     os.umask(0o077)
     log = PlainLog("queue", LOG)
+    directory = Path(home)
     try:
-        settings = read(home / "control")
-        who = identities(home)
-        place = prepare(home, who)
-        import_late()
+        settings = read(directory / "control")
+        who = identities(directory)
+        place = prepare(directory, who)
+        preload()
         become(who.roles["queue"])
     except (SettingsError, CannotServe) as error:
         log.alert(f"cannot start: {error}")
         return 111
-    return serve(home, settings, place)
+    return serve(directory, settings, place)
 
 
 def serve(home: Path, settings: Settings, place: Place) -> int:
@@ -88,6 +90,7 @@ def serve(home: Path, settings: Settings, place: Place) -> int:
             return 111
         most[channel] = said[0]
     context = Context(home, adapted(settings, most), log, sockets=place.sockets, run=place.run, queue=home / "queue")
+    context.reader = place.reader
     try:
         role.run(context, partial(_work, most=most, place=place))
     except (Unusable, StoreFailed, OSError) as error:
@@ -104,6 +107,7 @@ def adapted(settings: Settings, most: dict[str, int]) -> Settings:
     return msgspec.structs.replace(
         settings,
         concurrencylocal=min(settings.concurrencylocal, most["local"]),
+        localahead=0,
         concurrencyremote=min(settings.concurrencyremote, most["remote"]),
         recipientspertransaction=1,
         shutdownseconds=_FOREVER,
@@ -120,7 +124,7 @@ def _is_pipe(descriptor: int) -> bool:
 
 async def _work(context: Context, most: dict[str, int], place: Place) -> None:
     held = lock(context.queue)
-    store = SQLiteStore(context.queue, context.settings.checkpointpages)
+    store = SQLiteStore(context.queue, context.settings.checkpointpages, thorough=True)
     sender = Sender(context, store, most)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, sender.reread, most, place)
     await sender.serve()

@@ -27,13 +27,13 @@ SPLIT = 1
 """Directories that the queue's files are spread over: all are in one, as file systems index their directories now."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the arguments without the program's name: none."""
     if argv:
         print("qmail-showctl: usage: qmail-showctl", file=sys.stderr)
         return 100
-    control = home / "control"
-    for line in describe_home(home):
+    control = Path(home, "control")
+    for line in describe_home(Path(home)):
         print(line)
     if not control.is_dir():
         print(f"Oops! There is no directory {printable(bytes(control))}.")

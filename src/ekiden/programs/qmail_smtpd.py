@@ -7,24 +7,31 @@ or cannot be served.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.control_line import control_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _NO_CONTROLS = b"421 4.3.0 unable to read controls\r\n"
+_NO_RESOURCES = b"421 4.3.0 out of memory, try again later\r\n"
 _FAILED = 1
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     try:
-        greeting = _greeting(str(home))
+        greeting = _greeting(home)
         # Whatever else is needed is loaded while the client reads this.
         os.write(1, b"220 %b ESMTP\r\n" % greeting if greeting else _NO_CONTROLS)
         return _serve(home) if greeting else _FAILED
     except OSError:
         # The client is gone.
+        return _FAILED
+    except (MemoryError, SystemError, ImportError, SyntaxError):
+        # What there is no memory for cannot be loaded, or parsed. Standard error may be the connection.
+        os.write(1, _NO_RESOURCES)
         return _FAILED
 
 
@@ -36,12 +43,14 @@ def _greeting(home: str) -> bytes:
         return b""
 
 
-def _serve(home: Path) -> int:
+def _serve(home: str) -> int:
+    from pathlib import Path
+
     from ekiden.settings.control import read
     from ekiden.settings.problem import SettingsError
 
     try:
-        settings = read(home / "control")
+        settings = read(Path(home, "control"))
     except SettingsError:
         os.write(1, _NO_CONTROLS)
         return _FAILED

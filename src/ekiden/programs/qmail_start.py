@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ekiden.programs import find, qmail_clean, qmail_lspawn, qmail_rspawn, qmail_send, splogger, stranger
 from ekiden.runtime import process_title
+from ekiden.runtime.preloading import preload
 from ekiden.runtime.privilege import Identities, Identity, become, identities
 from ekiden.runtime.queue_place import CannotServe, prepare
 from ekiden.settings.control import read
@@ -27,24 +28,24 @@ _SPAWNED = 6
 """The highest descriptor that qmail-send is given."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Returns only if it fails."""
-    home = home.absolute()
+    directory = Path(home).absolute()
     os.chdir("/")
     os.umask(0o077)
     _reserve()
-    qmail_rspawn.import_late()
-    who = identities(home)
+    preload()
+    who = identities(directory)
     if argv[1:]:
-        _start_logger(argv[1:], who.roles["log"], home)
+        _start_logger(argv[1:], who.roles["log"], directory)
     try:
-        settings = read(home / "control")
-        place = prepare(home, who)
+        settings = read(directory / "control")
+        place = prepare(directory, who)
     except (SettingsError, CannotServe) as error:
         os.write(1, f"alert: cannot start: {error}\n".encode("utf-8", "replace"))
         return 111
     default = argv[0] if argv else os.fsdecode(settings.defaultdelivery)
-    pids, pipes = _start_spawners(default, who, home)
+    pids, pipes = _start_spawners(default, who, directory)
     place.tell({"qmail-send": os.getpid(), **pids})
     os.dup2(1, 0)
     for number, descriptor in enumerate(pipes, 1):
@@ -56,7 +57,7 @@ def main(argv: Sequence[str], home: Path) -> int:
         os.execv(path, ["qmail-send"])
     process_title.show(("qmail-send",))
     become(who.roles["queue"])
-    return qmail_send.serve(home, settings, place)
+    return qmail_send.serve(directory, settings, place)
 
 
 def _reserve() -> None:
@@ -123,14 +124,14 @@ def _start(command: Sequence[str], identity: Identity | None, home: Path, taken:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         for number in (signal.SIGPIPE, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        status = _program(command, identity)(command[1:], home)
+        status = _program(command, identity)(command[1:], str(home))
     except Exception as error:
         os.write(2, f"alert: {command[0]}: {type(error).__name__}: {error}\n".encode("utf-8", "replace"))
     finally:
         os._exit(status)
 
 
-def _program(command: Sequence[str], identity: Identity | None) -> Callable[[Sequence[str], Path], int]:
+def _program(command: Sequence[str], identity: Identity | None) -> Callable[[Sequence[str], str], int]:
     """Our program of that name, ready to be run as that user; does not return if another is found."""
     path = stranger(command[0])
     own = find(command[0]) if path is None else None

@@ -1,6 +1,6 @@
 """qmail-tcpok: forget which addresses timed out, so that they are tried again (qmail-tcpok.8).
 
-Exit code 111 if the queue does not answer.
+While ekiden does not run the file is read, by whoever may. Exit code 111 if neither is possible.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ekiden.runtime.administration import Hosts
-from ekiden.runtime.control import request
+from ekiden.runtime.books import Closed, books
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     try:
-        request(home, Hosts(forget=True))
-    except OSError as error:
-        print(f"qmail-tcpok: fatal: the queue does not answer: {error.strerror or error}", file=sys.stderr)
+        with books(Path(home)) as ask:
+            ask(Hosts(forget=True))
+    except Closed as reason:
+        print(f"qmail-tcpok: fatal: {reason}", file=sys.stderr)
         return 111
     return 0

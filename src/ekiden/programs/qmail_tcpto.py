@@ -1,6 +1,6 @@
 """qmail-tcpto: the addresses that timed out lately and are left alone for a while (qmail-tcpto.8).
 
-Exit code 111 if the queue does not answer.
+While ekiden does not run the file is read, by whoever may. Exit code 111 if neither is possible.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from pathlib import Path
 import msgspec
 
 from ekiden.runtime.administration import Hosts, Rows
-from ekiden.runtime.control import request
+from ekiden.runtime.books import Closed, books
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     try:
-        answer = request(home, Hosts())
-    except OSError as error:
-        print(f"qmail-tcpto: fatal: the queue does not answer: {error.strerror or error}", file=sys.stderr)
+        with books(Path(home)) as ask:
+            answer = ask(Hosts())
+    except Closed as reason:
+        print(f"qmail-tcpto: fatal: {reason}", file=sys.stderr)
         return 111
     assert isinstance(answer, Rows)
     for host in map(msgspec.json.decode, answer.rows):

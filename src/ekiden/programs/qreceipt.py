@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.base.header_body import HeaderBody, field_name
 from ekiden.base.mailbox import Malformed, Token, quote, unquote
@@ -18,11 +16,15 @@ from ekiden.base.mailbox_list import rewrite_field
 from ekiden.runtime.inject_door import Letter, NotQueued
 from ekiden.runtime.submission import submit
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _READ = 262_144
 _NO_ANSWER = (b"", b"#@[]")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the address at which this mailbox is known."""
     sender = os.environb.get(b"SENDER")
     if not argv or sender is None:
@@ -32,7 +34,7 @@ def main(argv: Sequence[str], home: Path) -> int:
     try:
         asked, message_id = _read(target)
         if asked and sender not in _NO_ANSWER:
-            submit(str(home), Letter(b"", [sender]), [_notice(target, sender, message_id)])
+            submit(home, Letter(b"", [sender]), [_notice(target, sender, message_id)])
     except Malformed as error:
         print(f"qreceipt: fatal: unable to parse this: {error}", file=sys.stderr)
         return 100

@@ -11,17 +11,19 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.delivery.report import is_temporary
 from ekiden.runtime.child import Crashed, feed
 from ekiden.runtime.options import BadOption, options
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _NEEDED = ("DTLINE", "RPLINE", "UFLINE", "LOCAL", "HOST", "SENDER")
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options and the command."""
     try:
         found, command = options(argv, "DFlMmnPsx:")

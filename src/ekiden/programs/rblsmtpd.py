@@ -10,8 +10,6 @@ import os
 import select
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.policy.blocking import Decision, Refusal, judge
 from ekiden.runtime.options import BadOption, options
@@ -19,12 +17,16 @@ from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
 from ekiden.runtime.ucspi.wrong import WrongUse, number
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _SECONDS = 60
 _READ = 1024
 _USAGE = "[ -b ] [ -R ] [ -t timeout ] [ -r base ] [ -a base ] smtpd [ arg ... ]"
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options, the program and its arguments."""
     try:
         found, program = options(argv, "bBcCt:r:a:")

@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ekiden.runtime.ucspi.between import stand_between
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _PACKET = 256
 """Octets that one line tells of, so that it is written in one piece."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the program and its arguments."""
     if not argv:
         print("recordio: usage: recordio program [ arg ... ]", file=sys.stderr)

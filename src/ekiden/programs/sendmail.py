@@ -8,14 +8,19 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ekiden.programs import find
 from ekiden.programs.qmail_inject import Request, run
 from ekiden.runtime.options import BadOption, options
 from ekiden.runtime.pieces import standard_input
 from ekiden.runtime.sendmail_modes import flush, verify
+from ekiden.runtime.submission import is_foreign
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    _Mode = Callable[[Sequence[tuple[str, str]], Sequence[str], str], int]
 
 _KNOWN = "A:B:b:C:D:d;E;e:F:f:Gh:IiJ;L:M:mN:nO:o:p:Q;q;R:r:tUV:vX:x"
 _REFUSED = {
@@ -45,7 +50,7 @@ class _Wrong(Exception):
     """The command line cannot be meant, or asks for what is not done; the text says why."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options and recipients."""
     called = os.path.basename(sys.argv[0])
     if called in ("mailq", "newaliases"):
@@ -56,9 +61,6 @@ def main(argv: Sequence[str], home: Path) -> int:
     except (BadOption, _Wrong) as error:
         print(f"sendmail: {error}\nsendmail: {_USAGE}", file=sys.stderr)
         return 100
-
-
-_Mode = Callable[[Sequence[tuple[str, str]], Sequence[str], Path], int]
 
 
 def _mode(found: Sequence[tuple[str, str]]) -> _Mode:
@@ -88,7 +90,7 @@ def _mode(found: Sequence[tuple[str, str]]) -> _Mode:
     return modes[wanted]
 
 
-def _other(name: str, home: Path) -> int:
+def _other(name: str, home: str) -> int:
     program = find(name, classic=True)
     if program is None:
         print(f"sendmail: fatal: there is no {name} in this installation", file=sys.stderr)
@@ -96,14 +98,14 @@ def _other(name: str, home: Path) -> int:
     return program([], home)
 
 
-def _smtp(found: Sequence[tuple[str, str]], rest: Sequence[str], home: Path) -> int:
+def _smtp(found: Sequence[tuple[str, str]], rest: Sequence[str], home: str) -> int:
     """SMTP on descriptors 0 and 1; whoever can start this may relay."""
     if "PROTO" not in os.environ:
         os.environ.update(_CONNECTION)
     return _other("qmail-smtpd", home)
 
 
-def _send(found: Sequence[tuple[str, str]], recipients: Sequence[str], home: Path) -> int:
+def _send(found: Sequence[tuple[str, str]], recipients: Sequence[str], home: str) -> int:
     given = dict(found)
     if not recipients and "t" not in given:
         raise _Wrong("no recipients; -t takes them from the header")
@@ -115,7 +117,21 @@ def _send(found: Sequence[tuple[str, str]], recipients: Sequence[str], home: Pat
             request.sender = _become(value)
     if "F" in given:
         os.environ["QMAILNAME"] = given["F"]
+    if is_foreign(home, "qmail-inject"):
+        return _run_program(request, home)
     return run(request, home, standard_input(plain_newlines=True))
+
+
+def _run_program(request: Request, home: str) -> int:
+    """Become the program that stands in qmail-inject's place; it is called as qmail's own sendmail calls it."""
+    program = os.path.join(home, "bin", "qmail-inject")
+    sender = [] if request.sender is None else [b"-f", request.sender]
+    strategy = b"-H" if request.use_header else b"-a"
+    try:
+        os.execv(program, [b"qmail-inject", strategy, *sender, b"--", *request.recipients])
+    except OSError as error:
+        print(f"sendmail: fatal: unable to run {program}: {error.strerror}", file=sys.stderr)
+        return 111
 
 
 def _become(sender: str) -> bytes:

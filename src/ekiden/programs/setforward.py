@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from ekiden.routing.aliases import BadAlias
 from ekiden.routing.forwarding import table_records
 from ekiden.tables.cdb import replace_cdb
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the database's name and that of a temporary file on the same file system."""
     if len(argv) != 2:
         print("setforward: usage: setforward data.cdb data.tmp", file=sys.stderr)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from ekiden.routing.aliases import BadAlias
 from ekiden.routing.forwarding import as_command
 from ekiden.tables.replacement import replace_file
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-def main(argv: Sequence[str], home: Path) -> int:
+
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the list's name and that of a temporary file on the same file system."""
     if len(argv) != 2:
         print("setmaillist: usage: setmaillist list.bin list.tmp", file=sys.stderr)

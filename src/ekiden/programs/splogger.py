@@ -10,19 +10,21 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.syslog import FOLD, INFO, MAIL, Syslog, fold, priority
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _READ = 65_536
 _PRINTABLE = bytes(c if 32 <= c <= 126 or c == 10 else ord("?") for c in range(256))
 
 
-def main(argv: Sequence[str], home: Path) -> int:
-    """``argv`` is the tag (splogger) and the facility's number (2, mail), both optional."""
+def main(argv: Sequence[str], home: str) -> int:
+    """``argv`` is the tag (splogger) and the facility's number (2, mail), both optional; more mean nothing."""
     facility = argv[1] if len(argv) > 1 else str(MAIL)
-    if len(argv) > 2 or not facility.isdecimal() or int(facility) > 127:
+    if not facility.isdecimal() or int(facility) > 127:
         print("splogger: usage: splogger [tag [facility]]; facility is a number up to 127", file=sys.stderr)
         return 100
     lines = Lines(Syslog(os.fsencode(argv[0]) if argv else b"splogger", int(facility)))

@@ -9,8 +9,6 @@ import fcntl
 import os
 import ssl
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.ucspi.calling import Calling, call, parse
 from ekiden.runtime.ucspi.certificates import client_context, password, variables
@@ -19,6 +17,10 @@ from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
 from ekiden.runtime.ucspi.tunnel import shake_hands, translate
 from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LETTERS = "46dDvqQhHrRi:p:t:T:l:3a:A:c:k:V:C:xXnNw:sSeE"
 _USAGE = (
@@ -31,7 +33,7 @@ _IDLE = 3600
 """Seconds."""
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options, host, port and the program."""
     try:
         calling = parse(argv, _LETTERS)

@@ -66,7 +66,7 @@ class SslServer(Server):
         raise Dropped(self.cannot_run(execute(self.serving.program, environment)))
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options, host, port and the program."""
     try:
         serving = parse(argv, _LETTERS)
@@ -97,9 +97,9 @@ def main(argv: Sequence[str], home: Path) -> int:
     return SslServer(listener, serving, context).run()
 
 
-def _context(serving: Serving, home: Path) -> ssl.SSLContext:
+def _context(serving: Serving, home: str) -> ssl.SSLContext:
     secret = password() if _on(serving, "3") else None
-    control = home / "control"
+    control = Path(home, "control")
     environment = {"CERTFILE": str(control / "servercert.pem"), **os.environ}
     if "CERTFILE" not in os.environ and (control / "serverkey.pem").exists():
         environment.setdefault("KEYFILE", str(control / "serverkey.pem"))

@@ -10,11 +10,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.ident import remote_user
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.options import options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SOFT = "softdnserror"
 _TRY_AGAIN = 2
@@ -23,13 +25,10 @@ _TRY_AGAIN = 2
 _MAPPED = "::ffff:"
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options and the program."""
-    try:
-        found, program = options(argv, "rRt:")
-    except BadOption as error:
-        print(f"tcp-env: {error}", file=sys.stderr)
-        return 111
+    # As in the original, a wrong option is told and passed over: mail comes in all the same.
+    found, program = options(argv, "rRt:", lambda problem: print(f"tcp-env: {problem}", file=sys.stderr))
     asks, timeout = True, 30.0
     for letter, value in found:
         if letter == "t":

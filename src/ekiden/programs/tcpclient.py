@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.ucspi.calling import Calling, call, parse
 from ekiden.runtime.ucspi.connection import describe, ends_of, find_out, merge
@@ -16,13 +14,17 @@ from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
 from ekiden.runtime.ucspi.wrong import Fatal, WrongUse
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _USAGE = (
     "[ -46hHrRdDqQv ] [ -i localip ] [ -p localport ] [ -T timeoutconn ] [ -l localname ] [ -t timeoutinfo ] "
     "[ -I interface ] host port program"
 )
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options, host, port and the program."""
     try:
         calling = parse(argv)

@@ -15,7 +15,7 @@ from ekiden.policy.ruletext import RuleError, compile_rules, parse_rules
 from ekiden.tables.cdb import replace_cdb
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the arguments without the program's name."""
     if len(argv) < 2:
         print("tcprules: usage: tcprules rules.cdb rules.tmp", file=sys.stderr)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.policy.tcprules import decode_instructions, find_rule
 from ekiden.tables.cdb import Cdb
 from ekiden.tables.table import TableError
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the arguments without the program's name."""
     if not argv:
         print("tcprulescheck: usage: tcprulescheck rules.cdb", file=sys.stderr)

@@ -9,7 +9,6 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.ucspi.server import Server
 from ekiden.runtime.ucspi.serving import give_up_root, listen, parse
@@ -21,7 +20,7 @@ _USAGE = (
 )
 
 
-def main(argv: Sequence[str], home: Path) -> int:
+def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is options, host, port and the program."""
     try:
         serving = parse(argv)

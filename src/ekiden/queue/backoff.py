@@ -13,6 +13,9 @@ FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 3600.0
 """Seconds; the pause doubles with each further failure up to this."""
 
+SET_BACK = 60.0
+"""Seconds that the clock may be set back without anything being done about it."""
+
 
 def next_attempt(birth: float, now: float, skip: int) -> float:
     """When a delivery that failed for now is due again.
@@ -20,8 +23,14 @@ def next_attempt(birth: float, now: float, skip: int) -> float:
     The n-th retry comes about ``(n * skip)`` squared seconds after birth: the square root of the message's age grows
     by ``skip`` (10 for local, 20 for remote deliveries by default), so that retries thin out as a message ages.
     """
-    age = max(0.0, now - birth)
-    return birth + (math.isqrt(int(age)) + skip) ** 2
+    # A message of the future came while the clock was wrong: it is as if it came now.
+    birth = min(birth, now)
+    return birth + (math.isqrt(int(now - birth)) + skip) ** 2
+
+
+def longest_wait(lifetime: int, skip: int) -> float:
+    """The most seconds between now and the next attempt for a message that has not outlived ``lifetime``."""
+    return 2 * math.sqrt(lifetime) * skip + skip**2
 
 
 def expired(birth: float, now: float, lifetime: int) -> bool:

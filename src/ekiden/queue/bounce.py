@@ -13,7 +13,6 @@ Everything here is pure: no clock, no file.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -113,7 +112,7 @@ def _header(
     yield b"To: %b\r\n" % sayable(recipient)
     yield b"Subject: %b\r\n" % _subject({action_of(one.outcome) for one in told})
     # A message may have several notices in one second, but never two about the same recipient.
-    about = hashlib.blake2b(b"\n".join(one.recipient.address for one in told), digest_size=4).hexdigest().encode()
+    about = _digest(b"\n".join(one.recipient.address for one in told), 4)
     place = (compact_date(now), original.message, about, clean(settings.bouncehost))
     yield b"Message-ID: <%b.%d.%b.bounce@%b>\r\n" % place
     answered = find(original.content, b"Message-ID")
@@ -258,7 +257,14 @@ def _boundary(original: Original, now: float, parts: Sequence[bytes]) -> bytes:
     number = 0
     while True:
         seed = b"%d %f %d" % (original.message, now, number)
-        boundary = b"=_" + hashlib.blake2b(seed + original.content[:1000], digest_size=15).hexdigest().encode()
+        boundary = b"=_" + _digest(seed + original.content[:1000], 15)
         if not any(boundary in part for part in parts):
             return boundary
         number += 1
+
+
+def _digest(data: bytes, octets: int) -> bytes:
+    """In hexadecimal."""
+    import hashlib  # Costs a program that only queues a message milliseconds and memory.
+
+    return hashlib.blake2b(data, digest_size=octets).hexdigest().encode()

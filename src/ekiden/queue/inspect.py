@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ekiden.base.outcome import Verdict
 from ekiden.queue.ledger import NOTICE, decode
 from ekiden.queue.store import MessageRow, PartRow
 
@@ -60,6 +61,8 @@ def describe(message: MessageRow, parts: list[PartRow], key_of: KeyOf) -> dict[s
         "uid": origin.uid,
         "qp": origin.pid,
         "spool": message.spool,
+        "accepted": message.meta.recipients,
+        "bouncing": any(each.outcome.verdict == Verdict.FAILED for each in message.ended),
         "recipients": [
             {
                 "recipient": text(recipient.address),
@@ -88,6 +91,7 @@ def describe_end(row: tuple[int, int, float, bytes]) -> dict[str, Any]:
             "status": end.status,
             "report": end.report,
             "remote": end.remote,
+            "local": end.local,
         }
         for end in entry.ends
     ]

@@ -40,6 +40,8 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     remote: str = ""
     told: bool = False
     """Whether the sender is to be told of it."""
+    local: bool = False
+    """Whether it was to be delivered here."""
 
 
 class Beginning(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -67,7 +69,7 @@ _encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode
 
 
-def ending(recipient: Recipient, outcome: Outcome) -> End:
+def ending(recipient: Recipient, outcome: Outcome, local: bool) -> End:
     """A recipient's end by an outcome that is final."""
     return End(
         recipient.address,
@@ -76,6 +78,7 @@ def ending(recipient: Recipient, outcome: Outcome) -> End:
         outcome.text[:_REPORT].translate(_SPACE).rstrip(),
         outcome.remote,
         outcome.verdict == Verdict.FAILED and wants_failure(recipient),
+        local,
     )
 
 

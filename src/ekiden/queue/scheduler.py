@@ -6,6 +6,9 @@ A lane's turn comes round and round (a ring per channel), and no lane may take t
 it may have three times as many transactions in progress as places stay free. So a slow destination with any backlog
 leaves room for whoever comes next.
 
+Some more local deliveries are handed over than may run (``localahead``), so that the local role can begin the next
+ones the moment others end; it keeps to the same rule (``may_begin``).
+
 Nothing here looks at a clock or touches a socket; times are seconds of the epoch, given by the caller.
 """
 
@@ -17,6 +20,7 @@ from collections.abc import Iterable, Iterator
 
 from ekiden.queue.backoff import pause
 from ekiden.queue.lane import Lane, Message, Part
+from ekiden.queue.rerouting import Rerouting
 from ekiden.queue.store import Changes, MessageRow, PartRow, Store
 from ekiden.settings.schema import Settings
 
@@ -26,6 +30,11 @@ _REFILL = 50
 _LANES = 5000
 _LINGER = 30.0
 """Seconds for which an idle lane is remembered before it goes back to the store."""
+
+
+def may_begin(in_flight: int, free: int) -> bool:
+    """Whether a destination with so many transactions may have one more while so many places are free."""
+    return free > 0 and in_flight < _SHARE * free
 
 
 class Scheduler:
@@ -43,6 +52,8 @@ class Scheduler:
         self._done: list[tuple[int, int]] = []
         self._content_bytes = 0
         self._idle_check = 0.0
+        self._moved: set[Lane] = set()
+        self.rerouting = Rerouting(self, store)
         self.in_flight = dict.fromkeys(CHANNELS, 0)
         self.changes = Changes()
         self.configure(settings)
@@ -51,6 +62,13 @@ class Scheduler:
         """Take over changed settings; what is in progress goes on."""
         self._settings = settings
         self.limit = {"local": settings.concurrencylocal, "remote": settings.concurrencyremote}
+        ahead = settings.localahead if settings.concurrencylocal else 0
+        self._places = self.limit | {"local": settings.concurrencylocal + ahead}
+
+    @property
+    def busy(self) -> dict[str, int]:
+        """Deliveries that are in progress, by channel: without those that were handed over to come after them."""
+        return {channel: min(count, self.limit[channel]) for channel, count in self.in_flight.items()}
 
     # Parts come in
 
@@ -73,7 +91,7 @@ class Scheduler:
         return lane
 
     def _add_lane(self, number: int, key: bytes, channel: str) -> Lane:
-        window = float(self._settings.concurrencydestinationstart if channel == "remote" else self.limit["local"])
+        window = float(self._settings.concurrencydestinationstart if channel == "remote" else self._places["local"])
         lane = self._lanes[key] = Lane(number, key, channel, max(1.0, window))
         # What the store has for it is unknown; one look tells.
         lane.more = True
@@ -130,14 +148,14 @@ class Scheduler:
 
     def _pick(self, channel: str, now: float) -> Part | None:
         ring = self._rings[channel]
-        free = self.limit[channel] - self.in_flight[channel]
+        free = self._places[channel] - self.in_flight[channel]
         for _ in range(len(ring)):
             lane = ring.popleft()
             if not lane.waiting:
                 lane.in_ring = False
                 continue
             paused = lane.paused_until > now
-            if paused or (free > 0 and lane.in_flight < lane.window and lane.in_flight < _SHARE * free):
+            if paused or (lane.in_flight < lane.window and may_begin(lane.in_flight, free)):
                 ring.append(lane)
                 return self._take(lane)
             if lane.in_flight >= lane.window:
@@ -181,6 +199,10 @@ class Scheduler:
         self._done.clear()
         self.changes = Changes()
         self._expected.clear()
+        for lane in self._moved:
+            lane.more = True
+            self._hungry.add(lane)
+        self._moved.clear()
         for message in self._leaving:
             if not message.at_hand:
                 self._drop_content(message)
@@ -206,6 +228,22 @@ class Scheduler:
     def later(self, part: Part, due: float) -> None:
         """The part stays in the store and is due at that time."""
         part.lane.next_due = min(part.lane.next_due, due)
+        # The store does not know of it yet: asked now, it would say that the destination has nothing left.
+        self._expected.add(part.lane)
+
+    def moving(self, part: Part, lanes: Iterable[Lane]) -> None:
+        """The part, which waits in no lane, is in the store for these lanes as soon as the changes are committed.
+
+        Until then its message is known, so that nobody counts parts of which the store has not heard.
+        """
+        message = part.message
+        self._messages[message.id] = message
+        self._leaving.append(message)
+        self._at_hand[message.id, part.number] = part
+        self._done.append((message.id, part.number))
+        self._moved.add(part.lane)
+        self._moved.update(lanes)
+        self._expected.add(part.lane)
 
     def known(self, message: int) -> Message | None:
         """The message if one of its parts is at hand."""
@@ -243,7 +281,9 @@ class Scheduler:
             if stored is None:
                 return
             message = self.from_store(stored)
-        self._hold(Part(message, row.part, lane, row.recipients, row.attempts))
+        part = Part(message, row.part, lane, row.recipients, row.attempts)
+        if self.rerouting.stays(lane, row.recipients) or not self.rerouting.move(part, row.due or 0.0, row.last):
+            self._hold(part)
 
     def from_store(self, row: MessageRow) -> Message:
         """A stored message taken into memory, its content left where it is."""
@@ -299,13 +339,16 @@ class Scheduler:
             lane.more = True
             self._hungry.add(lane)
 
-    def withdraw(self, message: int) -> bool:
-        """Let go of a message that the administrator changed in the store; False: it is being attempted just now."""
+    def is_attempting(self, message: int) -> bool:
+        """Whether a part of the message is in flight."""
+        known = self._messages.get(message)
+        return known is not None and known.in_flight > 0
+
+    def withdraw(self, message: int) -> None:
+        """Let go of a message, not in flight, that the administrator has changed in the store."""
         held = self._messages.get(message)
         if held is None:
-            return True
-        if held.in_flight:
-            return False
+            return
         del self._messages[message]
         held.withdrawn = True
         self._drop_content(held)
@@ -316,7 +359,6 @@ class Scheduler:
                 held.at_hand -= 1
             if lane.more:
                 self._hungry.add(lane)
-        return True
 
     def lanes(self) -> list[Lane]:
         """Lanes at hand, for the administrator to see."""

@@ -3,6 +3,9 @@
 As root this process opens no file of a user's. Each user's deliveries are done by a child that became the user and
 is kept for a few seconds, so that a busy mailbox costs no process per message and one wait for the disk serves many
 messages. Whatever goes wrong with a child is a deferral for the messages that it had in hand.
+
+The queue hands over more than may run at once. What may not begin yet waits here, and is not kept waiting by the
+queue's next look at the disk.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,11 +32,13 @@ from ekiden.delivery.local_limits import LocalLimits
 from ekiden.delivery.program import surroundings
 from ekiden.delivery.quota import define
 from ekiden.delivery.report import Report, Trouble, deferred, failed
+from ekiden.queue.scheduler import may_begin
 from ekiden.routing.users import User, Users, UsersUnavailable
 from ekiden.runtime.crew import Crew
 from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining
 from ekiden.runtime.frames import Report as ReportFrame
 from ekiden.runtime.injection import Injection, NotQueued
+from ekiden.runtime.intake import Intake
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
 from ekiden.runtime.role import Context
@@ -87,6 +93,10 @@ class LocalRole:
         self._users = Users(context.home)
         self._ended = asyncio.Event()
         self._tokens = 0
+        self._waiting: list[tuple[Attempt, int | None]] = []
+        self._running: Counter[bytes] = Counter()
+        self._busy = 0
+        self._beginning = False
         self._crew = Crew(
             self._loop,
             lambda connection: work(context, connection),
@@ -112,13 +122,28 @@ class LocalRole:
 
     def _take(self, frame: DeliveryRequest, descriptor: int | None) -> None:
         if isinstance(frame, Attempt):
+            self._waiting.append((frame, descriptor))
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin what waits and may run, oldest first."""
+        self._beginning = False
+        limit = self._context.settings.concurrencylocal
+        waiting, self._waiting = self._waiting, []
+        for attempt, descriptor in waiting:
+            whose = attempt.envelope.recipients[0].address.lower()
+            if not may_begin(self._running[whose], limit - self._busy):
+                self._waiting.append((attempt, descriptor))
+                continue
+            self._running[whose] += 1
+            self._busy += 1
             try:
-                self._attempt(frame, descriptor)
+                self._attempt(attempt, descriptor, whose)
             finally:
                 if descriptor is not None:
                     os.close(descriptor)
 
-    def _attempt(self, attempt: Attempt, descriptor: int | None) -> None:
+    def _attempt(self, attempt: Attempt, descriptor: int | None, whose: bytes) -> None:
         """Begin one delivery per recipient; the report goes out when all have ended."""
         recipients = attempt.envelope.recipients
         outcomes: dict[int, Outcome] = {}
@@ -127,9 +152,20 @@ class LocalRole:
             outcomes[number] = outcome
             if len(outcomes) == len(recipients):
                 self._link.send(ReportFrame(attempt.job, [outcomes[at] for at in range(len(recipients))]))
+                self._end(whose)
 
         for number, recipient in enumerate(recipients):
             self._deliver(attempt, recipient.address, descriptor, partial(ended, number))
+
+    def _end(self, whose: bytes) -> None:
+        """One that ran has ended; the next may begin once all that end at the same time have."""
+        self._busy -= 1
+        self._running[whose] -= 1
+        if not self._running[whose]:
+            del self._running[whose]
+        if self._waiting and not self._beginning:
+            self._beginning = True
+            self._loop.call_soon(self._begin)
 
     def _deliver(
         self, attempt: Attempt, recipient: bytes, descriptor: int | None, ended: Callable[[Outcome], None]
@@ -216,15 +252,18 @@ class Worker:
     def __init__(self, context: Context, connection: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._default = context.settings.defaultdelivery
-        inline = context.settings.inlinebytes
-        self._injection = Injection(loop, lambda: context.connect("inject"), inline, Log("local", 2))
         settings = context.settings
+        log = Log("local", 2)
+        self._injection = Injection(
+            lambda: Intake(loop, lambda: context.connect("inject"), settings.inlinebytes, settings.timeoutqueue, log)
+        )
         quota = define(settings.quotabytes, settings.quotamessages)
         limits = LocalLimits(settings.programseconds, quota, settings.quotaover == "fail")
         self._carrier = Carrier(loop, self._forward, surroundings(os.environ, str(context.home)), limits)
         self._envelopes: dict[Letter, Task] = {}
         self._closed = False
         self._fault: BaseException | None = None
+        self._grace = context.settings.shutdownseconds
         self._link: Link[Task] = Link(
             loop, connection, msgspec.msgpack.Decoder(Task), self._take, self._end, self._carrier.turn
         )
@@ -264,9 +303,19 @@ class Worker:
             self._loop.stop()
 
     def _end(self, _reason: str) -> None:
+        """Nobody hears of what comes of this any more; a program may end by itself for a while, so that no more than
+        need be is done twice.
+        """
         self._closed = True
         if not self._carrier.busy:
             self._loop.stop()
+        else:
+            self._loop.call_later(self._grace, self._give_up)
+
+    def _give_up(self) -> None:
+        # The next program of the same .qmail file gets no time of its own.
+        self._carrier.end_programs()
+        self._loop.call_later(1.0, self._give_up)
 
     def _forward(self, step: Forward, letter: Letter, answer: Callable[[int | Trouble], None]) -> None:
         task = self._envelopes[letter]

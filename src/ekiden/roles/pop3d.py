@@ -11,18 +11,18 @@ Not started as root, all are one user and serve that user's mailboxes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 from functools import partial
 
-from ekiden.runtime import pop3_listening
+from ekiden.runtime import isolation, pop3_listening
+from ekiden.runtime.password_verifier import Verifier, warm
 from ekiden.runtime.pop3_advice import problems
 from ekiden.runtime.pop3_keeper import Keeper
 from ekiden.runtime.pop3_listening import SERVICES, make_profile
-from ekiden.runtime.pop3_verifier import Verifier, warm
-from ekiden.runtime.pop3_workers import Work, Workers
+from ekiden.runtime.pop3_process import Work
+from ekiden.runtime.pop3_workers import Workers
 from ekiden.runtime.privilege import Identity, become
 from ekiden.runtime.role import Context, run
 
@@ -40,7 +40,8 @@ def serve(context: Context, stranger: Identity | None) -> None:
         bound.close()
     if context.certificate is not None:
         context.certificate.close()
-    run(context, partial(_keep, connection=ours, door=pid))
+    programs = Verifier.runs_programs(context.settings.pop3passwords)
+    run(context, partial(_keep, connection=ours, door=pid), isolate=not programs)
 
 
 def _be_door(context: Context, stranger: Identity | None, ours: socket.socket, theirs: socket.socket) -> None:
@@ -67,11 +68,17 @@ async def _keep(context: Context, connection: socket.socket, door: int) -> None:
     for problem in problems(context.home, settings):
         context.log.warning(str(problem))
     work = Work(
-        make_profile(settings, tls=False), settings.timeoutpop3d, settings.pop3mailbox, settings.defaultdelivery
+        make_profile(settings, tls=False),
+        settings.timeoutpop3d,
+        settings.pop3mailbox,
+        settings.defaultdelivery,
+        settings.isolation == "on",
     )
+    isolation.prepare_session()
     workers = Workers(loop, work)
-    verifier = Verifier(loop, context.home, _sources(settings.pop3passwords))
+    verifier = Verifier(loop, context.home, Verifier.usable(settings.pop3passwords))
     keeper = Keeper(loop, connection, verifier, workers, context.log, settings.pop3logindelay)
+    context.isolate("pop3keeper")
     context.ready()
     stopping, draining, left = (
         asyncio.create_task(event.wait()) for event in (context.stopping, context.draining, keeper.left)
@@ -105,13 +112,3 @@ async def _wait_for(workers: Workers, seconds: float, or_for: asyncio.Task[bool]
         emptied.cancel()
         if or_for is not None and or_for.done():
             return
-
-
-def _sources(names: tuple[bytes, ...]) -> list[bytes]:
-    """Those that there are; one that is not understood lets nobody in."""
-    known = []
-    for name in names:
-        with contextlib.suppress(ValueError):
-            Verifier.check_source(name)
-            known.append(name)
-    return known

@@ -10,49 +10,34 @@ import asyncio
 import errno
 import fcntl
 import os
-import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn
 
 import msgspec
 
-from ekiden.base.envelope import Envelope, Origin
-from ekiden.base.outcome import Outcome, Verdict
-from ekiden.base.reply import Reply
+from ekiden.base.envelope import Envelope
+from ekiden.queue.backoff import SET_BACK
 from ekiden.queue.engine import Engine
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
-from ekiden.runtime.administration import Administration, ControlRequest
-from ekiden.runtime.frames import (
-    Accepted,
-    Attempt,
-    DeliveryAnswer,
-    Draining,
-    HostState,
-    Inject,
-    IntakeRequest,
-    Rejected,
-    SpoolGrant,
-    SpoolRelease,
-    SpoolRequest,
-)
-from ekiden.runtime.inject_limits import Limits
-from ekiden.runtime.inject_link import InjectLink, peer_uid
-from ekiden.runtime.link import Link
+from ekiden.queue.store import StoreDamaged
+from ekiden.runtime.administration import Administration, ControlRequest, only_looks
+from ekiden.runtime.inject_link import peer
+from ekiden.runtime.link import MAXIMUM_FRAME, Link
+from ekiden.runtime.log import Log
+from ekiden.runtime.queue_delivery import Deliverers
+from ekiden.runtime.queue_intake import Intakers
 from ekiden.runtime.role import Context
+from ekiden.runtime.roster import Roster
 from ekiden.settings.schema import Settings
 
-GRANTS = 5000
-"""Spool files that one connection may have at once."""
-
-RECIPIENTS = 100_000
-"""Recipients of one message that anybody may inject."""
-
-_TOKEN = re.compile(rb"[!-~]{0,1000}")
+DAMAGED = 65
+"""Exit code of a queue role that is not to be started again, because the store is damaged (sysexits' EX_DATAERR)."""
 
 LOCK_WAIT = 5.0
 """Seconds for which the lock may be held by a program that injects while no queue role runs."""
@@ -61,7 +46,14 @@ RESULTS_WAIT = 0.01
 """Seconds that the results of deliveries wait for new messages to be committed with. Nobody waits for them; a crash
 meanwhile delivers what they record once more."""
 
-AnyLink: TypeAlias = Link[Any]
+CONTROLS = 100
+"""Connections to ``run/control`` that one user may have at once."""
+
+AT_ONCE = 16
+"""Questions that one connection may ask there before it reads the answers."""
+
+LOOKING_FRAME = 65_536
+"""Longest question of a user who may only look."""
 
 
 class Unusable(Exception):
@@ -86,9 +78,16 @@ def lock(directory: Path) -> int:
 
 async def main(context: Context) -> None:
     """Run until told to stop and what is in progress has ended."""
+    try:
+        await _main(context)
+    except StoreDamaged as error:
+        end(context.log, error)
+
+
+async def _main(context: Context) -> None:
     directory = context.queue
     held = lock(directory)
-    store = SQLiteStore(directory, context.settings.checkpointpages)
+    store = SQLiteStore(directory, context.settings.checkpointpages, thorough=True)
     role = QueueRole(context, store)
     context.isolate("queue", writes=[directory])
     await role.serve()
@@ -97,213 +96,15 @@ async def main(context: Context) -> None:
     os.close(held)
 
 
-class Intakers:
-    """The side towards those who inject: one connection each."""
+def end(log: Log, error: BaseException) -> NoReturn:
+    """End as in a crash: nothing in memory can be relied on, and nobody is answered.
 
-    def __init__(self, role: QueueRole) -> None:
-        self._role = role
-        self._spools = 0
-        self.limits = Limits(role.loop, role.settings)
-
-    def open_guest(self, connection: socket.socket) -> None:
-        """A new connection to ``run/inject``; the origin of what comes from it is what the kernel says."""
-        granted: set[str] = set()
-        link = InjectLink(
-            self._role.loop,
-            connection,
-            self.limits,
-            granted,
-            lambda frame, _descriptor: self._take(link, granted, link.uid, frame),
-            lambda _reason: self._closed(granted),
-        )
-        link.admit()
-
-    def open(self, connection: socket.socket) -> None:
-        """A new connection of a role's."""
-        link: Link[IntakeRequest]
-        granted: set[str] = set()
-        link = Link(
-            self._role.loop,
-            connection,
-            msgspec.msgpack.Decoder(IntakeRequest),
-            lambda frame, _descriptor: self._take(link, granted, None, frame),
-            lambda _reason: self._closed(granted),
-        )
-
-    def _closed(self, granted: set[str]) -> None:
-        for name in granted:
-            self._role.store.unlink_spool(name)
-
-    def _take(self, link: AnyLink, granted: set[str], uid: int | None, frame: IntakeRequest) -> None:
-        if isinstance(frame, Inject):
-            self._inject(link, granted, uid, frame)
-        elif isinstance(frame, SpoolRequest):
-            self._grant(link, granted, frame.token)
-        elif isinstance(frame, SpoolRelease) and frame.spool in granted:
-            granted.discard(frame.spool)
-            self._role.store.unlink_spool(frame.spool)
-
-    def _inject(self, link: AnyLink, granted: set[str], uid: int | None, frame: Inject) -> None:
-        origin = frame.origin
-        if uid is not None:
-            # What else it says of where it comes from is its own word.
-            origin = Origin("local", origin.pid, uid)
-        if frame.spool:
-            if frame.spool not in granted:
-                link.send(Rejected(frame.token, 451, "4.3.0", "spool file was not granted"))
-                return
-            granted.discard(frame.spool)
-        token, role = frame.token, self._role
-        size = role.store.spool_size(frame.spool) if frame.spool else len(frame.content)
-
-        def answer(result: int | Reply) -> None:
-            if isinstance(result, int):
-                link.send(Accepted(token, result))
-                return
-            if frame.spool:
-                role.store.unlink_spool(frame.spool)
-            link.send(Rejected(token, result.code, result.status, result.text))
-
-        if uid is not None and not is_plausible(frame.envelope):
-            answer(Reply(554, "5.5.4", "the envelope says what no envelope may"))
-            return
-        if role.engine.stopping:
-            answer(Reply(451, "4.3.2", "mail queue is shutting down"))
-            return
-        role.engine.accept(
-            frame.envelope, origin, frame.content, frame.spool, size, role.now(), answer, frame.checksum
-        )
-        role.wake()
-
-    def _grant(self, link: AnyLink, granted: set[str], token: int) -> None:
-        if len(granted) >= GRANTS or (isinstance(link, InjectLink) and not link.may_have_file):
-            link.send(Rejected(token, 452, "4.3.1", "too many spool files at once"))
-            return
-        self._spools += 1
-        name = f"{time.time_ns():x}-{os.getpid():x}-{self._spools:x}"
-        try:
-            descriptor = self._role.store.create_spool(name)
-        except OSError as error:
-            link.send(Rejected(token, 452, "4.3.1", f"unable to make a spool file: {error.strerror}"))
-            return
-        granted.add(name)
-        link.send(SpoolGrant(token, name), descriptor)
-
-
-class Deliverers:
-    """The side towards the delivery processes of one channel."""
-
-    def __init__(self, role: QueueRole, channel: str) -> None:
-        self._role = role
-        self._channel = channel
-        self._links: dict[AnyLink, dict[int, Part]] = {}
-        self._draining: dict[AnyLink, dict[int, Part]] = {}
-        self._jobs = 0
-        self.hosts: dict[str, HostState] = {}
-
-    def open(self, connection: socket.socket) -> None:
-        link: Link[DeliveryAnswer]
-        link = Link(
-            self._role.loop,
-            connection,
-            msgspec.msgpack.Decoder(DeliveryAnswer),
-            lambda frame, _descriptor: self._take(link, frame),
-            lambda reason: self._closed(link, reason),
-        )
-        self._links[link] = {}
-        for state in self.hosts.values():
-            link.send(state)
-        self._role.wake()
-
-    @property
-    def present(self) -> bool:
-        return bool(self._links)
-
-    def send(self, part: Part, envelope: Envelope) -> bool:
-        """Hand an attempt to the least busy process; False if the content cannot be read."""
-        link, jobs = min(self._links.items(), key=_busyness)
-        message = part.message
-        descriptor = None
-        content = b""
-        if message.spool:
-            try:
-                descriptor = self._role.store.open_spool(message.spool)
-            except OSError as error:
-                self._role.log.alert(f"msg {message.id}: unable to open spool/{message.spool}: {error.strerror}")
-                return False
-        else:
-            stored = message.content if message.content is not None else self._role.store.content(message.id)
-            if stored is None:
-                return False
-            content = stored
-        self._jobs = job = self._jobs + 1
-        jobs[job] = part
-        key = b"local" if part.lane.channel == "local" else part.lane.key
-        link.send(
-            Attempt(job, message.id, key, envelope, content, message.size, message.birth, descriptor is not None),
-            descriptor,
-        )
-        return True
-
-    def _take(self, link: AnyLink, frame: DeliveryAnswer) -> None:
-        if isinstance(frame, HostState):
-            self._remember(link, frame)
-            return
-        if isinstance(frame, Draining):
-            self._drain(link)
-            return
-        part = self._jobs_of(link).pop(frame.job, None)
-        if part is None:
-            link.close(f"report for unknown job {frame.job}")
-            return
-        outcomes = frame.outcomes
-        if len(outcomes) != len(part.recipients):
-            outcomes = _all(part, "Unable to understand the delivery report. (#4.3.0)\n")
-        self._role.engine.report(part, outcomes, frame.unreachable, self._role.now())
-        self._role.wake(urgent=False)
-        if link in self._draining:
-            self._end_if_drained(link)
-
-    def _jobs_of(self, link: AnyLink) -> dict[int, Part]:
-        jobs = self._links.get(link)
-        return self._draining[link] if jobs is None else jobs
-
-    def _drain(self, link: AnyLink) -> None:
-        """Send nothing more to a process that is to end; others, or the next one, take over."""
-        self._draining[link] = self._links.pop(link)
-        self._end_if_drained(link)
-
-    def _end_if_drained(self, link: AnyLink) -> None:
-        if not self._draining[link]:
-            link.close("drained")
-
-    def _remember(self, link: AnyLink, state: HostState) -> None:
-        if state.since:
-            self.hosts[state.address] = state
-        else:
-            self.hosts.pop(state.address, None)
-        for other in self._links:
-            if other is not link:
-                other.send(state)
-
-    def forget_hosts(self) -> None:
-        """Let every address be tried again (qmail-tcpok)."""
-        for state in self.hosts.values():
-            for link in self._links:
-                link.send(HostState(state.address, 0.0, 0))
-        self.hosts.clear()
-
-    def _closed(self, link: AnyLink, reason: str) -> None:
-        """The process is gone: what it had in hand may or may not have been delivered, and is tried again."""
-        jobs = self._draining.pop(link, None)
-        if jobs is None:
-            jobs = self._links.pop(link)
-        if jobs:
-            self._role.log.warning(f"{self._channel} process ended with {len(jobs)} deliveries: {reason}")
-        for part in jobs.values():
-            self._role.engine.lost(part, self._role.now())
-        if not self._role.finished:
-            self._role.wake()
+    The supervisor starts another, which recovers from what is on disk, unless that is what is damaged.
+    """
+    damaged = isinstance(error, StoreDamaged)
+    log.alert(f"queue: {error if damaged else f'{type(error).__name__}: {error}; starting again from the disk'}")
+    log.flush()
+    os._exit(DAMAGED if damaged else 1)
 
 
 class QueueRole:
@@ -313,9 +114,12 @@ class QueueRole:
         self.log = context.log
         self.settings = context.settings
         self.store = store
+        self.directory = context.queue
         self.loop = asyncio.get_running_loop()
         self.finished = False
         self._context = context
+        self._roster = Roster(context.roster)
+        self._controls: Counter[int] = Counter()
         self._turning = False
         self._commit_due = False
         self._committing = False
@@ -391,13 +195,18 @@ class QueueRole:
         self._status()
         self._context.on_alarm = self._alarm
         sockets = self._context.sockets
-        self._listen(sockets["intake"], self._intakers.open)
-        self._listen(sockets["inject"], self._intakers.open_guest)
-        for channel, deliverers in self._deliverers.items():
-            if channel in sockets:
-                self._listen(sockets[channel], deliverers.open)
-        self._listen(sockets["control"], self._open_control)
+        opened = {
+            "intake": self._intakers.open,
+            "inject": self._intakers.open_guest,
+            "control": self._open_control,
+            **{channel: deliverers.open for channel, deliverers in self._deliverers.items()},
+        }
+        for name, open_one in opened.items():
+            if name in sockets:
+                self._listen(name, sockets[name], open_one)
         self._context.ready()
+        if self.engine.is_misdated(self.now()):
+            self._catch_up("mail waits for a time that the clock has been set back from")
         self.wake()
         ticking = self.loop.create_task(self._tick())
         await self._context.stopping.wait()
@@ -405,26 +214,17 @@ class QueueRole:
         await self._drain()
 
     def _give_up(self, _loop: object, trouble: dict[str, Any]) -> None:
-        """After a fault, above all a failed write, nothing in memory can be relied on: end as in a crash.
-
-        Nobody is answered; the supervisor starts another, which recovers from what is on disk.
-        """
-        error = trouble.get("exception")
-        self.log.alert(
-            f"queue: {type(error).__name__}: {error or trouble.get('message')}; starting again from the disk"
-        )
-        self.log.flush()
-        os._exit(1)
+        end(self.log, trouble.get("exception") or RuntimeError(trouble.get("message")))
 
     def _status(self) -> None:
         limit = self.engine.scheduler.limit
         self.log.status(0, limit["local"], 0, limit["remote"])
 
-    def _listen(self, listening: socket.socket, opened: Callable[[socket.socket], None]) -> None:
+    def _listen(self, name: str, listening: socket.socket, opened: Callable[[socket.socket], None]) -> None:
         listening.setblocking(False)
-        self.loop.add_reader(listening.fileno(), partial(self._accept, listening, opened))
+        self.loop.add_reader(listening.fileno(), partial(self._accept, name, listening, opened))
 
-    def _accept(self, listening: socket.socket, opened: Callable[[socket.socket], None]) -> None:
+    def _accept(self, name: str, listening: socket.socket, opened: Callable[[socket.socket], None]) -> None:
         try:
             connection, _address = listening.accept()
         except OSError as error:
@@ -432,7 +232,12 @@ class QueueRole:
                 # The connection waits in the kernel, and would call for us without end.
                 self.log.alert(f"queue: unable to accept a connection: {error.strerror}")
                 self.loop.remove_reader(listening.fileno())
-                self.loop.call_later(1.0, self._listen, listening, opened)
+                self.loop.call_later(1.0, self._listen, name, listening, opened)
+            return
+        pid, uid = peer(connection)
+        if not self._roster.admits(pid, name):
+            self.log.alert(f"queue: process {pid} of uid {uid} may not connect to run/{name}")
+            connection.close()
             return
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             connection.setsockopt(socket.SOL_SOCKET, option, 4 * 1024 * 1024)
@@ -440,14 +245,34 @@ class QueueRole:
 
     def _open_control(self, connection: socket.socket) -> None:
         link: Link[ControlRequest]
-        uid = peer_uid(connection)
-        link = Link(
-            self.loop,
-            connection,
-            msgspec.msgpack.Decoder(ControlRequest),
-            lambda frame, _descriptor: link.send(self._administration.answer(frame, uid)),
-            lambda _reason: None,
-        )
+        _pid, uid = peer(connection)
+        may_change = uid in (0, os.getuid())
+        if not (may_change or uid == self._context.reader) or self._controls[uid] >= CONTROLS:
+            connection.close()
+            return
+        self._controls[uid] += 1
+        asked = 0
+
+        def take(frame: ControlRequest, _descriptor: int | None) -> None:
+            nonlocal asked
+            asked += 1
+            if not (may_change or only_looks(frame)):
+                link.close(f"uid {uid} may not ask for this")
+            elif asked > AT_ONCE or link.is_stalled:
+                link.close("answers are not read")
+            else:
+                link.send(self._administration.answer(frame, uid))
+
+        def turn() -> None:
+            nonlocal asked
+            asked = 0
+
+        def closed(_reason: str) -> None:
+            self._controls[uid] -= 1
+
+        decoder = msgspec.msgpack.Decoder(ControlRequest)
+        longest = MAXIMUM_FRAME if may_change else LOOKING_FRAME
+        link = Link(self.loop, connection, decoder, take, closed, turn, longest)
 
     def _alarm(self, after: int = 0) -> None:
         """Run the queue now, a bounded number of messages per turn."""
@@ -456,10 +281,19 @@ class QueueRole:
             self.loop.call_soon(self._alarm, following)
 
     async def _tick(self) -> None:
+        ahead = time.time() - time.monotonic()
         while True:
             await asyncio.sleep(1)
+            before, ahead = ahead, time.time() - time.monotonic()
+            if ahead < before - SET_BACK:
+                self._catch_up(f"the clock was set back by {before - ahead:.0f} seconds")
             if self.engine.tick(time.time()):
                 self.wake()
+
+    def _catch_up(self, why: str) -> None:
+        """What was deferred by another clock would wait for a time that means nothing: try it now."""
+        self.log.alert(f"queue: {why}; running the queue")
+        self._alarm()
 
     async def _drain(self) -> None:
         """Start nothing new, wait for what is in progress, record it."""
@@ -470,23 +304,6 @@ class QueueRole:
             await asyncio.sleep(0.02)
         self._commit_due = True
         self._turn()
+        for deliverers in self._deliverers.values():
+            deliverers.keep()
         self.finished = True
-
-
-def is_plausible(envelope: Envelope) -> bool:
-    """Whether an envelope from an untrusted process may be passed on: what SMTP's parameters can say, and no more."""
-    return (
-        len(envelope.recipients) <= RECIPIENTS
-        and envelope.ret in (b"", b"FULL", b"HDRS")
-        and 0 <= envelope.body <= 2
-        and _TOKEN.fullmatch(envelope.envid) is not None
-        and all(0 <= one.notify <= 15 and _TOKEN.fullmatch(one.orcpt) for one in envelope.recipients)
-    )
-
-
-def _busyness(item: tuple[AnyLink, dict[int, Part]]) -> int:
-    return len(item[1])
-
-
-def _all(part: Part, text: str) -> list[Outcome]:
-    return [Outcome(Verdict.DEFERRED, "4.3.0", text)] * len(part.recipients)

@@ -16,6 +16,7 @@ import msgspec
 from ekiden.base.outcome import Outcome
 from ekiden.delivery.remote import Job
 from ekiden.delivery.remote_hosts import Timeouts
+from ekiden.delivery.remote_logins import Logins
 from ekiden.delivery.remote_open import Opener, memory_for
 from ekiden.delivery.remote_pool import Pool
 from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining, HostState, Report
@@ -54,11 +55,14 @@ class Remote:
         resolver = Resolver(settings)
         self.knows_servers = resolver.prepare()
         """Whether the resolver can do without reading files."""
-        opener = Opener(loop, settings, resolver.hosts, self._memory, self._tell)
+        logins = Logins(settings.remoteauth, settings.remoteport, settings.remoteauthiterations)
+        if logins.problem:
+            context.log.alert(f"remote: {logins.problem}; mail for smart hosts waits")
+        opener = Opener(loop, settings, resolver.hosts, self._memory, self._tell, logins)
         self._pool = Pool(
             loop,
             opener.open,
-            lambda session: tls.connection(session.host, session.address),
+            lambda session: tls.connection(session.host, session.address, session.verifies),
             self._report,
             self._complain,
             settings.reuseseconds,

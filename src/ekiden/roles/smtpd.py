@@ -20,11 +20,12 @@ from ekiden.runtime.intake import Intake
 from ekiden.runtime.interfaces import own_addresses
 from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
 from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDoor
+from ekiden.runtime.passwords import MECHANISMS, Passwords
 from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
-from ekiden.runtime.smtp_connection import Connection, Door
-from ekiden.settings.schema import Listener
+from ekiden.runtime.smtp_connection import Connection, Door, Kind
+from ekiden.settings.schema import Listener, Settings
 from ekiden.wire.smtp.profile import Profile
 
 SERVICES = frozenset({"smtp", "smtps", "submission", "lmtp"}) | NETSTRING_SERVICES
@@ -88,12 +89,15 @@ class SmtpdRole:
         self._rules_files = {lmtp: RulesFile(self.control / name) for lmtp, name in RULES.items()}
         self._rules = {lmtp: file.current() for lmtp, file in self._rules_files.items()}
         self._problems: dict[bool, str | None] = dict.fromkeys(RULES)
-        self._clients: dict[tuple[str, bool], Client | None] = {}
+        self._clients: dict[tuple[str, Kind], Client | None] = {}
         # By netlink: where IPv6 addresses are listed, in /proc, this role cannot read.
         self._acceptance = Acceptance(settings, own_addresses)
         self._profile = lru_cache(maxsize=64)(self._make_profile)
-        intake = Intake(self.loop, lambda: context.connect("intake"), settings.inlinebytes, context.log)
-        self.desk = Desk(settings, self._acceptance, intake, context.log)
+        intake = Intake(
+            self.loop, lambda: context.connect("intake"), settings.inlinebytes, settings.timeoutqueue, context.log
+        )
+        passwords = Passwords(self.loop, lambda: context.connect("keeper"), context.log)
+        self.desk = Desk(settings, self._acceptance, intake, context.log, passwords)
         self._proxies = self._parse_proxies()
         self._late_beginners = False
         self._emptied = asyncio.Event()
@@ -156,10 +160,7 @@ class SmtpdRole:
     def enter(self, connection: Connection, address: str) -> Client | Reply | None:
         """Who this is; a reply to send them away with; or None, to close without a word (a rule denies)."""
         door = connection.door
-        if isinstance(door, NetstringDoor):
-            client = door.client(address)
-        else:
-            client = self._client(address, door.listener.service == "lmtp")
+        client = door.client(address) if isinstance(door, NetstringDoor) else self._client(address, door.kind)
         if client is None:
             self._refused(address, "denied by rule")
             return None
@@ -182,28 +183,35 @@ class SmtpdRole:
         if not self.connections:
             self._emptied.set()
 
-    def _client(self, address: str, lmtp: bool) -> Client | None:
+    def _client(self, address: str, kind: Kind) -> Client | None:
         """Policy and limits of a client address, None if a rule denies it; remembered until the rules change."""
         try:
-            return self._clients[address, lmtp]
+            return self._clients[address, kind]
         except KeyError:
             pass
-        verdict = self._rules[lmtp].lookup(address)
+        verdict = self._rules[kind.lmtp].lookup(address)
         client = None
         if verdict.allow:
             environment = verdict.environment
             policy = self._acceptance.client(address, verdict)
+            served = kind._replace(auth="yes") if policy.relay and kind.auth == "required" else kind
             client = Client(
                 address,
                 policy,
-                self._profile(policy.databytes, lmtp),
+                self._profile(policy.databytes, served, self._may_say_password(address)),
                 environment.get(b"TCPREMOTEHOST", b""),
                 environment.get(b"TCPREMOTEINFO", b""),
             )
         if len(self._clients) >= _CLIENTS_REMEMBERED:
             self._clients.clear()
-        self._clients[address, lmtp] = client
+        self._clients[address, kind] = client
         return client
+
+    def _may_say_password(self, address: str) -> bool:
+        """Whether a client may log in without TLS."""
+        allowed = self.settings.authplaintext
+        here = address.startswith("127.") or address in ("::1", "unknown")
+        return allowed == "always" or (allowed == "local" and here)
 
     def _refused(self, address: str, reason: str) -> None:
         self.log.event("refuse", f"refuse: {address}: {reason}", client=address, reason=reason)
@@ -233,7 +241,7 @@ class SmtpdRole:
             self.log.alert(f"control/proxyclients: {error}; no PROXY header is taken")
             return []
 
-    def _make_profile(self, databytes: int, lmtp: bool) -> Profile:
+    def _make_profile(self, databytes: int, kind: Kind, plaintext: bool) -> Profile:
         settings = self.settings
         return Profile(
             greeting=settings.smtpgreeting.decode("utf-8", "replace"),
@@ -244,5 +252,14 @@ class SmtpdRole:
             line_octets=settings.linebytes,
             normalise=settings.barenewline == "normalise",
             starttls=self.tls is not None,
-            lmtp=lmtp,
+            lmtp=kind.lmtp,
+            mechanisms=mechanisms(settings) if kind.auth != "no" else (),
+            plaintext=plaintext,
+            authenticate=kind.auth == "required",
         )
+
+
+def mechanisms(settings: Settings) -> tuple[bytes, ...]:
+    """What AUTH offers, in the order of EHLO's line."""
+    wanted = {name.lower() for name in settings.authmechanisms}
+    return tuple(name for key, name in MECHANISMS.items() if key in wanted)

@@ -5,10 +5,12 @@ The octets are those that fastforward 0.51's programs write, so that either side
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ekiden.base.mailbox import Malformed
 from ekiden.routing.address_entries import ADDRESS, FILE, INCLUDE, PROGRAM, Entry, entries
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ADDRESS_OCTETS = 800
 """Longest recipient address (setforward(1))."""

@@ -9,9 +9,12 @@ Source: setforward(1), fastforward(1), setmaillist(1).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 
 from ekiden.routing.aliases import ADDRESS_OCTETS, BadAlias
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _TOKEN = re.compile(
     rb"\\(?P<escaped>.)|(?P<none>#[^\n]*|[ \t\n]+|\\\Z)|(?P<mark>[:,;])|(?P<text>[^\\# \t\n:,;]+)", re.DOTALL
@@ -41,9 +44,9 @@ class _Table:
     """Where the reader of a table is: in a target, or in one of its commands."""
 
     def __init__(self) -> None:
-        self._target = b""
-        self._command = b""
-        self._commands = b""
+        self._target = bytearray()
+        self._command = bytearray()
+        self._commands = bytearray()
         self._in_commands = False
 
     @property
@@ -73,12 +76,14 @@ class _Table:
         yield from self._end_command()
         if mark == b";":
             if self._commands:
-                yield b":" + self._target.lower(), self._commands
-            self._target = self._commands = b""
+                yield b":" + self._target.lower(), bytes(self._commands)
+            self._target.clear()
+            self._commands.clear()
             self._in_commands = False
 
     def _end_command(self) -> Iterator[tuple[bytes, bytes]]:
-        command, self._command = self._command, b""
+        command = bytes(self._command)
+        self._command.clear()
         if command.startswith(b"?"):
             yield b"?" + self._target.lower(), command[1:]
         elif command:

@@ -7,8 +7,6 @@ what cannot be part of an address.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from ekiden.base.mailbox import (
     AT,
     ATOM,
@@ -25,6 +23,10 @@ from ekiden.base.mailbox import (
     unparse,
     unquote,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Defaults:

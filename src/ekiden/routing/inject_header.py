@@ -6,13 +6,16 @@ of the message's body. New fields stand before the old ones: Date, Message-ID, F
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-
 from ekiden.base.dates import compact_date, utc_date
 from ekiden.base.header_body import field_name
 from ekiden.base.mailbox import Malformed, Token, quote, unquote
 from ekiden.base.mailbox_list import rewrite_field, rewrite_list
-from ekiden.routing.inject import Defaults, Sender
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ekiden.routing.inject import Defaults, Sender
 
 _RECIPIENTS = frozenset({b"to", b"cc", b"bcc", b"apparently-to"})
 _RESENT_RECIPIENTS = frozenset({b"resent-to", b"resent-cc", b"resent-bcc"})

@@ -10,8 +10,9 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Callable, Container, Generator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+
+import msgspec
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.routing.destination import Destination, parse_literal
@@ -20,8 +21,7 @@ HOSTS = 30
 """Mail exchangers looked at; more are not a mail system's but an attack's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """``kind`` is ``MX``, ``A`` or ``AAAA``."""
 
     name: bytes
@@ -37,8 +37,7 @@ class Answered(enum.Enum):
     FAILED = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """``exchangers`` are (preference, name without final dot) for MX, ``addresses`` are text for A and AAAA.
 
     CNAME chains are already followed (RFC 1034 section 3.6.2).
@@ -49,8 +48,7 @@ class Answer:
     addresses: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """An address to try, or a unix socket's path, with the name that led there (empty for a literal)."""
 
     address: str
@@ -67,8 +65,7 @@ class Host:
         return f"[{self.address}]"
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """``is_own_address`` and ``own_names`` find MX records that point to this host; ``ipv6``: use IPv6 addresses."""
 
     is_own_address: Callable[[str], bool]
@@ -94,7 +91,7 @@ def find_hosts(destination: Destination, here: Surroundings, chance: random.Rand
     """The hosts for a destination, by preference, equal ones shuffled, IPv6 and IPv4 in turn within a host."""
     hosts = yield from _find(destination, here, chance)
     if destination.lmtp and not isinstance(hosts, Outcome):
-        return [replace(host, lmtp=True) for host in hosts]
+        return [msgspec.structs.replace(host, lmtp=True) for host in hosts]
     return hosts
 
 

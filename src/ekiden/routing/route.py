@@ -58,6 +58,7 @@ class Router:
         self._relays = {key: _relay(key, value, self.port) for key, value in self.smtproutes.items()}
         self._domains_with_users = frozenset(domain_of(key) for key in self.virtualdomains if b"@" in key)
         self._plans: dict[bytes, _Plan] = {}
+        self._hops: dict[bytes, bytes] = {}
 
     def route(self, recipient: bytes) -> Decision:
         """Decide for one recipient; never fails. The address may lack an @."""
@@ -69,6 +70,20 @@ class Router:
         if plan.singular:
             return self._route_singular(recipient)
         return Decision(plan.channel, plan.prepend + recipient, plan.destination)
+
+    def next_hop(self, recipient: bytes) -> bytes:
+        """The scheduler's key for a recipient that is remote already, by smtproutes alone (qmail-remote(8))."""
+        domain = domain_of(recipient)
+        hop = self._hops.get(domain)
+        if hop is None:
+            if len(self._hops) >= KNOWN_DOMAINS:
+                self._hops.clear()
+            hop = self._hops[domain] = self._next_hop(domain.lower())
+        return hop
+
+    def sends_as(self, other: Router) -> bool:
+        """Whether remote recipients have the same next hops with both."""
+        return self._relays == other._relays
 
     def complete(self, recipient: bytes) -> bytes:
         """The recipient with @envnoathost if it has no @."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 from ekiden.tables.cdb import Cdb
 from ekiden.tables.table import TableError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 ALIAS = b"alias"
 BREAK = b"-"
@@ -68,9 +71,10 @@ class UsersUnavailable(Exception):
     """The user cannot be found out now; the text says why, with an enhanced status code. Try again later."""
 
 
-Accounts = Callable[[bytes], Account | None]
-Assignments = Callable[[bytes], bytes | None]
-"""A key of users/cdb to its value; None if there is none. TableError if the file cannot be read."""
+if TYPE_CHECKING:
+    Accounts = Callable[[bytes], Account | None]
+    Assignments = Callable[[bytes], bytes | None]
+    """A key of users/cdb to its value; None if there is none. TableError if the file cannot be read."""
 
 
 def system_account(name: bytes) -> Account | None:

@@ -18,7 +18,7 @@ import msgspec
 from ekiden.queue.audit import LAST, Audited, audit
 from ekiden.queue.engine import Engine
 from ekiden.queue.inspect import Filter, describe, describe_end, matches
-from ekiden.queue.store import Store, StoreFull
+from ekiden.queue.store import Store, StoreDamaged, StoreFull
 from ekiden.runtime.frames import Frame, HostState
 from ekiden.settings.schema import Settings
 
@@ -109,7 +109,14 @@ class Done(Frame, frozen=True, tag=51):
 ControlRequest = List | Show | Act | Flush | Status | Hosts | Configure | Audit | Ledger
 ControlAnswer = Rows | Done | Findings
 
+_LOOKING = (List, Show, Status, Hosts, Audit, Ledger)
+
 _json = msgspec.json.Encoder().encode
+
+
+def only_looks(frame: ControlRequest) -> bool:
+    """Whether a request changes nothing."""
+    return isinstance(frame, _LOOKING) and not (isinstance(frame, Hosts) and frame.forget)
 
 
 class Administration:
@@ -151,12 +158,18 @@ class Administration:
             case Hosts():
                 return self._tcpto(frame)
             case Audit():
-                return Findings(audit(self._store, frame.after))
+                return Findings(self._audit(frame.after))
             case Ledger():
                 return self._ledger(frame)
             case Configure():
                 self._configure(frame.settings)
                 return Done(1)
+
+    def _audit(self, after: int) -> Audited:
+        try:
+            return audit(self._store, after)
+        except StoreDamaged as error:
+            return Audited(problems=[(after + 1, f"and those after it cannot be read: {error}")])
 
     def _list(self, frame: List) -> Rows:
         rows: list[bytes] = []
@@ -205,7 +218,8 @@ class Administration:
         count = busy = 0
         try:
             for message in dict.fromkeys(frame.messages):
-                if not self._engine.scheduler.withdraw(message):
+                # What is on hold is never being delivered, and nothing else is released.
+                if frame.action != "release" and self._engine.scheduler.is_attempting(message):
                     busy += 1
                 else:
                     count += self._one(frame.action, message, now, user)
@@ -220,7 +234,9 @@ class Administration:
     def _one(self, action: str, message: int, now: float, user: str) -> int:
         match action:
             case "hold":
-                return self._store.hold([message], now)
+                count = self._store.hold([message], now)
+                self._engine.scheduler.withdraw(message)
+                return count
             case "release":
                 self._engine.scheduler.wake_all()
                 return self._store.release([message], now)
@@ -236,7 +252,8 @@ class Administration:
         """Make messages that are not held due now, and forget which destinations could not be reached."""
         try:
             # What was deferred a moment ago is due too.
-            self._engine.commit(time.time())
+            if not self._engine.commit(time.time()):
+                return Done(0, "the device is full")
             count, following = self._store.flush(time.time(), after)
         except StoreFull as error:
             return Done(0, str(error))
@@ -252,7 +269,7 @@ class Administration:
             "since": self._since,
             "messages": self._store.count(),
             "unprocessed": 0,
-            "in_flight": scheduler.in_flight,
+            "in_flight": scheduler.busy,
             "limit": scheduler.limit,
         }
         lanes = [

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
 
 from ekiden.delivery.content import write_all
 from ekiden.delivery.report import is_temporary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _READ = 262_144
 

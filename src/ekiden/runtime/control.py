@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from pathlib import Path
@@ -19,6 +20,23 @@ def request(home: Path, asked: ControlRequest, timeout: float = 30.0) -> Control
     """The answer; OSError if ekiden does not run here or does not answer within ``timeout`` seconds."""
     with Asking(home, timeout) as asking:
         return asking.ask(asked)
+
+
+def request_of(process: int, home: Path, asked: ControlRequest, timeout: float = 30.0) -> ControlAnswer:
+    """The answer of a queue role that is a child of ours; OSError at once if it ends without one.
+
+    Its socket stays open when it is dead, so that the connection alone does not tell.
+    """
+    ended = os.pidfd_open(process)
+    try:
+        with Asking(home, timeout) as asking:
+            asking.send(asked)
+            readable, _, _ = select.select([asking.fileno(), ended], [], [], timeout)
+            if asking.fileno() not in readable:
+                raise ConnectionError("it has ended" if readable else "timed out")
+            return asking.answer()
+    finally:
+        os.close(ended)
 
 
 class Asking:
@@ -44,8 +62,20 @@ class Asking:
 
     def ask(self, asked: ControlRequest) -> ControlAnswer:
         """Send a request and wait for its answer."""
+        self.send(asked)
+        return self.answer()
+
+    def fileno(self) -> int:
+        """The connection's descriptor, to wait for an answer with."""
+        return self._connection.fileno()
+
+    def send(self, asked: ControlRequest) -> None:
+        """Send a request."""
         encoded = msgspec.msgpack.encode(asked)
         self._connection.sendall(_LENGTH.pack(len(encoded)) + encoded)
+
+    def answer(self) -> ControlAnswer:
+        """Wait for the answer to what was sent."""
         (length,) = _LENGTH.unpack(self._exactly(4))
         return _decoder.decode(self._exactly(length))
 

@@ -137,18 +137,39 @@ class Deposit:
         chunks, self._chunks = self._chunks, []
         self._working = True
         self._synced = self._commit is not None
-        job = self._intake.loop.run_in_executor(
-            self._intake.writers, _write, self._descriptor, chunks, self._synced, self._checksum
-        )
+        try:
+            job = self._intake.loop.run_in_executor(
+                self._intake.writers, _write, self._descriptor, chunks, self._synced, self._checksum
+            )
+        except RuntimeError as error:
+            self._threadless(chunks, error)
+            return
         job.add_done_callback(self._written)
+
+    def _threadless(self, chunks: list[bytes], error: RuntimeError) -> None:
+        """There is no memory for a thread. One that there is may still find this job, and then nothing in it."""
+        chunks.clear()
+        # Not closed: such a thread would write into whatever has its number next.
+        self._working, self._descriptor = False, -1
+        self._fault = Rejected(0, 452, "4.3.1", f"unable to write the message: {error}")
+        self._unwritten = 0
+        self._intake.loop.call_soon(self._on_room)
+        if self._over:
+            self._finish_aborted()
+        else:
+            self._work()
 
     def _written(self, job: asyncio.Future[tuple[int, int]]) -> None:
         self._working = False
-        try:
+        # Not raised here: its traceback would hold this call, with it the job, and so itself and all the content.
+        error = job.exception()
+        if error is not None:
+            # Mostly the device's, but there may be no memory for the chunks either.
+            reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+            self._fail(Rejected(0, 452, "4.3.1", f"unable to write the message: {reason}"))
+        else:
             written, self._checksum = job.result()
             self._unwritten -= written
-        except OSError as error:
-            self._fail(Rejected(0, 452, "4.3.1", f"unable to write the message: {error.strerror}"))
         if self._over:
             self._finish_aborted()
             return

@@ -10,20 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
-from ekiden.base.envelope import Envelope, Origin
 from ekiden.runtime.frames import Accepted, Rejected
 from ekiden.runtime.inject import door
-from ekiden.runtime.inject_connection import Connection, connect
-from ekiden.runtime.inject_door import LOST, PERMANENT, REFUSED, WRITE_ERROR, Body, Door, Letter, NotQueued
-from ekiden.runtime.packing import Value
+from ekiden.runtime.inject_door import PERMANENT, REFUSED, WRITE_ERROR, Body, NotQueued
 from ekiden.runtime.submission import is_replaced
 
-OnAnswer = Callable[[Accepted | Rejected], None]
+if TYPE_CHECKING:
+    from ekiden.base.envelope import Envelope, Origin
+    from ekiden.runtime.inject_door import Door
 
-_INJECT, _ACCEPTED = 1, 2
-"""Tags of runtime.frames."""
+OnAnswer = Callable[[Accepted | Rejected], None]
 
 
 class Depositing(Protocol):
@@ -132,7 +130,7 @@ class _QueueDeposit(_Waiting):
             self._door = None
 
     def _open_file(self) -> IO[bytes]:
-        self._door = _open_door(self._home)
+        self._door = door(self._home)
         self._spool, descriptor = self._door.grant()
         return open(descriptor, "wb")
 
@@ -141,11 +139,9 @@ class _QueueDeposit(_Waiting):
             self._file.flush()
             os.fsync(self._file.fileno())
         if self._door is None:
-            self._door = _open_door(self._home)
+            self._door = door(self._home)
         body = Body(bytes(self._start), bool(envelope.body), self._size, self._spool)
-        if isinstance(self._door, _WholeEnvelopes):
-            return self._door.inject(envelope, origin, body)
-        return self._door.queue(_letter(envelope, origin), body)
+        return self._door.queue_envelope(envelope, origin.pid, body)
 
 
 class _ProgramDeposit(_Waiting):
@@ -173,37 +169,6 @@ class _ProgramDeposit(_Waiting):
         self._file.seek(0)
         while piece := self._file.read(1 << 18):
             yield piece
-
-
-class _WholeEnvelopes(Connection):
-    """The door through the running queue process for an envelope with all that SMTP says of it."""
-
-    def inject(self, envelope: Envelope, origin: Origin, body: Body) -> int:
-        """Queue a message; its number."""
-        recipients: list[Value] = [[each.address, int(each.notify), each.orcpt] for each in envelope.recipients]
-        packed: list[Value] = [envelope.sender, recipients, int(envelope.body), envelope.smtputf8, envelope.ret]
-        whence: list[Value] = [origin.protocol, origin.pid, origin.uid, origin.address, origin.helo]
-        frame: list[Value] = [_INJECT, 0, [*packed, envelope.envid], whence, body.inline, body.spool, body.size]
-        tag, *fields = self._ask(frame)
-        if tag != _ACCEPTED or len(fields) < 2 or not isinstance(fields[1], int):
-            raise NotQueued(LOST, "the queue process gave an answer that means nothing (#4.3.0)")
-        return fields[1]
-
-
-def _open_door(home: str) -> Door:
-    try:
-        return _WholeEnvelopes(connect(home))
-    except OSError:
-        # Says why there is none, or opens the store.
-        return door(home)
-
-
-def _letter(envelope: Envelope, origin: Origin) -> Letter:
-    """For the store: the wishes for notices only if they are all the same."""
-    wishes = {recipient.notify for recipient in envelope.recipients}
-    notify = wishes.pop() if len(wishes) == 1 else 0
-    addresses = [recipient.address for recipient in envelope.recipients]
-    return Letter(envelope.sender, addresses, notify, envelope.ret, envelope.envid, origin.pid)
 
 
 def _unix(pieces: Iterable[bytes]) -> Iterator[bytes]:

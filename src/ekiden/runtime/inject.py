@@ -13,8 +13,6 @@ is durable. While ekiden does not run, whoever may write the queue does so direc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from types import TracebackType
 
 from ekiden.runtime.control_line import control_line
 from ekiden.runtime.inject_connection import Connection, connect
@@ -24,10 +22,16 @@ from ekiden.runtime.inject_door import (
     READ_ERROR,
     WRITE_ERROR,
     Body,
-    Door,
     Letter,
     NotQueued,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from ekiden.runtime.inject_door import Door
 
 INLINE_OCTETS = 262_144
 """Default of the setting ``inlinebytes``."""

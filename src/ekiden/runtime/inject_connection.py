@@ -6,10 +6,16 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Sequence
 
 from ekiden.runtime.inject_door import LOST, PERMANENT, REFUSED, TIMEOUT, WRITE_ERROR, Body, Letter, NotQueued
-from ekiden.runtime.packing import Value, pack, unpack
+from ekiden.runtime.packing import pack, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ekiden.base.envelope import Envelope
+    from ekiden.runtime.packing import Value
 
 ANSWER_SECONDS = 600.0
 """How long the queue process may take for an answer."""
@@ -63,8 +69,17 @@ class Connection:
     def queue(self, letter: Letter, body: Body) -> int:
         """Hand the message over and wait until it is durable."""
         recipients: list[Value] = [[address, letter.notify, b""] for address in letter.recipients]
-        envelope: Value = [letter.sender, recipients, int(body.eight_bit), letter.is_utf8, letter.ret, letter.envid]
-        origin: Value = ["local", letter.pid, os.getuid(), "", b""]
+        packed: Value = [letter.sender, recipients, int(body.eight_bit), letter.is_utf8, letter.ret, letter.envid]
+        return self._inject(packed, letter.pid, body)
+
+    def queue_envelope(self, envelope: Envelope, pid: int, body: Body) -> int:
+        """Likewise, with each recipient's own wishes."""
+        recipients: list[Value] = [[each.address, int(each.notify), each.orcpt] for each in envelope.recipients]
+        start: list[Value] = [envelope.sender, recipients, int(envelope.body), envelope.smtputf8]
+        return self._inject([*start, envelope.ret, envelope.envid], pid, body)
+
+    def _inject(self, envelope: Value, pid: int, body: Body) -> int:
+        origin: Value = ["local", pid, os.getuid(), "", b""]
         tag, *fields = self._ask([_INJECT, 0, envelope, origin, body.inline, body.spool, body.size])
         if tag != _ACCEPTED or len(fields) < 2 or not isinstance(fields[1], int):
             raise NotQueued(LOST, "the queue process gave an answer that means nothing (#4.3.0)")

@@ -19,11 +19,14 @@ from ekiden.base.envelope import Body as BodyKind
 from ekiden.base.envelope import Envelope, Origin, Recipient
 from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
-from ekiden.queue.engine import Answer, Engine, Foreign
+from ekiden.queue.engine import Engine
+from ekiden.queue.intake import Answer, Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.scheduler import channel_of
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import MessageRow, StoreFailed, StoreFull
+from ekiden.runtime.administration import Administration
+from ekiden.runtime.host_table import HostTable
 from ekiden.runtime.inject_door import PERMANENT, QUEUE_TROUBLE, REFUSED, WRITE_ERROR, Body, Letter, NotQueued
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
@@ -55,14 +58,14 @@ class Direct:
             os.close(self._lock)
             raise NotQueued(QUEUE_TROUBLE, f"unable to open the queue: {error} (#4.3.0)") from None
         self._queue = directory
-        _give_to_owner(directory)
+        give_to_owner(directory)
         self._granted: list[str] = []
 
     def close(self) -> None:
         """Leave the store as the queue process does."""
         for name in self._granted:
             self._store.unlink_spool(name)
-        _give_to_owner(self._queue)
+        give_to_owner(self._queue)
         self._store.close()
         os.close(self._lock)
 
@@ -78,17 +81,19 @@ class Direct:
 
     def queue(self, letter: Letter, body: Body) -> int:
         """Put the message into the store; what is due is attempted when ekiden starts."""
-        origin = Origin("local", letter.pid, os.getuid())
+        return self.queue_envelope(_envelope(letter, body), letter.pid, body)
+
+    def queue_envelope(self, envelope: Envelope, pid: int, body: Body) -> int:
+        """Likewise, with each recipient's own wishes."""
+        origin = Origin("local", pid, os.getuid())
         now = time.time()
-        answer = self._commit(
-            lambda engine, answer: engine.accept(
-                _envelope(letter, body), origin, body.inline, body.spool, body.size, now, answer
-            ),
+        number = self._commit(
+            lambda engine, answer: engine.accept(envelope, origin, body.inline, body.spool, body.size, now, answer),
             now,
         )
         if body.spool:
             self._granted.remove(body.spool)
-        return answer
+        return number
 
     def _commit(self, queue: Callable[[Engine, Answer], None], now: float) -> int:
         """Have one message queued; its id. Raises NotQueued."""
@@ -148,6 +153,14 @@ class Direct:
         except OSError as error:
             raise NotQueued(WRITE_ERROR, f"unable to write a spool file: {error.strerror} (#4.3.1)") from None
 
+    def administration(self) -> Administration:
+        """Answers what the running queue would be asked."""
+        table = HostTable(self._queue)
+        engine = Engine(self._settings, self._store, SILENCE, NOBODY)
+        return Administration(
+            engine, self._store, lambda: None, table.load, lambda: table.keep(()), lambda _settings: None
+        )
+
     def pages(self) -> Iterator[MessageRow]:
         """Every message, in the order of their ids. Raises StoreFailed."""
         after = 0
@@ -178,9 +191,11 @@ class Direct:
         engine.stopping = True
         try:
             engine.delete(message, now, whom)
-            engine.commit(now)
+            written = engine.commit(now)
         except (StoreFull, StoreFailed) as error:
             raise NotQueued(WRITE_ERROR, f"unable to write the queue: {error} (#4.3.0)") from None
+        if not written:
+            raise NotQueued(WRITE_ERROR, "unable to write the queue: the device is full (#4.3.0)")
 
     def checksum(self, message: int) -> int | None:
         """CRC-32 of a message's content, read from the store; None if it has left the queue. Raises NotQueued."""
@@ -199,7 +214,7 @@ class Direct:
             raise NotQueued(QUEUE_TROUBLE, f"unable to read message {message}: {error} (#4.3.0)") from None
 
 
-def _give_to_owner(directory: Path) -> None:
+def give_to_owner(directory: Path) -> None:
     """What root has made here belongs to the directory's owner, as whom the queue process opens it."""
     if os.geteuid() != 0:
         return

@@ -6,8 +6,13 @@ No library is loaded here: this is what every injecting program starts with.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from ekiden.base.envelope import Envelope
 
 TOO_LONG = 11
 PERMANENT = 31
@@ -74,14 +79,19 @@ class Body:
         self.spool = spool
 
 
-class Door(Protocol):
-    """A way into the queue. Every method raises ``NotQueued``."""
+if TYPE_CHECKING:
 
-    def grant(self) -> tuple[str, int]:
-        """A new spool file: its name, and a descriptor to write to, which the caller closes."""
+    class Door(Protocol):
+        """A way into the queue. Every method raises ``NotQueued``."""
 
-    def queue(self, letter: Letter, body: Body) -> int:
-        """Queue a message; its number."""
+        def grant(self) -> tuple[str, int]:
+            """A new spool file: its name, and a descriptor to write to, which the caller closes."""
 
-    def close(self) -> None:
-        """Give up what was granted and not queued."""
+        def queue(self, letter: Letter, body: Body) -> int:
+            """Queue a message; its number."""
+
+        def queue_envelope(self, envelope: Envelope, pid: int, body: Body) -> int:
+            """Queue a message with all that SMTP says of it; its number. ``pid`` is what the log shows as ``qp``."""
+
+        def close(self) -> None:
+            """Give up what was granted and not queued."""

@@ -18,7 +18,7 @@ import msgspec
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.runtime.frames import Inject, IntakeRequest, Rejected, SpoolRelease, SpoolRequest
 from ekiden.runtime.inject_limits import Limits
-from ekiden.runtime.link import Link
+from ekiden.runtime.link import NO_FRAME, Link
 
 FRAME_SECONDS = 60.0
 """How long a frame may take from its first octet to its last, and an answer until it is read."""
@@ -48,6 +48,10 @@ class _GuestInject(Inject, frozen=True, tag=1):
     envelope: _GuestEnvelope
 
 
+GuestRequest = _GuestInject | SpoolRequest | SpoolRelease
+"""What is understood of a peer whom nobody knows."""
+
+
 class InjectLink(Link[IntakeRequest]):
     """See the module; ``granted`` are the names of the spool files that the peer has. Call ``admit`` first."""
 
@@ -60,9 +64,7 @@ class InjectLink(Link[IntakeRequest]):
         on_frame: Callable[[IntakeRequest, int | None], None],
         on_close: Callable[[str], None],
     ) -> None:
-        super().__init__(
-            loop, connection, msgspec.msgpack.Decoder(_GuestInject | SpoolRequest | SpoolRelease), on_frame, on_close
-        )
+        super().__init__(loop, connection, msgspec.msgpack.Decoder(GuestRequest), on_frame, on_close)
         self.uid = peer_uid(connection)
         self.granted = granted
         self._limits = limits
@@ -103,7 +105,6 @@ class InjectLink(Link[IntakeRequest]):
         if not self.closed:
             self._pause()
             super().close(reason)
-            self._buffer = bytearray()
             self._limits.left(self)
 
     def resume(self) -> None:
@@ -166,7 +167,7 @@ class InjectLink(Link[IntakeRequest]):
         """Hand over the whole frames, then see whether the rest may be read."""
         try:
             wanted = self._hand_over()
-        except (msgspec.DecodeError, ValueError) as error:
+        except NO_FRAME as error:
             self.close(f"bad frame: {error}")
             return
         if self.closed:
@@ -203,5 +204,10 @@ class InjectLink(Link[IntakeRequest]):
 
 def peer_uid(connection: socket.socket) -> int:
     """The user at the other end of a unix socket, as the kernel knows it (unix(7), SO_PEERCRED)."""
-    uid: int = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-    return uid
+    return peer(connection)[1]
+
+
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end of a unix socket when it was connected (unix(7), SO_PEERCRED)."""
+    pid, uid, _gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid

@@ -6,9 +6,7 @@ is permanent; what was under way when the queue went away may have been queued.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -17,7 +15,6 @@ from ekiden.base.dates import utc_date
 from ekiden.base.envelope import Envelope, Origin, Recipient
 from ekiden.runtime.frames import Accepted, Rejected, SpoolGrant
 from ekiden.runtime.intake import Intake
-from ekiden.runtime.log import Log
 
 
 class NotQueued:
@@ -35,15 +32,10 @@ Ended = Callable[[int | NotQueued], None]
 
 
 class Injection:
-    """A way into the queue. ``connect`` gives a new connection to ``run/inject``; ``inline`` octets fit a frame."""
+    """A way into the queue. ``open_intake`` makes the connection to ``run/inject`` when it is first needed."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connect: Callable[[], socket.socket], inline: int, log: Log
-    ) -> None:
-        self._loop = loop
-        self._connect = connect
-        self._inline = inline
-        self._log = log
+    def __init__(self, open_intake: Callable[[], Intake]) -> None:
+        self._open_intake = open_intake
         self._intake: Intake | None = None
 
     def inject(
@@ -62,7 +54,7 @@ class Injection:
         the log, when the queue has the message. OSError if ``wire`` cannot be read.
         """
         if self._intake is None:
-            self._intake = Intake(self._loop, self._connect, self._inline, self._log)
+            self._intake = self._open_intake()
         envelope = Envelope(
             envelope.sender, [Recipient(each) for each in recipients], envelope.body, envelope.smtputf8
         )
@@ -71,7 +63,7 @@ class Injection:
         content = bytearray()
         for chunk in chunks:
             content += chunk
-            if len(content) > self._inline:
+            if len(content) > self._intake.inline:
                 self._inject_file(self._intake, envelope, chain((bytes(content),), chunks), ended)
                 return
         self._intake.inject(envelope, _origin(), bytes(content), lambda answer: ended(_result(answer)))

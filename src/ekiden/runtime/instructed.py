@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
 from ekiden.runtime.child import Crashed, feed, run
 from ekiden.runtime.inject_door import Letter, NotQueued
 from ekiden.runtime.passing import pass_on
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HARD = frozenset({100, 64, 65, 70, 76, 77, 78, 112})
 """Exit codes that mean permanent failure (qmail-command(8))."""

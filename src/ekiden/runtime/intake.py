@@ -1,8 +1,8 @@
 """The way into the queue for every role that takes messages: one connection to ``run/intake`` for all sessions.
 
-Whoever has content in pieces uses ``deposit.Deposit``. When the queue goes away, what it owed is answered 451 4.3.0
-(it may have been queued: a duplicate is possible, a loss is not), and the connection is made again with back-off;
-until then everything is answered 451.
+Whoever has content in pieces uses ``deposit.Deposit``. When the queue goes away, or owes an answer for too long, what
+it owed is answered 451 4.3.0 (it may have been queued: a duplicate is possible, a loss is not), and the connection is
+made again with back-off; until then everything is answered 451.
 """
 
 from __future__ import annotations
@@ -40,10 +40,18 @@ OnAnswer = Callable[[Answer], None]
 
 
 class Intake:
-    """The connection to the queue. ``connect`` makes a new one or raises OSError; ``inline`` is in octets."""
+    """The connection to the queue. ``connect`` makes a new one or raises OSError; ``inline`` is in octets.
+
+    ``patience``: the longest that an answer may take, in seconds.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connect: Callable[[], socket.socket], inline: int, log: Log
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connect: Callable[[], socket.socket],
+        inline: int,
+        patience: float,
+        log: Log,
     ) -> None:
         self.loop = loop
         self.inline = inline
@@ -59,6 +67,10 @@ class Intake:
         self._token = 0
         self._pause = _FIRST_PAUSE
         self._closed = False
+        self._patience = patience
+        self._seen = 0
+        """The last that was asked before the last look at what is owed."""
+        self._look = loop.call_later(patience / 2, self._look_at_debts)
         self._try_to_connect()
 
     @property
@@ -69,6 +81,7 @@ class Intake:
     def close(self) -> None:
         """For good; what is owed is answered 451."""
         self._closed = True
+        self._look.cancel()
         if self._link is not None:
             self._link.close()
         self.writers.shutdown(wait=False)
@@ -122,6 +135,14 @@ class Intake:
             return None
         self._waiting[token] = answered
         return token
+
+    def _look_at_debts(self) -> None:
+        """Twice in the longest time, so that nothing need be noted of each message."""
+        self._look = self.loop.call_later(self._patience / 2, self._look_at_debts)
+        oldest = next(iter(self._waiting), None)
+        if oldest is not None and oldest <= self._seen and self._link is not None:
+            self._link.close(f"no answer for {self._patience:g} seconds")
+        self._seen = self._token
 
     def _try_to_connect(self) -> None:
         if self._closed:

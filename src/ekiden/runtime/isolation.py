@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import dns
@@ -27,13 +28,27 @@ class Profile:
 
     ``sockets``: families of the sockets that it may make. ``connects``, ``binds``: over TCP. ``modules``: whether it
     may read the interpreter's modules, because libraries load some when an answer from outside first asks for them.
+    ``threads``, ``forks``: whether it may make threads, and processes. ``becomes``: whether the processes become
+    users and take on a fence of their own; it may open all files then, and signal others. ``moves``: whether it moves
+    files between directories, which the first Landlock lets nobody do. ``calls``: names of further system calls.
     """
 
     sockets: tuple[int, ...] = ()
     connects: bool = False
     binds: bool = False
     modules: bool = False
+    threads: bool = True
+    forks: bool = False
+    becomes: bool = False
+    moves: bool = False
+    calls: str = ""
 
+
+_SESSION = "chdir fchown setitimer"
+_ACCOUNTS = "timerfd_create timerfd_settime"
+"""What the C library's modules for user databases wait with."""
+_BECOMES = f"{_SESSION} setgroups setresgid setresuid kill pidfd_open"
+_FENCES = "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
@@ -44,8 +59,12 @@ PROFILES = {
     "log": Profile(),
     "syslog": Profile(sockets=(socket.AF_UNIX,)),
     "pop3d": Profile(modules=True),
+    "keeper": Profile((socket.AF_UNIX,), modules=True, forks=True, calls=_ACCOUNTS),
+    "pop3keeper": Profile((socket.AF_UNIX,), forks=True, becomes=True, calls=_ACCOUNTS),
+    "session": Profile(modules=True, threads=False, moves=True, calls=_SESSION),
 }
-"""``syslog``: the log role when it writes to a daemon. ``pop3d``: whoever listens to clients before their login."""
+"""``syslog``: the log role when it writes to a daemon. ``pop3d``: whoever listens to clients before their login;
+``pop3keeper``: whom it asks about passwords, which starts a process for each ``session``."""
 
 MODULES = sorted({Path(os.__file__).parent, *(Path(each.__path__[0]).parent for each in (dns, msgspec, uvloop))})
 MODULES.append(Path(__file__).parent.parent)
@@ -80,7 +99,7 @@ _LOW = 0xFFFFFFFF
 _IOCTLS = (0x5421, 0x5451, 0x5450, 0x541B, 0x5401)
 # Duplicates, flags, locks, the sizes of pipes; not F_SETOWN, which sends signals.
 _FCNTLS = (*range(8), *range(36, 39), *range(1030, 1033))
-_PR_SET_NAME = 15
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 4, 15, 38
 
 
 def shortcomings() -> list[str]:
@@ -102,11 +121,16 @@ def begin() -> None:
     libuv uses io_uring if there is any when a loop is made, and ends the process if it cannot go on using it. Raises
     OSError.
     """
-    seccomp.give_up_gains()
-    seccomp.hide_memory()
+    shut()
     target = seccomp.machine()
     if target is not None and not seccomp.available():
         seccomp.install(seccomp.deny(ABSENT, target))
+
+
+def shut() -> None:
+    """The same for a process without an event loop. Raises OSError."""
+    seccomp.give_up_gains()
+    seccomp.hide_memory()
 
 
 def complete(role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
@@ -118,17 +142,33 @@ def complete(role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ())
     # libuv opens /dev/null with the first stream, to have a descriptor to spare when there is none left, and if it
     # cannot, tries again with every stream.
     reads = [*reads, Path(os.devnull), *MODULES] if profile.modules else reads
-    if landlock.version():
-        landlock.restrict(reads, writes, connects=profile.connects, binds=profile.binds)
+    if landlock.version() > profile.moves:
+        every = profile.becomes
+        landlock.restrict(reads, writes, connects=profile.connects, binds=profile.binds, signals=every, files=every)
     target = seccomp.machine()
     if target is not None and not seccomp.available():
-        calls = allowed(profile, bool(reads), bool(writes))
-        # To threads it is said that clone3 is not there: its flags are out of a filter's sight, clone's are not.
-        seccomp.install(seccomp.allow_only(calls, ("clone3", *ABSENT), target))
+        seccomp.install(_filter(role, bool(reads), bool(writes), os.getpid() if profile.threads else 0, target))
 
 
-def allowed(profile: Profile, reads: bool, writes: bool) -> dict[str, Alternatives]:
-    """The system calls of a profile: by name, with what their arguments may be. ``reads``, ``writes``: files."""
+def prepare_session() -> None:
+    """Make the filter of sessions, so that the processes to be forked for them find it made."""
+    target = seccomp.machine()
+    if target is not None:
+        _filter("session", True, True, 0, target)
+
+
+@cache
+def _filter(role: str, reads: bool, writes: bool, process: int, target: seccomp.Machine) -> bytes:
+    calls = allowed(PROFILES[role], reads, writes, process)
+    # To threads it is said that clone3 is not there: its flags are out of a filter's sight, clone's are not.
+    return seccomp.allow_only(calls, ("clone3", *ABSENT), target)
+
+
+def allowed(profile: Profile, reads: bool, writes: bool, process: int) -> dict[str, Alternatives]:
+    """The system calls of a profile: by name, with what their arguments may be. ``reads``, ``writes``: files.
+
+    ``process`` is the one whose threads may be signalled.
+    """
     calls: dict[str, Alternatives] = dict.fromkeys(_ALWAYS.split(), ())
     calls |= {
         "sendto": _without(3, _FAST_OPEN),
@@ -139,16 +179,25 @@ def allowed(profile: Profile, reads: bool, writes: bool) -> dict[str, Alternativ
         "ioctl": _one_of(1, _IOCTLS),
         "fcntl": _one_of(1, _FCNTLS),
         "socketpair": _one_of(0, (socket.AF_UNIX,)),
-        "clone": ((Test(0, _THREAD | _NAMESPACES, _THREAD),),),
         "prlimit64": _one_of(0, (0,)),
-        "tgkill": _one_of(0, (os.getpid(),)),
         "prctl": _one_of(0, (_PR_SET_NAME,)),
     }
     if profile.sockets:
         calls |= {"socket": _sockets(profile.sockets), "connect": ()}
     if profile.binds:
         calls["bind"] = ()
-    if writes:
+    calls |= dict.fromkeys(profile.calls.split(), ())
+    clones = (_THREAD,) * profile.threads + (0,) * profile.forks
+    if clones:
+        calls["clone"] = tuple((Test(0, _THREAD | _NAMESPACES, each),) for each in clones)
+    if profile.threads:
+        calls["tgkill"] = _one_of(0, (process,))
+    if profile.forks:
+        calls["wait4"] = ()
+    if profile.becomes:
+        calls |= dict.fromkeys((*_BECOMES.split(), *_FENCES.split()), ())
+        calls["prctl"] = _one_of(0, (_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS))
+    if writes or profile.becomes:
         calls |= dict.fromkeys(("open", "openat", *_CHANGES_FILES.split()), ())
     elif reads:
         calls |= {"open": _without(1, _WRITES), "openat": _without(2, _WRITES)}

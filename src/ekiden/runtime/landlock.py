@@ -37,7 +37,7 @@ class Right(IntFlag):
 
 
 READ = Right.READ_FILE | Right.READ_DIR
-WRITE = READ | Right.WRITE_FILE | Right.TRUNCATE | Right.MAKE_REG | Right.REMOVE_FILE
+WRITE = READ | Right.WRITE_FILE | Right.TRUNCATE | Right.MAKE_REG | Right.REMOVE_FILE | Right.REFER
 _OF_FILES = Right.EXECUTE | Right.WRITE_FILE | Right.READ_FILE | Right.TRUNCATE | Right.IOCTL_DEV
 """Rights that a rule may give on a file that is no directory."""
 
@@ -56,25 +56,38 @@ def version() -> int:
     return max(0, int(_libc.syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)))
 
 
-def restrict(reads: Iterable[Path], writes: Iterable[Path], *, connects: bool, binds: bool) -> None:
+def restrict(
+    reads: Iterable[Path],
+    writes: Iterable[Path],
+    *,
+    connects: bool = False,
+    binds: bool = False,
+    signals: bool = False,
+    files: bool = False,
+) -> None:
     """Leave this thread, and those to come, nothing but what is below these paths; paths that are not there are
     passed over.
 
-    ``connects`` and ``binds``: whether TCP connections may be made, and local addresses chosen. Signals and abstract
-    unix sockets reach only this process and its children. Raises OSError; give_up_gains of ``runtime.seccomp`` comes
-    first, and no other thread may run yet.
+    ``connects`` and ``binds``: whether TCP connections may be made, and local addresses chosen. Abstract unix sockets
+    and, without ``signals``, signals reach only this process and its children. ``files``: all stay as they are.
+    Raises OSError; give_up_gains of ``runtime.seccomp`` comes first, and no other thread may run yet.
     """
     known = version()
-    handled = _files_known(known)
+    handled = Right(0) if files else _files_known(known)
     network = (not binds) * _TCP_BIND | (not connects) * _TCP_CONNECT if known >= 4 else 0
-    scoped = _ABSTRACT_SOCKETS | _SIGNALS if known >= 6 else 0
+    scoped = _ABSTRACT_SOCKETS | (not signals) * _SIGNALS if known >= 6 else 0
+    if not (handled or network or scoped):
+        return
+    rules = [(path, READ) for path in reads] + [(path, WRITE) for path in writes]
+    if files:
+        # Without a word about it every ruleset takes away the right to move files between directories.
+        handled, rules = Right.REFER, [(Path("/"), Right.REFER)]
     fields = 1 + (known >= 4) + (known >= 6)
     attributes = struct.pack(f"={fields}Q", *(handled, network, scoped)[:fields])
     ruleset = _checked(_libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
     try:
-        for paths, rights in ((reads, READ), (writes, WRITE)):
-            for path in paths:
-                _allow(ruleset, path, rights & handled)
+        for path, rights in rules:
+            _allow(ruleset, path, rights & handled)
         _checked(_libc.syscall(_RESTRICT, ruleset, 0))
     finally:
         os.close(ruleset)

@@ -30,6 +30,8 @@ _ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
 _CLOSE_ON_EXEC = socket.MSG_CMSG_CLOEXEC
 MAXIMUM_FRAME = 64 * 1024 * 1024
 """Octets. A longer frame is a fault of the peer; inline content is far smaller."""
+NO_FRAME = (msgspec.DecodeError, ValueError, RecursionError)
+"""What is raised for octets that are no frame; the last for arrays within arrays within arrays."""
 
 
 class Link(Generic[Incoming]):
@@ -37,6 +39,7 @@ class Link(Generic[Incoming]):
 
     ``on_frame(frame, descriptor)`` is called per frame (descriptor is None unless the frame announced one),
     ``on_turn()`` once after all frames of one read, ``on_close(reason)`` once at the end, also for undecodable input.
+    ``longest``: octets of a frame that is taken.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Link(Generic[Incoming]):
         on_frame: Callable[[Incoming, int | None], None],
         on_close: Callable[[str], None],
         on_turn: Callable[[], None] | None = None,
+        longest: int = MAXIMUM_FRAME,
     ) -> None:
         connection.setblocking(False)
         self._loop = loop
@@ -56,6 +60,7 @@ class Link(Generic[Incoming]):
         self._on_frame = on_frame
         self._on_close = on_close
         self._on_turn = on_turn
+        self._longest = longest
         self._buffer = bytearray(_READ)
         self._filled = 0
         self._descriptors: deque[int] = deque()
@@ -71,6 +76,11 @@ class Link(Generic[Incoming]):
     def backlog(self) -> int:
         """Octets accepted by ``send`` that the kernel has not taken yet."""
         return sum(len(data) for data, _ in self._unsent) + sum(map(len, self._outgoing))
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the kernel takes nothing more, because the peer does not read."""
+        return self._waiting_to_write
 
     def send(self, frame: Any, descriptor: int | None = None) -> None:
         """Queue a frame; the descriptor, if any, is sent along and closed here."""
@@ -98,6 +108,8 @@ class Link(Generic[Incoming]):
         if self._waiting_to_write:
             self._loop.remove_writer(self._connection.fileno())
         self._connection.close()
+        # Whoever is told of frames often holds this link, and is held by it: memory waits for the collector then.
+        self._buffer = bytearray()
         self._gather()
         for descriptors in (self._descriptors, *(descriptors for _, descriptors in self._unsent)):
             for descriptor in descriptors:
@@ -185,7 +197,7 @@ class Link(Generic[Incoming]):
             return False
         try:
             self._take(self._filled + count)
-        except (msgspec.DecodeError, ValueError) as error:
+        except NO_FRAME as error:
             self.close(f"bad frame: {error}")
             return False
         if len(self._descriptors) > _DESCRIPTORS:
@@ -200,7 +212,7 @@ class Link(Generic[Incoming]):
         with memoryview(self._buffer) as view:
             while end - start >= 4:
                 (length,) = _LENGTH.unpack_from(view, start)
-                if length > MAXIMUM_FRAME:
+                if length > self._longest:
                     raise ValueError(f"frame of {length} octets")
                 wanted = 4 + length
                 if end - start < wanted:

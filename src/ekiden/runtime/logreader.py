@@ -15,7 +15,7 @@ import msgspec
 
 _PREFIX = re.compile(r"^.{15} \S+ qmail: ")
 _PATTERNS = [
-    (event, re.compile(pattern))
+    (event, re.compile(pattern.replace(r"\d+", "[0-9]{1,19}")))
     for event, pattern in (
         ("new", r"new msg (?P<message>\d+)$"),
         ("info", r"info msg (?P<message>\d+): bytes (?P<bytes>\d+) from <(?P<sender>.*)> qp \d+ uid (?P<uid>\d+)$"),
@@ -38,6 +38,7 @@ _PATTERNS = [
     )
 ]
 _WORDS = frozenset(event for event, _ in _PATTERNS)
+_STARTING = {"delivery", "message", "recipient"}
 _NUMBERS = ("message", "bytes", "uid", "delivery", "notice")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -67,9 +68,12 @@ def events(directory: Path) -> Iterator[Event]:
 def _json_event(line: bytes) -> Event | None:
     try:
         event = _decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return event if event.get("event") in _WORDS and isinstance(event.get("time"), float) else None
+    if event.get("event") not in _WORDS or not isinstance(event.get("time"), float):
+        return None
+    wrong = any(not isinstance(event.get(name, 0), int) for name in _NUMBERS)
+    return None if wrong or (event["event"] == "starting" and not event.keys() >= _STARTING) else event
 
 
 def _line_event(line: bytes) -> Event | None:

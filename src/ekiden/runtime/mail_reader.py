@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ekiden.runtime.child import Crashed, run
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def read_mail(name: str, reader: str, argv: Sequence[str], home: Path) -> int:
+
+def read_mail(name: str, reader: str, argv: Sequence[str], home: str) -> int:
     """Run maildir2mbox, then become ``reader``; returns only an exit code for what went wrong, and says what."""
     try:
-        code = run([str(home / "bin" / "maildir2mbox")])
+        code = run([os.path.join(home, "bin", "maildir2mbox")])
     except Crashed:
         code = 111
     if code:

@@ -31,10 +31,10 @@ SECONDS = 3600.0
 _BAD_PROTOCOL, _TROUBLE = 100, 111
 
 
-def serve(protocol: str, home: Path) -> int:
+def serve(protocol: str, home: str) -> int:
     """Serve the client on descriptors 0 and 1 in ``QMTP`` or ``QMQP``; the program's exit code."""
     try:
-        settings = read(home / "control")
+        settings = read(Path(home, "control"))
         session = _Session(protocol, settings, home, TcpEnvironment())
         return session.run(Descriptors(SECONDS))
     except (SettingsError, TimeoutError):
@@ -50,7 +50,7 @@ def serve(protocol: str, home: Path) -> int:
 class _Session:
     """A session's transport; see ``netstring_reception.Shell``."""
 
-    def __init__(self, protocol: str, settings: Settings, home: Path, environment: TcpEnvironment) -> None:
+    def __init__(self, protocol: str, settings: Settings, home: str, environment: TcpEnvironment) -> None:
         acceptance = Acceptance(settings)
         policy = acceptance.client(environment.address, Verdict(True, environment.rule))
         caller = Caller(environment.address, policy, environment.name, environment.info)

@@ -8,9 +8,12 @@ int of up to 64 bits, bytes, str, list.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
-Value = None | bool | int | bytes | str | Sequence["Value"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Value = None | bool | int | bytes | str | Sequence["Value"]
 
 _CONSTANTS: dict[int, bool | None] = {0xC0: None, 0xC2: False, 0xC3: True}
 _INTEGERS = {0xCC: "B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: "b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
@@ -36,11 +39,13 @@ def pack(value: Value) -> bytes:
 
 
 def unpack(data: bytes) -> Value:
-    """The one value that ``data`` is; ValueError if it is not one of those, whole."""
+    """The one value that ``data`` is; ValueError if it is not one of those, whole, or lists are nested too deeply."""
     try:
         value, end = _unpack(data, 0)
     except (IndexError, struct.error):
         raise ValueError("value cut off") from None
+    except RecursionError:
+        raise ValueError("lists nested too deeply") from None
     if end != len(data):
         raise ValueError(f"{len(data) - end} octets too many")
     return value

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-from ekiden.runtime.inject_door import Letter
 from ekiden.runtime.submission import submit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ekiden.runtime.inject_door import Letter
 
 _READ = 262_144
 

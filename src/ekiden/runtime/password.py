@@ -18,7 +18,8 @@ import hashlib
 import hmac
 import os
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from ekiden.wire.sasl import ScramKeys, scram_keys
 
@@ -32,8 +33,7 @@ class Unavailable(Exception):
     """It cannot be found out now; the text is for the log."""
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """Who a session works as. ``mailbox``: relative to ``home``; empty for the setting's."""
 
     name: bytes
@@ -44,8 +44,7 @@ class Account:
     mailbox: bytes = b""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """An account with its secret."""
 
     account: Account

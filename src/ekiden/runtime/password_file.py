@@ -98,7 +98,7 @@ def _fault(name: bytes, secret: bytes, fields: list[bytes]) -> str:
     if len(fields) not in (3, 4):
         return "there are too few fields, or too many"
     uid, gid, home = fields[:3]
-    if not all(text.isdigit() and int(text) < 1 << 32 for text in (uid, gid)):
+    if not all(text.isdigit() and len(text) <= 10 and int(text) < 1 << 32 for text in (uid, gid)):
         return "uid and gid must be numbers"
     if not int(uid):
         return "root reads no mail"

@@ -9,6 +9,8 @@ import time
 from ekiden.runtime.password import Account, Entry, Unavailable
 
 SHADOW = "/etc/shadow"
+DATABASES = ("/etc", "/run/systemd/userdb", "/usr/lib/userdb", "/var/lib/sss", "/var/lib/extrausers", "/var/lib/misc")
+"""Where the C library's modules look for users; the daemons behind some of them are asked through unix sockets."""
 _DAY = 86_400
 
 

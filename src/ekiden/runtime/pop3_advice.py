@@ -1,14 +1,18 @@
-"""What is wrong with the files that the POP3 server reads: for ``ekiden check``, and for the log when it starts."""
+"""What is wrong with the files that say who may log in, by POP3 and by AUTH.
+
+For ``ekiden check``, and for the log when the keepers start.
+"""
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ekiden.runtime.password_file import parse
+from ekiden.runtime.password_verifier import Verifier
+from ekiden.runtime.passwords import MECHANISMS as AUTH
 from ekiden.runtime.pop3_listening import APOP, MECHANISMS
-from ekiden.runtime.pop3_verifier import Verifier
 from ekiden.settings.control import read
 from ekiden.settings.problem import Problem, SettingsError
 from ekiden.settings.schema import Settings
@@ -26,7 +30,8 @@ def pop3_problems(home: Path) -> list[Problem]:
 
 def problems(home: Path, settings: Settings) -> list[Problem]:
     """Warnings: none of them keeps the others from being served."""
-    return [*_of_users(home / _USERS), *_of_sources(settings), *_of_mechanisms(settings)]
+    mechanisms = _of_mechanisms("pop3mechanisms", settings.pop3mechanisms, [*MECHANISMS, APOP])
+    return [*_of_users(home / _USERS), *_of_sources(settings), *mechanisms, *_of_auth(settings)]
 
 
 def _warning(file: str, message: str, remedy: str) -> Problem:
@@ -43,7 +48,7 @@ def _of_users(path: Path) -> Iterator[Problem]:
         yield _warning(_USERS, f"cannot be read: {error.strerror}", "let the server's user read it")
         return
     if mode & (stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
-        yield _warning(_USERS, "can be read or changed by others", f"chmod 600 {path}")
+        yield _warning(_USERS, "can be read or changed by others", f"chmod 600 {_USERS}")
     yield from parse(raw)[1]
 
 
@@ -55,9 +60,20 @@ def _of_sources(settings: Settings) -> Iterator[Problem]:
             yield _warning("control/pop3passwords", f"{error}; nobody gets in by it", "correct the line")
 
 
-def _of_mechanisms(settings: Settings) -> Iterator[Problem]:
-    for name in settings.pop3mechanisms:
-        if name.lower() not in {*MECHANISMS, APOP}:
+def _of_mechanisms(file: str, names: Sequence[bytes], known: Sequence[bytes]) -> Iterator[Problem]:
+    for name in names:
+        if name.lower() not in known:
             shown = name.decode("utf-8", "replace")
-            allowed = "allowed are plain, scram-sha-256, apop"
-            yield _warning("control/pop3mechanisms", f"{shown} is unknown", allowed)
+            allowed = f"allowed are {', '.join(one.decode() for one in known)}"
+            yield _warning(f"control/{file}", f"{shown} is unknown", allowed)
+
+
+def _of_auth(settings: Settings) -> Iterator[Problem]:
+    yield from _of_mechanisms("authmechanisms", settings.authmechanisms, list(AUTH))
+    wanted = {name.lower() for name in settings.authmechanisms}
+    if any(listener.auth == "required" for listener in settings.listen) and not wanted & AUTH.keys():
+        yield _warning(
+            "control/authmechanisms",
+            "names no mechanism, but a listener requires AUTH",
+            "add plain, or remove the file",
+        )

@@ -16,18 +16,8 @@ from typing import Any, Protocol, cast
 
 from ekiden.runtime.handshake import secure
 from ekiden.runtime.log import Log
-from ekiden.runtime.pop3_frames import (
-    BeginScram,
-    CheckApop,
-    CheckPassword,
-    CheckScram,
-    Denied,
-    Enter,
-    Question,
-    ScramOffer,
-    ToDoor,
-    Verified,
-)
+from ekiden.runtime.password_frames import BeginScram, CheckPassword, CheckScram, Denied, ScramOffer, Verified
+from ekiden.runtime.pop3_frames import CheckApop, Enter, Question, ToDoor
 from ekiden.runtime.pop3_relay import Relay
 from ekiden.runtime.proxied import plain_address
 from ekiden.settings.schema import Listener

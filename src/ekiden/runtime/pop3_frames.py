@@ -7,17 +7,17 @@ look at passwords and become users. A door that was taken over by somebody can a
 from __future__ import annotations
 
 from ekiden.runtime.frames import Frame
+from ekiden.runtime.password_frames import (
+    BeginScram,
+    CheckPassword,
+    CheckScram,
+    Denied,
+    Forget,
+    ScramOffer,
+    Verified,
+)
 
-# From the door. ``token`` is the connection's, chosen by the door; ``address`` the client's, for limits and the log.
-
-
-class CheckPassword(Frame, frozen=True, tag=60):
-    """Is this the user's password?"""
-
-    token: int
-    address: str
-    user: bytes
-    password: bytes
+# From the door, beside questions about passwords.
 
 
 class CheckApop(Frame, frozen=True, tag=61):
@@ -28,24 +28,6 @@ class CheckApop(Frame, frozen=True, tag=61):
     user: bytes
     timestamp: bytes
     digest: bytes
-
-
-class BeginScram(Frame, frozen=True, tag=62):
-    """Which salt and how many iterations does this user's password have?"""
-
-    token: int
-    address: str
-    user: bytes
-
-
-class CheckScram(Frame, frozen=True, tag=63):
-    """Is ``proof`` right for what was ``signed``?"""
-
-    token: int
-    address: str
-    user: bytes
-    signed: bytes
-    proof: bytes
 
 
 class Enter(Frame, frozen=True, tag=64):
@@ -60,36 +42,7 @@ class Enter(Frame, frozen=True, tag=64):
     has_descriptor: bool = True
 
 
-class Forget(Frame, frozen=True, tag=65):
-    """The connection is gone; whatever was asked about it needs no answer."""
-
-    token: int
-
-
-# To the door.
-
-
-class Verified(Frame, frozen=True, tag=70):
-    """Yes. ``signature`` is SCRAM's, empty for the others. ``Enter`` or ``Forget`` follows."""
-
-    token: int
-    signature: bytes = b""
-
-
-class Denied(Frame, frozen=True, tag=71):
-    """No; response code and text for the client."""
-
-    token: int
-    code: str
-    text: str
-
-
-class ScramOffer(Frame, frozen=True, tag=72):
-    """The answer to BeginScram, whether or not there is such a user."""
-
-    token: int
-    salt: bytes
-    iterations: int
+# To the door, beside the answers.
 
 
 class Left(Frame, frozen=True, tag=73):
@@ -114,13 +67,14 @@ class Serve(Frame, frozen=True, tag=80):
 
 
 class Served(Frame, frozen=True, tag=81):
-    """How it ended."""
+    """How it ended. ``last``: the process ends with it, as it may not see the mailbox that is there next time."""
 
     token: int
     how: str
-    retrieved: int
-    removed: int
-    octets: int
+    retrieved: int = 0
+    removed: int = 0
+    octets: int = 0
+    last: bool = False
 
 
 FromDoor = CheckPassword | CheckApop | BeginScram | CheckScram | Enter | Forget

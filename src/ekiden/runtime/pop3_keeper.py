@@ -1,7 +1,6 @@
 """The privileged part of the POP3 server: answers the door's questions about passwords, and starts sessions.
 
-It hears nothing from the network but what the door's frames hold, which are checked again here: names and passwords
-of bounded length. It opens no mailbox; the process that does has become the user.
+It opens no mailbox; the process that does has become the user.
 """
 
 from __future__ import annotations
@@ -11,41 +10,19 @@ import os
 import socket
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-import msgspec
-
-from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
-from ekiden.runtime.password import Account, Unavailable
-from ekiden.runtime.pop3_frames import (
-    BeginScram,
-    CheckApop,
-    CheckPassword,
-    CheckScram,
-    Denied,
-    Enter,
-    Forget,
-    FromDoor,
-    Left,
-    Question,
-    ScramOffer,
-    Serve,
-    Served,
-    Verified,
-)
-from ekiden.runtime.pop3_throttle import Throttle
-from ekiden.runtime.pop3_verifier import Result, Verifier
+from ekiden.runtime.password import Account
+from ekiden.runtime.password_frames import Forget, Verified
+from ekiden.runtime.password_keeper import PasswordKeeper
+from ekiden.runtime.password_throttle import Throttle
+from ekiden.runtime.password_verifier import Verifier
+from ekiden.runtime.pop3_frames import Enter, FromDoor, Left, Question, Serve, Served
 from ekiden.runtime.pop3_workers import Workers
-from ekiden.wire import sasl
 from ekiden.wire.pop3.session import error
 
-FAILURE_SECONDS = 1.0
-"""After how long a wrong attempt is answered, whatever looking at it took: that a user exists is not told by time."""
-
 _USERS_REMEMBERED = 100_000
-
-_FAILED = "authentication failed"
-_LATER = "passwords cannot be checked now, try again later"
 
 
 @dataclass
@@ -57,7 +34,7 @@ class _Guest:
     address: str
 
 
-class Keeper:
+class Keeper(PasswordKeeper):
     """``connection`` is the door's. ``log_in_delay``: seconds between two logins of a user."""
 
     def __init__(
@@ -69,103 +46,20 @@ class Keeper:
         log: Log,
         log_in_delay: int,
     ) -> None:
-        self._loop = loop
-        self._verifier = verifier
+        super().__init__(loop, connection, verifier, Throttle(), log, "pop3", FromDoor)
         self._workers = workers
-        self._log = log
         self._delay = log_in_delay
-        self._throttle = Throttle()
         self._verified: dict[int, _Guest] = {}
-        self._asking: dict[int, float] = {}
         self._last_login: dict[bytes, float] = {}
-        self._told: set[str] = set()
-        self.left = asyncio.Event()
-        self._link: Link[FromDoor] = Link(
-            loop, connection, msgspec.msgpack.Decoder(FromDoor), self._take, lambda _reason: self.left.set()
-        )
 
-    def close(self) -> None:
-        """Hear the door no more."""
-        self._link.close()
-
-    def _take(self, frame: FromDoor, descriptor: int | None) -> None:
+    def _take(self, frame: Any, descriptor: int | None) -> None:
         if isinstance(frame, Enter):
             assert descriptor is not None
             self._enter(frame, descriptor)
-        elif isinstance(frame, Forget):
+            return
+        if isinstance(frame, Forget):
             self._verified.pop(frame.token, None)
-            self._asking.pop(frame.token, None)
-        else:
-            self._line_up(frame)
-
-    # Questions.
-
-    def _line_up(self, frame: Question) -> None:
-        """Look at the question, perhaps not at once."""
-        try:
-            sasl.check_name(frame.user)
-            if isinstance(frame, CheckPassword):
-                sasl.check_name(frame.password)
-        except sasl.Malformed:
-            self._deny(frame.token, "AUTH", _FAILED)
-            return
-        now = self._loop.time()
-        self._asking[frame.token] = now
-        wait = 0.0 if isinstance(frame, BeginScram) else self._throttle.wait(frame.address, frame.user, now)
-        if wait is None:
-            self._event("refuse", frame, "too many failed logins from this address")
-            self._deny(frame.token, "SYS/TEMP", "too many failed logins, try again later")
-        elif wait:
-            self._loop.call_later(wait, self._look, frame)
-        else:
-            self._look(frame)
-
-    def _look(self, frame: Question) -> None:
-        if frame.token not in self._asking:
-            # The client did not wait.
-            return
-        done = partial(self._answer, frame)
-        try:
-            if isinstance(frame, CheckPassword):
-                self._verifier.password(frame.user, frame.password, b"", done)
-            elif isinstance(frame, CheckApop):
-                self._verifier.apop(frame.user, frame.timestamp, frame.digest, done)
-            else:
-                self._scram(frame)
-        except Unavailable as error:
-            done(error)
-        for problem in map(str, self._verifier.problems):
-            if problem not in self._told:
-                self._told.add(problem)
-                self._log.alert(f"pop3: {problem}")
-
-    def _scram(self, frame: BeginScram | CheckScram) -> None:
-        """Raises Unavailable."""
-        account, keys = self._verifier.scram(frame.user)
-        if isinstance(frame, BeginScram):
-            self._asking.pop(frame.token)
-            self._link.send(ScramOffer(frame.token, keys.salt, keys.iterations))
-            return
-        signature = sasl.scram_signature(keys, frame.signed, frame.proof) if len(frame.proof) == 32 else None
-        self._answer(frame, account if signature else None, signature or b"")
-
-    def _answer(self, frame: Question, result: Result, signature: bytes = b"") -> None:
-        since = self._asking.get(frame.token)
-        if since is None:
-            return
-        now = self._loop.time()
-        if isinstance(result, Account) and not self._may_be(result):
-            result = Unavailable(f"unable to become uid {result.uid}")
-        if isinstance(result, Account):
-            self._asking.pop(frame.token)
-            self._admit(frame, result, signature, now)
-        elif result is None:
-            self._throttle.failed(frame.address, frame.user, now)
-            self._event("refuse", frame, _FAILED)
-            self._loop.call_later(max(0.0, since + FAILURE_SECONDS - now), self._deny, frame.token, "AUTH", _FAILED)
-        else:
-            self._event("refuse", frame, str(result))
-            self._deny(frame.token, "SYS/TEMP", _LATER)
+        super()._take(frame, descriptor)
 
     def _may_be(self, account: Account) -> bool:
         """Root has no mailbox, and who is not root is nobody else."""
@@ -185,10 +79,6 @@ class Keeper:
             self._last_login[account.name] = now
         self._verified[frame.token] = _Guest(account, frame.user, frame.address)
         self._link.send(Verified(frame.token, signature))
-
-    def _deny(self, token: int, code: str, text: str) -> None:
-        self._asking.pop(token, None)
-        self._link.send(Denied(token, code, text))
 
     # Sessions.
 
@@ -226,11 +116,6 @@ class Keeper:
             removed=served.removed,
             bytes=served.octets,
         )
-
-    def _event(self, name: str, frame: Question, reason: str) -> None:
-        user = frame.user.decode("utf-8", "replace")
-        text = f"refuse: pop3: {frame.address}: {user}: {reason}"
-        self._log.event(name, text, client=frame.address, user=user, reason=reason)
 
 
 def _send_away(descriptor: int) -> None:

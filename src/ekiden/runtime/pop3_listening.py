@@ -18,8 +18,9 @@ from ekiden.policy.tcprules import RulesFile
 from ekiden.runtime.certificate import ServerCertificate
 from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.link import Link
+from ekiden.runtime.password_frames import Forget
 from ekiden.runtime.pop3_connection import Connection, Door
-from ekiden.runtime.pop3_frames import Enter, Forget, Left, Question, ToDoor
+from ekiden.runtime.pop3_frames import Enter, Left, Question, ToDoor
 from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
 from ekiden.runtime.role import Context
 from ekiden.settings.schema import Listener, Settings

@@ -1,57 +1,37 @@
-"""Processes that each serve one POP3 session at a time as one user, kept warm for that user's next one.
+"""The processes that serve POP3 sessions: forked by the keeper, each for one mailbox and one session at a time.
 
-They are forked by the keeper, become the user for good before they hear of the client, and have nothing open but the
-connection to the keeper and their client's. When the keeper dies they end as if they were told to stop.
+They are kept warm for that mailbox's next session; ``pop3_process`` is what they do.
 """
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
-import struct
 from collections.abc import Callable
 
 import msgspec
 
-from ekiden.mailstore.location import mailbox_path, open_mailbox
-from ekiden.mailstore.maildrop import MailboxError
-from ekiden.runtime.crew import Who, close_all_but
+from ekiden.runtime.crew import Who
 from ekiden.runtime.link import Link
 from ekiden.runtime.pop3_frames import Serve, Served
-from ekiden.runtime.pop3_session import Session, Stopping, stop_when_idle
-from ekiden.runtime.pop3_stream import Gone, Stream
-from ekiden.wire.pop3.profile import Profile
-from ekiden.wire.pop3.server import Server
-from ekiden.wire.pop3.session import error
+from ekiden.runtime.pop3_process import Work, begin
 
 IDLE_SECONDS = 30.0
 """How long a process without a session is kept."""
 
 _SWEEP = 5.0
-_LENGTH = struct.Struct(">I")
-_LONGEST = 262_144
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
-
-class Work(msgspec.Struct, frozen=True):
-    """What all sessions have in common. ``default``: control/defaultdelivery."""
-
-    profile: Profile
-    seconds: int
-    mailbox: bytes
-    default: bytes
+Whose = tuple[int, int, bytes, bytes, bytes]
+"""Whose mailbox a process serves: uid, gid, name, home, mailbox. Many names may have one uid."""
 
 
 class _Worker:
     """One process. ``done``: what to call when its session has ended; None while it has none."""
 
-    def __init__(self, who: tuple[int, int], pid: int, link: Link[Served], now: float) -> None:
+    def __init__(self, who: Whose, pid: int, link: Link[Served], now: float) -> None:
         self.who = who
         self.pid = pid
         self.link = link
@@ -66,7 +46,7 @@ class Workers:
         self._loop = loop
         self._work = work
         self._most = most
-        self._idle: dict[tuple[int, int], list[_Worker]] = {}
+        self._idle: dict[Whose, list[_Worker]] = {}
         self._all: set[_Worker] = set()
         self._sweeper = loop.call_later(_SWEEP, self._sweep)
         self.emptied = asyncio.Event()
@@ -82,8 +62,9 @@ class Workers:
 
         ``descriptor`` is closed here. Raises OSError if no process can be made, and leaves the descriptor open.
         """
-        waiting = self._idle.get((uid, gid))
-        worker = waiting.pop() if waiting else self._hire((uid, gid))
+        who = uid, gid, task.user, task.home, task.mailbox
+        waiting = self._idle.get(who)
+        worker = waiting.pop() if waiting else self._hire(who)
         worker.done = done
         worker.link.send(task, descriptor)
 
@@ -103,7 +84,7 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
 
-    def _hire(self, who: tuple[int, int]) -> _Worker:
+    def _hire(self, who: Whose) -> _Worker:
         ours, theirs = socket.socketpair()
         try:
             pid = os.fork()
@@ -112,7 +93,7 @@ class Workers:
             theirs.close()
             raise
         if not pid:
-            _begin(Who(*who), theirs, self._work)
+            begin(Who(*who[:2]), theirs, self._work)
         theirs.close()
         link: Link[Served]
         link = Link(
@@ -132,6 +113,10 @@ class Workers:
         done, worker.done = worker.done, None
         if done is None:
             worker.link.close()
+            return
+        if frame.last:
+            worker.link.close()
+            done(frame)
             return
         worker.idle_since = self._loop.time()
         self._idle.setdefault(worker.who, []).append(worker)
@@ -170,98 +155,3 @@ class Workers:
         for worker in tuple(self._all):
             if worker.done is None and worker.idle_since < before:
                 worker.link.close()
-
-
-# What follows runs in a user's process.
-
-
-def _begin(who: Who, connection: socket.socket, work: Work) -> None:
-    """Become the user, serve, and end without ever returning."""
-    status = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        # Control-C in a terminal is for the parent.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        close_all_but(frozenset({2, connection.fileno()}))
-        os.umask(0o077)
-        who.become()
-        # The kernel forgets this when a process changes its user.
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        connection.setblocking(True)
-        _serve_all(connection, work)
-        status = 0
-    except BaseException as failed:
-        os.write(2, f"ekiden: pop3 uid {who.uid}: {type(failed).__name__}: {failed}\n".encode("utf-8", "replace"))
-    finally:
-        os._exit(status)
-
-
-def _serve_all(connection: socket.socket, work: Work) -> None:
-    """One session after the other, until the keeper closes the connection."""
-    while True:
-        received = _receive(connection)
-        if received is None:
-            return
-        task, client = received
-        try:
-            served = _serve(task, client, work)
-        finally:
-            os.close(client)
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        encoded = msgspec.msgpack.encode(served)
-        connection.sendall(_LENGTH.pack(len(encoded)) + encoded)
-
-
-def _receive(connection: socket.socket) -> tuple[Serve, int] | None:
-    """The next task and its client's descriptor; None when there will be none."""
-    size = socket.CMSG_SPACE(array.array("i").itemsize)
-    head, ancillary, _flags, _address = connection.recvmsg(_LENGTH.size, size, socket.MSG_WAITALL)
-    if len(head) < _LENGTH.size:
-        return None
-    descriptors = array.array("i")
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(payload)
-    (length,) = _LENGTH.unpack(head)
-    if length > _LONGEST or len(descriptors) != 1:
-        return None
-    frame = connection.recv(length, socket.MSG_WAITALL)
-    os.set_inheritable(descriptors[0], False)
-    return msgspec.msgpack.decode(frame, type=Serve), descriptors[0]
-
-
-def _serve(task: Serve, client: int, work: Work) -> Served:
-    stream = Stream(client, client, work.seconds)
-    try:
-        stop_when_idle(stream)
-        return _open_and_serve(task, stream, work)
-    except (Gone, Stopping) as ended:
-        return Served(task.token, str(ended) or "stopped", 0, 0, 0)
-    except Exception as fault:
-        with contextlib.suppress(Gone):
-            stream.write(error("internal error, try again later", "SYS/TEMP"))
-        return Served(task.token, f"fault: {type(fault).__name__}: {fault}"[:300], 0, 0, 0)
-
-
-def _open_and_serve(task: Serve, stream: Stream, work: Work) -> Served:
-    """Raises Gone, and whatever is wrong with this program."""
-    try:
-        os.chdir(task.home)
-    except OSError as failed:
-        stream.write(error("your home directory cannot be reached", "SYS/TEMP"))
-        return Served(task.token, f"home directory: {failed.strerror}", 0, 0, 0)
-    try:
-        drop = open_mailbox(mailbox_path(task.mailbox or work.mailbox, task.user, work.default), b".")
-    except MailboxError as refused:
-        stream.write(error(refused.text, refused.code))
-        return Served(task.token, refused.text, 0, 0, 0)
-    server = Server(work.profile, task.secured)
-    server.open(len(drop))
-    server.receive(task.unread)
-    session = Session(server, drop, stream)
-    how = session.serve()
-    return Served(task.token, how, session.retrieved, session.removed, session.sent)

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 USERS = {"queue": "qmailq", "smtpd": "qmaild", "remote": "qmailr", "log": "qmaill", "pop3d": "nobody"}
-"""qmail's user for each role. ``local`` stays root, because it becomes each recipient in turn.
+"""qmail's user for each role but those of ``PRIVILEGED``.
 
 Of ``pop3d`` it is the part that talks with clients; the part that becomes the user who has logged in stays root.
 """
+
+PRIVILEGED = ("local", "keeper")
+"""Those that stay root: ``local`` becomes each recipient in turn, ``keeper`` reads what nobody else may."""
+
+READER = "qmails"
+"""Who may look at the queue without being root, as qmail-qread(8) has it. No process of ours runs as this user."""
 
 FALLBACK = "nobody"
 
@@ -29,10 +35,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class Identities:
-    """The identity of each role, None where privileges are kept, and the qmail users that do not exist."""
+    """The identity of each role, None where privileges are kept, and the qmail users that do not exist.
+
+    ``reader`` is READER's, None where it is nobody's.
+    """
 
     roles: dict[str, Identity | None]
     missing: tuple[str, ...] = ()
+    reader: Identity | None = None
 
 
 def identities(home: Path) -> Identities:
@@ -42,20 +52,20 @@ def identities(home: Path) -> Identities:
     its own home: qmail's users; those that do not exist are reported and replaced by ``nobody``.
     """
     if os.geteuid() != 0:
-        return Identities(dict.fromkeys((*USERS, "local")))
+        return Identities(dict.fromkeys((*USERS, *PRIVILEGED)))
     owner = home.stat()
     if owner.st_uid != 0:
         everyone = Identity(owner.st_uid, owner.st_gid)
-        return Identities(dict.fromkeys((*USERS, "local"), everyone))
+        return Identities(dict.fromkeys((*USERS, *PRIVILEGED), everyone))
     missing = []
-    roles: dict[str, Identity | None] = {"local": None}
+    roles: dict[str, Identity | None] = dict.fromkeys(PRIVILEGED)
     for role, user in USERS.items():
         identity = _lookup(user)
         if identity is None:
             missing.append(user)
             identity = _lookup(FALLBACK) or Identity(65534, 65534)
         roles[role] = identity
-    return Identities(roles, tuple(missing))
+    return Identities(roles, tuple(missing), _lookup(READER))
 
 
 def _lookup(user: str) -> Identity | None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ARG_START, _ARG_END = 45, 46
 """Places in /proc/self/stat, counted from behind the command's name."""

@@ -35,6 +35,8 @@ class Place:
 
     sockets: Mapping[str, socket.socket]
     run: int
+    reader: int
+    """The user who may look at the queue; -1 if there is none."""
     _lock: int
     _roles: int
     _state: dict[str, Any]
@@ -81,7 +83,7 @@ def _prepare(home: Path, who: Identities) -> Place:
     _make_queue(home / "queue", who)
     run = os.open(home / "run", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     state = {"supervisor": os.getpid(), "generation": 1}
-    return Place(sockets, run, held, _open_roles(home / "run"), state)
+    return Place(sockets, run, who.reader.uid if who.reader else -1, held, _open_roles(home / "run"), state)
 
 
 def _make_queue(queue: Path, who: Identities) -> None:
@@ -102,7 +104,8 @@ def _bind(run: Path, who: Identities) -> dict[str, socket.socket]:
     sockets = {}
     for name, mode in SOCKETS.items():
         sockets[name] = bound = unix_socket(run / name)
-        own(run / name, who.roles["smtpd"] if name == "intake" else None, mode)
+        owners = {"intake": who.roles["smtpd"], "control": who.reader}
+        own(run / name, owners.get(name), mode)
         bound.listen(1024)
     return sockets
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
@@ -42,6 +42,7 @@ from ekiden.wire.smtp.server import Server
 
 if TYPE_CHECKING:
     from ekiden.runtime.intake import Intake
+    from ekiden.runtime.passwords import Passwords
 
 HEADER_OCTETS = 65_536
 """Hops are counted in the beginning of the header up to about this size, which bounds what is kept for it."""
@@ -84,11 +85,19 @@ class Client:
 class Desk:
     """What all sessions share."""
 
-    def __init__(self, settings: Settings, acceptance: Acceptance, intake: Intake, log: Log) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        acceptance: Acceptance,
+        intake: Intake,
+        log: Log,
+        passwords: Passwords | None = None,
+    ) -> None:
         self.settings = settings
         self.acceptance = acceptance
         self.intake = intake
         self.log = log
+        self.passwords = passwords
         self.pid = os.getpid()
         self.uid = os.getuid()
         self.received = b"Received: (qmail %d invoked from network); " % self.pid
@@ -98,7 +107,20 @@ class Desk:
 class Reception:
     """One client's session."""
 
-    __slots__ = ("_client", "_deposit", "_desk", "_envelope", "_header", "_helo", "_protocol", "_shell", "server")
+    __slots__ = (
+        "_client",
+        "_deposit",
+        "_desk",
+        "_envelope",
+        "_header",
+        "_helo",
+        "_protocol",
+        "_shell",
+        "_token",
+        "server",
+    )
+
+    handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]] = {}
 
     def __init__(self, desk: Desk, client: Client, shell: Shell, secured: bool = False) -> None:
         self.server = (LmtpServer if client.profile.lmtp else Server)(client.profile, secured)
@@ -118,10 +140,10 @@ class Reception:
 
     def proceed(self) -> None:
         """Deal with everything that was received as far as it can be dealt with now."""
-        next_event = self.server.next_event
+        next_event, handlers = self.server.next_event, self.handlers
         event = next_event()
         while event is not None:
-            _HANDLERS[type(event)](self, event)
+            handlers[type(event)](self, event)
             event = next_event()
 
     def drop(self) -> None:
@@ -137,6 +159,8 @@ class Reception:
         self._helo = event.name
         protocol = self.server.protocol.decode() if event.extended else "SMTP"
         self._protocol = protocol + "S" if event.extended and self.server.tls else protocol
+        if self.server.authenticated:
+            self._protocol = "ESMTPSA" if self.server.tls else "ESMTPA"
         self.server.accept()
 
     def _mail(self, event: Mail) -> None:
@@ -261,7 +285,8 @@ class Reception:
         """The "with" protocol type (RFC 3848, RFC 6531 section 4.3)."""
         if envelope.smtputf8:
             protocol = "UTF8LMTP" if self.server.profile.lmtp else "UTF8SMTP"
-            return protocol + "S" if self.server.tls else protocol
+            protocol = protocol + "S" if self.server.tls else protocol
+            return protocol + "A" if self.server.authenticated else protocol
         return self._protocol
 
     def _trace(self) -> bytes:
@@ -284,7 +309,7 @@ class Reception:
         )
 
 
-_HANDLERS: Mapping[type[Event], Callable[[Reception, Any], None]] = {
+Reception.handlers = {
     Hello: Reception._hello,
     Mail: Reception._mail,
     Rcpt: Reception._rcpt,

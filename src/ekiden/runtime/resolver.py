@@ -54,13 +54,12 @@ class Resolver:
 
     async def ask(self, question: Question) -> Answer:
         """One question's answer, with CNAMEs followed; never raises."""
-        answer = Answer(Answered.NOTHING)
         for _ in range(resolver_answer.CHAIN):
             answer, follow = await self._ask_once(question)
             if follow is None:
                 return answer
             question = Question(follow, question.kind)
-        return answer
+        return FAILED.answer  # a chain without end says nothing for certain
 
     async def _ask_once(self, question: Question) -> tuple[Answer, bytes | None]:
         now = asyncio.get_running_loop().time()

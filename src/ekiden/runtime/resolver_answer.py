@@ -6,12 +6,14 @@ Servers come from the setting resolvers, else from /etc/resolv.conf. Without eit
 from __future__ import annotations
 
 import contextlib
+import heapq
 import ipaddress
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import islice
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.nameserver
@@ -19,17 +21,20 @@ import dns.rdtypes.ANY.MX
 import dns.rdtypes.IN.A
 import dns.rdtypes.IN.AAAA
 import dns.resolver
+import msgspec
 
 from ekiden.routing.mx import Answer, Answered, Question, Surroundings
 from ekiden.runtime.interfaces import own_addresses
 from ekiden.settings.schema import Settings
 
-LIFETIME = 30.0
-"""Seconds for one question, all servers and repetitions together."""
-
 PER_SERVER = 5.0
+"""Seconds until the next server, or the same one again, is asked."""
+
 CHAIN = 8
 """CNAMEs followed by ourselves, where the server did not."""
+
+RECORDS = 100
+"""Records of an answer that are looked at and remembered; a message has room for thousands."""
 
 NEGATIVE_SECONDS = 60.0
 LONGEST_SECONDS = 3600.0
@@ -38,8 +43,7 @@ INTERFACES_SECONDS = 60.0
 _FAILED = Answer(Answered.FAILED)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """An answer, how many seconds it holds, and the name to ask next if a CNAME was left unfollowed."""
 
     answer: Answer
@@ -59,7 +63,7 @@ def configure(resolver: dns.resolver.BaseResolver, settings: Settings) -> None:
         resolver.nameservers = [_nameserver(entry) for entry in settings.resolvers]
     else:
         resolver.read_resolv_conf("/etc/resolv.conf")
-    resolver.lifetime = LIFETIME
+    resolver.lifetime = float(settings.timeoutdns)
     resolver.timeout = PER_SERVER
     resolver.cache = None
 
@@ -85,6 +89,8 @@ def wire_name(name: bytes) -> dns.name.Name | None:
 
 def translate(question: Question, found: dns.resolver.Answer) -> Found:
     """An answer from the server."""
+    if found.response.flags & dns.flags.TC:
+        return FAILED  # cut short by TCP too: what is missing may be all that matters
     records = found.rrset
     canonical = found.canonical_name
     if records is None:
@@ -92,9 +98,11 @@ def translate(question: Question, found: dns.resolver.Answer) -> Found:
         return Found(Answer(Answered.NOTHING), NEGATIVE_SECONDS, follow)
     seconds = min(float(found.chaining_result.minimum_ttl), LONGEST_SECONDS)
     if question.kind == "MX":
-        entries = [(int(record.preference), _text(record.exchange)) for record in records]
+        best = heapq.nsmallest(RECORDS, records, key=lambda record: record.preference)
+        entries = [(int(record.preference), _text(record.exchange)) for record in best]
         return Found(Answer(Answered.FOUND, exchangers=tuple(entries)), seconds)
-    return Found(Answer(Answered.FOUND, addresses=tuple(record.address for record in records)), seconds)
+    addresses = tuple(record.address for record in islice(records, RECORDS))
+    return Found(Answer(Answered.FOUND, addresses=addresses), seconds)
 
 
 def _text(name: dns.name.Name) -> bytes:

@@ -7,8 +7,10 @@ import gc
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,10 @@ class Context:
     """Where the supervisor sends the server's certificate and key (``runtime.certificate``); None: read the files."""
     census: Census = field(default_factory=Census)
     """Counts the clients of all processes of a role."""
+    reader: int = -1
+    """The user who may look at the queue, besides root and this process's; -1 if there is none."""
+    roster: socket.socket | None = None
+    """Where the supervisor tells the queue which process is which role (``runtime.roster``); None: there are none."""
     queue: Path = Path("queue")
     """The queue role's directory, as that role sees it."""
     isolated: bool = False
@@ -69,11 +75,14 @@ class Context:
         privileges may not be able to search the directories above the home.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Where more wait to be accepted than the kernel keeps, a connection would wait too.
+        connection.setblocking(False)
         try:
             connection.connect(f"/proc/self/fd/{self.run}/{name}")
         except OSError:
             connection.close()
             raise
+        connection.setblocking(True)
         return connection
 
 
@@ -92,6 +101,7 @@ def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]], 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, context.stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, context.draining.set)
+        loop.set_exception_handler(partial(_fault, context.log))
         loop.add_signal_handler(signal.SIGALRM, lambda: context.on_alarm and context.on_alarm())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         context.log.attach(loop)
@@ -106,6 +116,24 @@ def run(context: Context, main: Callable[[Context], Coroutine[Any, Any, None]], 
     # What lives for a message dies with it, without cycles; looking for some often costs more than it finds.
     gc.set_threshold(20_000, 20, 50)
     uvloop.run(serve())
+
+
+def _fault(log: Log, loop: asyncio.AbstractEventLoop, trouble: dict[str, Any]) -> None:
+    """What a callback raised and nobody caught: told in the log.
+
+    Without memory a callback of a connection between roles ends anywhere: what it was about to do is forgotten, and
+    somebody would wait for ever. The process ends as in a crash, and the supervisor starts another.
+    """
+    error = trouble.get("exception")
+    if error is None or isinstance(error, OSError):
+        loop.default_exception_handler(trouble)
+        return
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" at {places[-1].filename}:{places[-1].lineno}" if places else ""
+    log.alert(f"process {os.getpid()}: {type(error).__name__}: {error}{where}")
+    if isinstance(error, MemoryError) and "transport" not in trouble:
+        log.flush()
+        os._exit(1)
 
 
 def begin_isolation(log: Log) -> bool:

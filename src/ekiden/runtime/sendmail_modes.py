@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def flush(home: Path) -> int:
+def flush(home: str) -> int:
     """Have everything in the queue attempted now; 111 if the queue does not answer or may not be asked."""
+    from pathlib import Path
+
     from ekiden.runtime.administration import Done, Flush
     from ekiden.runtime.control import Asking
 
     after = 0
     try:
-        with Asking(home) as asking:
+        with Asking(Path(home)) as asking:
             while True:
                 answer = asking.ask(Flush(after))
                 if not isinstance(answer, Done) or not answer.next:
@@ -26,8 +30,10 @@ def flush(home: Path) -> int:
         return 111
 
 
-def verify(recipients: Sequence[str], home: Path) -> int:
+def verify(recipients: Sequence[str], home: str) -> int:
     """Say for each recipient how it would be delivered; 111 if the settings cannot be used, 100 for no address."""
+    from pathlib import Path
+
     from ekiden.base.mailbox import Malformed
     from ekiden.routing.inject import Defaults
     from ekiden.routing.route import Router
@@ -35,7 +41,7 @@ def verify(recipients: Sequence[str], home: Path) -> int:
     from ekiden.settings.problem import SettingsError
 
     try:
-        settings = read(home / "control")
+        settings = read(Path(home, "control"))
         router = Router(settings)
     except (SettingsError, ValueError) as error:
         print(f"sendmail: fatal: unable to use the configuration: {error}", file=sys.stderr)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 import traceback
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from ekiden.base.reply import Reply
 from ekiden.runtime.handshake import secure
 from ekiden.runtime.log import Log
 from ekiden.runtime.proxied import plain_address
 from ekiden.runtime.reception import Client, Desk, Reception
+from ekiden.runtime.smtp_login import LoginReception
 from ekiden.settings.schema import Listener, Settings
 
 _LINGER_SECONDS = 10
@@ -45,13 +46,21 @@ class Hall(Protocol):
         """An admitted client's connection is gone."""
 
 
+class Kind(NamedTuple):
+    """What is spoken at a door, and whether clients may or must log in (``Listener.auth``)."""
+
+    lmtp: bool
+    auth: str
+
+
 class Door:
     """A listener and how many of its clients are here. ``tls``: connections begin with a handshake."""
 
-    __slots__ = ("listener", "present", "tls")
+    __slots__ = ("kind", "listener", "present", "tls")
 
     def __init__(self, listener: Listener, tls: ssl.SSLContext | None) -> None:
         self.listener = listener
+        self.kind = Kind(listener.service == "lmtp", listener.auth)
         self.tls = tls
         self.present = 0
 
@@ -98,7 +107,7 @@ class Connection(asyncio.Protocol):
                 transport.write(client.encode())
             transport.close()
             return
-        self._reception = reception = Reception(hall.desk, client, self, self.door.tls is not None)
+        self._reception = reception = LoginReception(hall.desk, client, self, self.door.tls is not None)
         reception.server.greet()
         transport.write(reception.server.output())
 

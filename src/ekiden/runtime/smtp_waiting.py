@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ekiden.base.reply import Reply
@@ -36,7 +35,7 @@ _FAILED = 1
 """Exit code of qmail-smtpd when the client is silent, or gone without QUIT."""
 
 
-def serve(settings: Settings, home: Path, connection: Descriptors, environment: TcpEnvironment) -> int:
+def serve(settings: Settings, home: str, connection: Descriptors, environment: TcpEnvironment) -> int:
     """Hold the session of a client that is greeted; qmail-smtpd's exit code. OSError if the client is gone."""
     session: Session | None = None
     try:
@@ -57,7 +56,7 @@ def serve(settings: Settings, home: Path, connection: Descriptors, environment: 
 class Session:
     """A session's transport; see ``reception.Shell``."""
 
-    def __init__(self, settings: Settings, home: Path, connection: Descriptors, environment: TcpEnvironment) -> None:
+    def __init__(self, settings: Settings, home: str, connection: Descriptors, environment: TcpEnvironment) -> None:
         self._settings = settings
         self._connection = connection
         self._began = time.monotonic()
@@ -67,7 +66,7 @@ class Session:
         policy = acceptance.client(environment.address, Verdict(True, environment.rule))
         profile = _profile(settings, policy.databytes)
         client = Client(environment.address, policy, profile, environment.name, environment.info)
-        deposits = Deposits(str(home), settings.inlinebytes)
+        deposits = Deposits(home, settings.inlinebytes)
         self._reception = _WaitingReception(_desk(settings, acceptance, environment), client, self, deposits)
 
     def run(self) -> int:

@@ -11,13 +11,16 @@ import os
 import select
 import stat
 from pathlib import Path
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 DELIVERIES = 120
 """notqmail's conf-spawn."""
 
 OUTPUT = 65_536
-"""Octets of a delivery's output that are kept."""
+"""Octets of a delivery's output that are kept, half of them its last: what came of it may stand at the end."""
 
 
 class Refused(Exception):
@@ -27,8 +30,8 @@ class Refused(Exception):
 class Spawner:
     """The deliveries that run: number, process and output by the pipe that the output comes from."""
 
-    def __init__(self, home: Path) -> None:
-        self._messages = home / "queue" / "mess"
+    def __init__(self, home: str) -> None:
+        self._messages = Path(home, "queue", "mess")
         self._running: dict[int, tuple[int, int, bytes]] = {}
         self._listened_to = True
 
@@ -107,7 +110,10 @@ class Spawner:
     def _collect(self, descriptor: int) -> bool:
         data = os.read(descriptor, OUTPUT)
         number, pid, output = self._running[descriptor]
-        self._running[descriptor] = (number, pid, output + data[: OUTPUT - len(output)])
+        output += data
+        if len(output) > OUTPUT:
+            output = output[: OUTPUT // 2] + output[-OUTPUT // 2 :]
+        self._running[descriptor] = (number, pid, output)
         return bool(data)
 
     def _finish(self, descriptor: int) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
 
 from ekiden.base.dates import utc_date
 from ekiden.runtime.inject import Injection
 from ekiden.runtime.inject_door import PERMANENT, REFUSED, Letter, NotQueued
 
-_OURS = b"run_classic('qmail-queue'"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 _KNOWN = {"alias": b"by alias", "qmaild": b"from network", "qmails": b"for bounce"}
 
 
@@ -49,11 +51,14 @@ def _invoker(uid: int) -> bytes:
 
 def is_replaced(home: str) -> bool:
     """Whether another program than ours stands for qmail-queue."""
-    if "QMAILQUEUE" in os.environ:
-        return True
+    return "QMAILQUEUE" in os.environ or is_foreign(home, "qmail-queue")
+
+
+def is_foreign(home: str, name: str) -> bool:
+    """Whether HOME/bin/NAME is another program than ours; one that may not be read is."""
     try:
-        with open(os.path.join(home, "bin", "qmail-queue"), "rb") as file:
-            return _OURS not in file.read(4096)
+        with open(os.path.join(home, "bin", name), "rb") as file:
+            return b"run_classic('%b'" % name.encode() not in file.read(4096)
     except FileNotFoundError:
         return False
     except OSError:

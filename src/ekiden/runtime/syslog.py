@@ -8,9 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
 
 from ekiden.base.dates import syslog_date
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ALERT, WARNING, INFO = 1, 4, 6
 MAIL = 2

@@ -1,6 +1,7 @@
 """TLS towards next hops (RFC 3207), over octets instead of sockets, so that daemon and qmail-remote share it.
 
 Encryption is opportunistic: certificates are not verified, because a next hop without TLS would be used as well.
+Where a password is to be said they are, by the system's authorities and the name or address that smtproutes has.
 Sessions are resumed per host, which saves the costly half of the handshake.
 """
 
@@ -10,6 +11,9 @@ import ssl
 from pathlib import Path
 
 from ekiden.settings.schema import Settings
+
+Peer = tuple[str, str, bool]
+"""Name, address, and whether its certificate is verified."""
 
 SESSIONS = 1000
 """Hosts whose last TLS session is kept."""
@@ -21,10 +25,10 @@ _LOOKS = 2
 class TlsConnection:
     """One connection's TLS. All methods raise ssl.SSLError if the peer does not speak TLS with us."""
 
-    def __init__(self, client: TlsClient, host: str, address: str) -> None:
+    def __init__(self, client: TlsClient, host: str, address: str, verify: bool) -> None:
         self.established = False
         self._client = client
-        self._peer = (host, address)
+        self._peer = (host, address, verify)
         self._looks = _LOOKS
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -79,23 +83,38 @@ class TlsClient:
     """
 
     def __init__(self, settings: Settings, home: Path) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context = self._make_context(settings, home)
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
+        self._verifying: ssl.SSLContext | None = None
+        if settings.remoteauth and settings.remoteauthtls == "verify":
+            # Now: later the authorities' files may be out of reach.
+            self._verifying = self._make_context(settings, home)
+            self._verifying.load_default_certs()
+        self._sessions: dict[Peer, ssl.SSLSession] = {}
+
+    @staticmethod
+    def _make_context(settings: Settings, home: Path) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if settings.clientcert:
             key = home / settings.clientkey if settings.clientkey else None
-            self._context.load_cert_chain(home / settings.clientcert, key)
-        self._sessions: dict[tuple[str, str], ssl.SSLSession] = {}
+            context.load_cert_chain(home / settings.clientcert, key)
+        return context
 
-    def connection(self, host: str, address: str) -> TlsConnection:
+    def connection(self, host: str, address: str, verify: bool = False) -> TlsConnection:
         """TLS with the host of this name at this address; a bare address has an empty name and gets no SNI."""
-        return TlsConnection(self, host, address)
+        return TlsConnection(self, host, address, verify)
 
-    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, peer: tuple[str, str]) -> ssl.SSLObject:
-        """An SSLObject that resumes the last session with the peer (name and address), if there is one."""
-        return self._context.wrap_bio(incoming, outgoing, False, peer[0] or None, self._sessions.get(peer))
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, peer: Peer) -> ssl.SSLObject:
+        """An SSLObject that resumes the last session with the peer, if there is one."""
+        host, address, verify = peer
+        context = self._verifying if verify else self._context
+        assert context is not None, "whoever verifies has said so in the settings"
+        return context.wrap_bio(
+            incoming, outgoing, False, host or (address if verify else None), self._sessions.get(peer)
+        )
 
-    def remember(self, peer: tuple[str, str], session: ssl.SSLSession | None) -> None:
+    def remember(self, peer: Peer, session: ssl.SSLSession | None) -> None:
         """Keep a session for the next connection to the peer."""
         if session is None:
             return

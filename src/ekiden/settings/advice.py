@@ -86,6 +86,13 @@ def _nowhere_to_listen(control: Path, settings: Settings) -> Iterator[Problem]:
     if settings.servercert:
         return
     for listener in settings.listen:
+        if listener.auth != "no" and settings.authplaintext == "never" and listener.service != "smtps":
+            yield _warning(
+                "listen",
+                f"{listener.service} at {listener.where} has no certificate, so that nobody can log in",
+                "put one, with its key, into control/servercert.pem, or let control/authplaintext be local or always",
+                _line_of(control, "listen", listener.where.encode()),
+            )
         if listener.service in ("smtps", "pop3s"):
             yield _warning(
                 "listen",
@@ -181,7 +188,8 @@ def _exposed_keys(control: Path, settings: Settings) -> Iterator[Problem]:
         except OSError:
             continue
         if exposed:
-            yield _warning(control_file(name), "shows its private key to every user", "chmod 640, group of qmaild")
+            remedy = "chown qmailr, chmod 400" if name.startswith("client") else "chmod 640, group of qmaild"
+            yield _warning(control_file(name), "shows its private key to every user", remedy)
 
 
 def _line_of(control: Path, file: str, beginning: bytes) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ekiden.settings.problem import Problem
 
 _BLANK = b" \t\n"
+_CONTROLS = {octet: f"\\x{octet:02x}" for octet in (*range(32), *range(127, 160))}
 
 
 class ControlFile:
@@ -26,13 +27,17 @@ class ControlFile:
 
     def refuse(self, line: int, message: str, remedy: str = "") -> None:
         """Note a problem that keeps the settings from being used."""
-        self.problems.append(Problem(file=f"control/{self.name}", line=line, message=message, remedy=remedy))
+        self._note(line, message, remedy, True)
 
     def warn(self, line: int, message: str, remedy: str = "") -> None:
         """Note a problem that does not."""
-        self.problems.append(
-            Problem(file=f"control/{self.name}", line=line, message=message, remedy=remedy, fatal=False)
-        )
+        self._note(line, message, remedy, False)
+
+    def _note(self, line: int, message: str, remedy: str, fatal: bool) -> None:
+        # What the file holds is shown on a terminal, which is not to obey it.
+        message = message.translate(_CONTROLS)
+        file = f"control/{self.name}"
+        self.problems.append(Problem(file=file, line=line, message=message, remedy=remedy, fatal=fatal))
 
     def line(self) -> bytes:
         """The one fact: the first line, empty if the file is."""

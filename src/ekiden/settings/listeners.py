@@ -16,6 +16,8 @@ from ekiden.settings.schema import SERVICES, Listener
 _FORM = "a line is SERVICE ADDRESS:PORT, then name=value words"
 _PLACE = re.compile(r"(\*|localhost|[0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 _OPTION = re.compile(r"([a-z][a-z0-9_-]*)=(.*)")
+AUTH_SERVICES = ("smtp", "smtps", "submission")
+AUTH = ("no", "yes", "required")
 _MODE = re.compile(r"[0-7]{3}")
 
 
@@ -31,6 +33,8 @@ def parse_listener(line: str) -> Listener:
     options = _options(rest[1:])
     if "mode" in options and not (path and _MODE.fullmatch(options["mode"])):
         raise ValueError("mode is for unix sockets, and three octal digits, as in mode=660")
+    if "auth" in options and not (service in AUTH_SERVICES and options["auth"] in AUTH):
+        raise ValueError(f"auth is for {', '.join(AUTH_SERVICES)}, and one of {', '.join(AUTH)}")
     # The service was compared with SERVICES above, which the type is made of.
     return Listener(service=service, host=host, port=port, path=path, options=options)  # type: ignore[arg-type]
 

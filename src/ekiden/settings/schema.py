@@ -40,6 +40,11 @@ class Listener(msgspec.Struct, frozen=True):
         """The address as control/listen has it: ``127.0.0.1:25``, ``[::1]:25``, ``*:25`` or a path."""
         return self.path or f"{self.host}:{self.port}"
 
+    @property
+    def auth(self) -> str:
+        """Whether clients may log in: ``no``, ``yes``, or ``required`` of all that may not relay anyway."""
+        return self.options.get("auth") or {"submission": "required", "smtps": "yes"}.get(self.service, "no")
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of one home, complete and within bounds. Domains and addresses in sets and keys are lower-case."""
@@ -74,11 +79,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hopsmax: int = 100
     barenewline: Literal["refuse", "normalise"] = "refuse"
     timeoutsmtpd: int = 1200
+    timeoutqueue: int = 60
     sessionseconds: int = 0
     connectionsmax: int = 2000
     connectionsperclient: int = 200
     listenbacklog: int = 4096
     proxyclients: tuple[str, ...] = ()
+    authmechanisms: tuple[bytes, ...] = (b"plain", b"login")
+    authplaintext: Literal["never", "local", "always"] = "never"
     inlinebytes: int = 262_144
     injectconnections: int = 1000
     injectperuser: int = 200
@@ -92,6 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     qmqpservers: tuple[bytes, ...] = ()
     defaultdelivery: bytes = b"./Mailbox"
     concurrencylocal: int = 10
+    localahead: int = 10
     programseconds: int = 3600
     quotabytes: int = 0
     quotamessages: int = 0
@@ -107,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ipv6: bool = True
     remoteport: int = 25
     resolvers: tuple[str, ...] = ()
+    timeoutdns: int = 30
     timeoutconnect: int = 60
     timeoutremote: int = 1200
     timeoutgreeting: int = 300
@@ -144,6 +154,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clientcert: str = ""
     clientkey: str = ""
     tlsremote: Literal["may", "never", "always"] = "may"
+    remoteauth: str = ""
+    remoteauthtls: Literal["verify", "encrypt", "may"] = "verify"
+    remoteauthiterations: int = 1_000_000
 
     # POP3
 

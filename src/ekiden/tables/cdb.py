@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 from struct import Struct
-from typing import BinaryIO
 
 from ekiden.tables.table import TableError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import BinaryIO
 
 _PAIR = Struct("<II")
 _HEADER = Struct("<512I")

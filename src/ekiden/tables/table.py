@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
 
 
 class TableError(Exception):
     """The table cannot answer now: unreadable or damaged. The asker tries later; it is never "not found"."""
 
 
-class Table(Protocol):
-    """Octets to octets."""
+if TYPE_CHECKING:
 
-    def get(self, key: bytes) -> bytes | None:
-        """The first value of ``key``, None if it has none; TableError if that cannot be said now."""
+    class Table(Protocol):
+        """Octets to octets."""
+
+        def get(self, key: bytes) -> bytes | None:
+            """The first value of ``key``, None if it has none; TableError if that cannot be said now."""

@@ -5,9 +5,11 @@ Source: qmail-smtpd(8).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
-from ekiden.tables.table import Table
+    from ekiden.tables.table import Table
 
 
 def dotted_suffixes(host: bytes) -> Iterator[bytes]:

@@ -11,7 +11,8 @@ import binascii
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 NAME_OCTETS = 255
 """Longest user name and password taken. PLAIN allows any length; nobody has longer ones."""
@@ -55,8 +56,7 @@ def check_name(text: bytes) -> None:
         raise Malformed("not UTF-8") from None
 
 
-@dataclass(frozen=True)
-class ScramFirst:
+class ScramFirst(msgspec.Struct, frozen=True):
     """The client's first message: its header (``n,,``), the rest without it, the user, the client's nonce."""
 
     header: bytes
@@ -83,6 +83,11 @@ def scram_challenge(nonce: bytes, salt: bytes, iterations: int) -> bytes:
     return b"r=%b,s=%b,i=%d" % (nonce, base64.b64encode(salt), iterations)
 
 
+def server_final(signature: bytes) -> bytes:
+    """The server's last message, by which it proves that it knows the user's keys."""
+    return b"v=" + base64.b64encode(signature)
+
+
 def parse_scram_final(message: bytes, first: ScramFirst, challenge: bytes, nonce: bytes) -> tuple[bytes, bytes]:
     """What both sides sign (AuthMessage), and the client's proof. Raises Malformed."""
     match = _FINAL.fullmatch(message)
@@ -97,8 +102,7 @@ def parse_scram_final(message: bytes, first: ScramFirst, challenge: bytes, nonce
 # For whoever keeps the passwords.
 
 
-@dataclass(frozen=True)
-class ScramKeys:
+class ScramKeys(msgspec.Struct, frozen=True):
     """What a server keeps of a password; knowing it does not suffice to log in."""
 
     iterations: int

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ekiden.wire.pop3.events import Ended, Login, Retrieve, StartTls, Stat, Update
 from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.server import COMMANDS, Server
-from ekiden.wire.pop3.session import EXCHANGE_OCTETS, PIPELINE_OCTETS
+from ekiden.wire.pop3.session import PIPELINE_OCTETS
 from ekiden.wire.pop3.states import State
+from ekiden.wire.sasl_event import LINE_OCTETS
 
 from .dialogue import MESSAGES, Player
 
@@ -121,7 +122,7 @@ def test_lines_without_end_are_not_kept() -> None:
         for _ in range(100):
             server.receive(b"x" * 10_000)
             assert server.next_event() is None
-            assert len(server.unread) <= EXCHANGE_OCTETS
+            assert len(server.unread) <= LINE_OCTETS
 
 
 def test_open_begins_where_a_login_ended_elsewhere() -> None:

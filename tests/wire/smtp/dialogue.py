@@ -6,7 +6,7 @@ made; ``# `` a remark; ``% name=value`` a field of the profile, or ``% steps``: 
 an ``S:`` the client waits for everything before it.
 
 The shell of these tests refuses senders and recipients at ``refused.example`` (550) and ``later.example`` (451), and
-messages that say ``REFUSE ME``.
+messages that say ``REFUSE ME``. Its one user is jiro, whose password is ``secret word``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ekiden.base.envelope import Envelope
 from ekiden.base.reply import Reply
+from ekiden.wire import sasl
 from ekiden.wire.smtp.events import (
     Content,
     DataBegins,
@@ -23,16 +24,22 @@ from ekiden.wire.smtp.events import (
     EndOfMessage,
     Event,
     Hello,
+    Login,
     Mail,
+    Proven,
     Rcpt,
     Refusal,
     Reset,
+    ScramBegins,
+    ScramProof,
     StartTls,
 )
 from ekiden.wire.smtp.lmtp import LmtpServer
 from ekiden.wire.smtp.profile import Profile
 from ekiden.wire.smtp.server import Server
 
+PASSWORD = b"secret word"
+KEYS = sasl.scram_keys(PASSWORD, b"salt of test", 4096)
 DIALOGUES = Path(__file__).resolve().parents[2] / "dialogues"
 
 
@@ -51,7 +58,7 @@ class Dialogue:
 
     steps: list[Step] = field(default_factory=lambda: [Step()])
     messages: list[bytes] = field(default_factory=list)
-    profile: dict[str, int | bool | str] = field(default_factory=dict)
+    profile: dict[str, int | bool | str | tuple[bytes, ...]] = field(default_factory=dict)
     only_steps: bool = False
 
 
@@ -97,6 +104,18 @@ class Player:
                 assert self._envelope is not None
                 if self._judge(recipient.address):
                     self._envelope.recipients.append(recipient)
+            case Login(user=user, password=password):
+                self._say_whether(user == b"jiro" and password == PASSWORD)
+            case ScramBegins():
+                self.server.offer(KEYS.salt, KEYS.iterations, b"servernonce")
+            case ScramProof(user=user, signed=signed, proof=proof):
+                signature = sasl.scram_signature(KEYS, signed, proof)
+                if signature is None or user != b"jiro":
+                    self._say_whether(False)
+                else:
+                    self.server.sign(signature)
+            case Proven():
+                self._say_whether(True)
             case Content(chunk=chunk):
                 assert chunk
                 self._content += chunk
@@ -111,6 +130,12 @@ class Player:
                 self.ended = True
             case _:
                 raise AssertionError(event)
+
+    def _say_whether(self, right: bool) -> None:
+        if right:
+            self.server.accept()
+        else:
+            self.server.reply(Reply(535, "5.7.8", "authentication failed"))
 
     def _judge(self, address: bytes) -> bool:
         if address.endswith(b"@refused.example"):
@@ -168,6 +193,8 @@ def _configure(dialogue: Dialogue, text: str) -> None:
     name, _, value = text.partition("=")
     if name == "steps":
         dialogue.only_steps = True
+    elif name == "mechanisms":
+        dialogue.profile[name] = tuple(value.encode().split(b","))
     elif value in ("yes", "no"):
         dialogue.profile[name] = value == "yes"
     else:

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ekiden.base.reply import Reply
-from ekiden.wire.smtp.events import Content, DataBegins, Ended, EndOfMessage, Hello, Mail, Rcpt, Refusal, StartTls
+from ekiden.wire.sasl_event import LINE_OCTETS
+from ekiden.wire.smtp.events import (
+    Content,
+    DataBegins,
+    Ended,
+    EndOfMessage,
+    Hello,
+    Login,
+    Mail,
+    Rcpt,
+    Refusal,
+    StartTls,
+)
 from ekiden.wire.smtp.profile import Profile
 from ekiden.wire.smtp.server import COMMANDS, Server
 from ekiden.wire.smtp.session import PIPELINE_OCTETS
@@ -232,3 +244,75 @@ def test_the_table_knows_every_verb_in_every_command_state() -> None:
     assert set(COMMANDS) == {State.READY, State.MAIL, State.RCPT, State.CHUNKS}
     for commands in COMMANDS.values():
         assert set(commands) == verbs
+
+
+AUTH = Profile("mx.example", mechanisms=(b"PLAIN", b"LOGIN", b"SCRAM-SHA-256"), plaintext=True)
+
+
+def test_a_line_of_an_exchange_has_a_limit() -> None:
+    for end in (b"", b"\r\nNOOP\r\n"):
+        player = Player(AUTH)
+        player.say(b"AUTH PLAIN\r\n")
+        player.say(b"A" * LINE_OCTETS + end)
+        player.say(b"" if end else b"\r\nNOOP\r\n")
+        assert player.output.endswith(b"334 \r\n500 5.5.2 command line too long\r\n250 2.0.0 ok\r\n")
+    player = Player(AUTH)
+    player.say(b"AUTH PLAIN\r\n" + b"A" * (LINE_OCTETS - 2) + b"\r\n")
+    assert player.output.endswith(b"334 \r\n501 5.5.2 authentication message has a syntax error\r\n")
+
+
+def test_nobody_is_authenticated_after_starttls_by_what_was_said_before() -> None:
+    player = Player(Profile("mx.example", mechanisms=(b"PLAIN",), plaintext=True, starttls=True, authenticate=True))
+    player.say(b"AUTH PLAIN AGppcm8Ac2VjcmV0IHdvcmQ=\r\n")
+    assert player.server.authenticated
+    player.say(b"STARTTLS\r\n")
+    player.secure()
+    player.say(b"MAIL FROM:<a@b>\r\n")
+    assert player.output.endswith(b"530 5.7.0 authentication required\r\n")
+
+
+def test_what_follows_a_password_waits_for_the_answer() -> None:
+    server = Server(AUTH)
+    server.receive(b"AUTH PLAIN AGppcm8Ac2VjcmV0IHdvcmQ=\r\nMAIL FROM:<a@b>\r\n")
+    assert server.next_event() == Login(b"jiro", b"secret word", "PLAIN")
+    assert (server.next_event(), server.output(), server.idle) == (None, b"", False)
+    server.reply(Reply(454, "4.7.0", "later"))
+    assert isinstance(server.next_event(), Mail)
+    assert not server.authenticated
+
+
+exchanges = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                b"AUTH PLAIN\r\n",
+                b"AUTH LOGIN\r\n",
+                b"AUTH SCRAM-SHA-256\r\n",
+                b"AUTH PLAIN AGppcm8Ac2VjcmV0IHdvcmQ=\r\n",
+                b"AGppcm8Ac2VjcmV0IHdvcmQ=\r\n",
+                b"amlybw==\r\n",
+                b"biwsbj1qaXJvLHI9Y2xpZW50bm9uY2U=\r\n",
+                b"*\r\n",
+                b"=\r\n",
+                b"\r\n",
+                b"\n",
+                b"NOOP\r\n",
+            ]
+        ),
+        st.binary(max_size=6),
+    ),
+    max_size=20,
+).map(b"".join)
+
+
+@given(exchanges, st.lists(st.integers(1, 30), max_size=20))
+def test_exchanges_are_the_same_in_any_pieces(data: bytes, sizes: list[int]) -> None:
+    whole, pieces = Player(AUTH), Player(AUTH)
+    whole.say(data)
+    at = 0
+    for size in [*sizes, len(data)]:
+        pieces.say(data[at : at + size])
+        at += size
+    assert pieces.output == whole.output
+    assert pieces.events == whole.events
+    assert pieces.server.authenticated == whole.server.authenticated

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Sequence
 
 from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 READ = 4096
 """Octets at once; a pipe that can be written to takes as many without a wait."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ekiden.runtime.options import BadOption, options
 from ekiden.runtime.ucspi.connection import Search
 from ekiden.runtime.ucspi.faults import explain
 from ekiden.runtime.ucspi.place import Families, addresses, family_of, is_address, port_number, socket_address
 from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LETTERS = "46dDvqQhHrRi:p:t:T:l:I:"
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
-from typing import Any
 
 from ekiden.runtime.ucspi.wrong import Fatal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _COMPONENTS = {
     "countryName": "C",

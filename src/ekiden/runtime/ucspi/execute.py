@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Mapping, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
 """Signals that the interpreter ignores; every program that is started gets their default back."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import ssl
 from contextlib import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 READ = 16384
 """Octets at once: one TLS record's."""

@@ -52,6 +52,12 @@ ROUTING: Mapping[str, Setting] = {
         high=CONCURRENCY_LIMIT,
         clipped=True,
     ),
+    "localahead": number(
+        "Local deliveries handed over beyond concurrencylocal, which begin as others end.",
+        "Up to {} more local deliveries are handed over, to begin as others end.",
+        "deliveries",
+        high=CONCURRENCY_LIMIT,
+    ),
     "programseconds": number(
         "How long a program in a .qmail file may run before it is killed and the delivery deferred; 0 is for ever.",
         "Programs in .qmail files may run for {} seconds.",

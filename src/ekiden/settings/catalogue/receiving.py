@@ -122,6 +122,13 @@ RECEIVING: Mapping[str, Setting] = {
         low=1,
         high=_YEAR,
     ),
+    "timeoutqueue": number(
+        "Longest wait for the queue before whoever hands in a message is told to try again (451).",
+        "The queue has {} seconds to take a message.",
+        "seconds",
+        low=1,
+        high=600,
+    ),
     "sessionseconds": number(
         "Longest an SMTP session may last; 0 is no limit.",
         "SMTP sessions are limited to {} seconds (0: no limit).",
@@ -154,6 +161,19 @@ RECEIVING: Mapping[str, Setting] = {
         "Networks of the proxies that name the real client in a PROXY header.",
         "PROXY header is taken from {}.",
         "No PROXY headers.",
+    ),
+    "authmechanisms": many(
+        Kind.LIST,
+        "How SMTP clients may log in, where they may: plain, login, scram-sha-256.",
+        "SMTP offers AUTH by {}",
+        "SMTP offers AUTH by plain and login, where it does.",
+    ),
+    "authplaintext": choice(
+        "AUTH without TLS: for nobody, for clients on this host, or for all.",
+        "AUTH without TLS: {}.",
+        "never",
+        "local",
+        "always",
     ),
     "inlinebytes": number(
         "Content up to this size is kept in the queue's database, larger content in a file.",

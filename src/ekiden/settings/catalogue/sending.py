@@ -53,6 +53,13 @@ SENDING: Mapping[str, Setting] = {
         "DNS server: {}",
         "DNS servers are the system's.",
     ),
+    "timeoutdns": number(
+        "Longest wait for the answer to one question, all DNS servers and repetitions together.",
+        "An answer of the DNS is awaited for {} seconds.",
+        "seconds",
+        low=1,
+        high=_YEAR,
+    ),
     "timeoutconnect": number(
         "Longest wait for a connection.",
         "A connection to another server is awaited for {} seconds.",
@@ -168,5 +175,25 @@ TLS: Mapping[str, Setting] = {
         "may",
         "never",
         "always",
+    ),
+    "remoteauth": present(
+        "Logins at smart hosts: relay as in smtproutes, user, password; for the user that sends alone.",
+        "Logins at smart hosts are in {}.",
+        "No login at smart hosts.",
+        "remoteauth",
+    ),
+    "remoteauthtls": choice(
+        "TLS where a login is given: with a certificate that this host trusts, with any, or as tlsremote says.",
+        "TLS where there is a login at a smart host: {}.",
+        "verify",
+        "encrypt",
+        "may",
+    ),
+    "remoteauthiterations": number(
+        "Most rounds of hashing that a smart host's SCRAM may ask for; a million takes about half a second.",
+        "A smart host's SCRAM may ask for up to {} iterations.",
+        "iterations",
+        low=4096,
+        high=9_999_999,
     ),
 }

@@ -6,12 +6,15 @@ An exchange of SASL (RFC 5034) is a verb that takes further lines.
 from __future__ import annotations
 
 import base64
+import re
 
 from ekiden.wire import sasl
-from ekiden.wire.pop3.events import Apop, Event, Login, Proven, ScramBegins, ScramProof, StartTls
+from ekiden.wire.pop3.events import Apop, Event, Login, StartTls
 from ekiden.wire.pop3.session import OK, SYNTAX, Session
 from ekiden.wire.pop3.states import ANSWERED, State
+from ekiden.wire.sasl_exchange import Exchange
 
+_DIGEST = re.compile(rb"[0-9A-Fa-f]{32}")
 _NO_TLS_YET = "begin TLS first: passwords are not taken in clear"
 
 
@@ -19,24 +22,16 @@ class Authorization(Session):
     """A session up to its login."""
 
     # Set when they begin to mean something.
-    _begun: bool
-    _challenge: bytes
-    _first: sasl.ScramFirst
-    _mechanism: bytes
+    _exchange: Exchange
     _name: bytes
-    _nonce: bytes
-    _proven: bool
 
     def offer(self, salt: bytes, iterations: int, nonce: bytes) -> None:
         """Answer ScramBegins; ``nonce``: fresh printable octets without a comma."""
-        self._nonce = self._first.nonce + nonce
-        self._challenge = sasl.scram_challenge(self._nonce, salt, iterations)
-        self.answer(_challenge(self._challenge))
+        self.answer(_challenge(self._exchange.offer(salt, iterations, nonce)))
 
     def sign(self, signature: bytes) -> None:
         """Answer ScramProof with yes."""
-        self._proven = True
-        self.answer(_challenge(b"v=" + base64.b64encode(signature)))
+        self.answer(_challenge(self._exchange.sign(signature)))
 
     @property
     def _may_say_password(self) -> bool:
@@ -67,10 +62,9 @@ class Authorization(Session):
         user, _space, digest = argument.rpartition(b" ")
         try:
             sasl.check_name(user)
-            bytes.fromhex(digest.decode("ascii"))
-        except ValueError:
+        except sasl.Malformed:
             return self._no(SYNTAX)
-        if len(digest) != 32:
+        if _DIGEST.fullmatch(digest) is None:
             return self._no(SYNTAX)
         return self._ask(Apop(user, digest.lower()))
 
@@ -80,15 +74,14 @@ class Authorization(Session):
         offered = self._offered()
         if not name:
             return self._say(b"+OK\r\n%b.\r\n" % b"".join(mechanism + b"\r\n" for mechanism in offered))
-        self._mechanism = name.upper()
-        if self._mechanism not in offered:
-            refused = self._mechanism in self.profile.mechanisms
+        mechanism = name.upper()
+        if mechanism not in offered:
+            refused = mechanism in self.profile.mechanisms
             return self._no(_NO_TLS_YET if refused else "mechanism is not offered")
-        self._proven = False
-        self._begun = False
+        self._exchange = Exchange(mechanism)
         if not space:
             self._enter(State.EXCHANGE)
-            return self._say(b"+ \r\n")
+            return self._say(_challenge(self._exchange.begin()))
         return self._continue(b"" if initial == b"=" else initial)
 
     def _offered(self) -> tuple[bytes, ...]:
@@ -100,24 +93,13 @@ class Authorization(Session):
         if line == b"*":
             return self._no("cancelled")
         try:
-            return self._step(sasl.decode(line))
+            step = self._exchange.step(sasl.decode(line))
         except sasl.Malformed:
             return self._no(SYNTAX)
-
-    def _step(self, message: bytes) -> Event:
-        """One message of an exchange. Raises Malformed."""
-        if self._mechanism == b"PLAIN":
-            return self._ask(Login(*sasl.parse_plain(message), "PLAIN"))
-        if self._proven:
-            if message:
-                raise sasl.Malformed("nothing is to be said here")
-            return self._ask(Proven(self._first.user))
-        if not self._begun:
-            self._begun = True
-            self._first = sasl.parse_scram_first(message)
-            return self._ask(ScramBegins(self._first.user))
-        signed, proof = sasl.parse_scram_final(message, self._first, self._challenge, self._nonce)
-        return self._ask(ScramProof(self._first.user, signed, proof))
+        if isinstance(step, Event):
+            return self._ask(step)
+        self._enter(State.EXCHANGE)
+        return self._say(_challenge(step))
 
     def _stls(self, argument: bytes) -> Event:
         if not self.profile.starttls:

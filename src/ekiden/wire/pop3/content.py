@@ -6,9 +6,11 @@ ends without a newline gets one. Everything works on blocks; there is no loop ov
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from ekiden.wire.lines import stuff
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 END = b".\r\n"
 _WHOLE_LINE = b"\r\n"

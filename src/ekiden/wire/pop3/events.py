@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import msgspec
+from ekiden.wire.sasl_event import Event, Login, Proven, ScramBegins, ScramProof
 
+__all__ = [
+    "Apop",
+    "Ended",
+    "Event",
+    "Listing",
+    "Login",
+    "Proven",
+    "Retrieve",
+    "ScramBegins",
+    "ScramProof",
+    "StartTls",
+    "Stat",
+    "Update",
+]
 
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """Base of all events."""
-
-
-# Who are you? Answered with ``refuse``, or by ``open``, or by handing the connection over.
-
-
-class Login(Event, frozen=True):
-    """A name and a password, by USER and PASS or by SASL PLAIN."""
-
-    user: bytes
-    password: bytes
-    mechanism: str
+# Who are you? Those of SASL too. Answered with ``refuse``, or by ``open``, or by handing the connection over.
 
 
 class Apop(Event, frozen=True):
@@ -25,26 +27,6 @@ class Apop(Event, frozen=True):
 
     user: bytes
     digest: bytes
-
-
-class ScramBegins(Event, frozen=True):
-    """SCRAM-SHA-256 of this user. Answered by ``offer`` with what is kept for the user, or something like it."""
-
-    user: bytes
-
-
-class ScramProof(Event, frozen=True):
-    """Is ``proof`` right for ``signed``? Answered by ``sign`` with the server's signature."""
-
-    user: bytes
-    signed: bytes
-    proof: bytes
-
-
-class Proven(Event, frozen=True):
-    """The client has seen the server's signature too: the login that ``ScramProof`` was about goes on."""
-
-    user: bytes
 
 
 class StartTls(Event, frozen=True):

@@ -11,12 +11,10 @@ from typing import ClassVar
 from ekiden.wire.pop3.events import Apop, Ended, Event, Login, Proven, ScramBegins, ScramProof
 from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.states import AFTER_NO, AFTER_YES, ANSWERED, NO_COMMANDS, Commands, State
+from ekiden.wire.sasl_event import LINE_OCTETS
 
 PIPELINE_OCTETS = 65_536
 """Input kept while an answer is owed before ``choked`` asks the shell to stop reading."""
-
-EXCHANGE_OCTETS = 12_288
-"""Longest line of a SASL exchange (RFC 4954 section 4)."""
 
 OK = b"+OK\r\n"
 SYNTAX = "syntax error"
@@ -182,7 +180,7 @@ class Session:
         return handler(self, argument)
 
     def _read_exchange(self) -> Event | None:
-        line = self._line(EXCHANGE_OCTETS)
+        line = self._line(LINE_OCTETS)
         if line is None:
             return ANSWERED if self._state is State.OVERLONG else None
         return self._continue(line)

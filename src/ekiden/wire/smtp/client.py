@@ -20,6 +20,7 @@ commands are sent differs (RFC 2920).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ekiden.base.envelope import Body, Envelope
 from ekiden.base.outcome import Outcome, Verdict
@@ -29,6 +30,9 @@ from ekiden.wire.smtp.client_content import DotStuffer, stuff
 from ekiden.wire.smtp.client_event import Done, Event, Lost, Ready, StartTls, State, WantContent, Wish
 from ekiden.wire.smtp.client_opening import Opening
 from ekiden.wire.smtp.client_reply import UnreadableError, reply_text
+
+if TYPE_CHECKING:
+    from ekiden.wire.sasl_client import Credentials
 
 __all__ = ["Client", "Done", "Event", "Lost", "Ready", "StartTls", "State", "WantContent", "Wish"]
 
@@ -40,9 +44,15 @@ class Client(Opening):
     """One session from its greeting to its end; see the module's contract."""
 
     def __init__(
-        self, peer: str, helo: bytes, remote: str = "", starttls: Wish = "never", lmtp: bool = False
+        self,
+        peer: str,
+        helo: bytes,
+        remote: str = "",
+        starttls: Wish = "never",
+        lmtp: bool = False,
+        credentials: Credentials | None = None,
     ) -> None:
-        super().__init__(peer, helo, remote, starttls, lmtp)
+        super().__init__(peer, helo, remote, starttls, lmtp, credentials)
         self._needs_reset = False
         self._count = 0
         self._places: Sequence[int] = ()
@@ -333,6 +343,12 @@ TRANSITIONS: dict[State, dict[int, _Step]] = {
     State.HELO: {2: Client._helo_accepted, 4: Client._name_rejected, 5: Client._name_rejected},
     State.STARTTLS: {2: Client._tls_agreed, 4: Client._tls_refused, 5: Client._tls_refused},
     State.HANDSHAKE: {},
+    State.AUTH: {
+        2: Client._logged_in,
+        3: Client._challenged,
+        4: Client._login_refused,
+        5: Client._login_refused,
+    },
     State.READY: {},
     State.RESET: {2: Client._reset},
     State.MAIL: {2: Client._mail_accepted, 4: Client._mail_refused, 5: Client._mail_refused},

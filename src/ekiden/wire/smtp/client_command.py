@@ -7,7 +7,8 @@ Sources: RFC 1870 (SIZE), 2920 (PIPELINING), 3030 (CHUNKING, BINARYMIME), 3207 (
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from ekiden.base.envelope import Body, Envelope, Notify, Recipient
 from ekiden.wire.smtp.syntax import quote
@@ -19,8 +20,7 @@ _UNWRITABLE = re.compile(rb"[\x00-\x20\x7f]")
 _NOTIFY = ((Notify.SUCCESS, b"SUCCESS"), (Notify.FAILURE, b"FAILURE"), (Notify.DELAY, b"DELAY"))
 
 
-@dataclass(slots=True)
-class Extensions:
+class Extensions(msgspec.Struct):
     """What the server offers. ``size_limit`` in octets, 0 if it names none."""
 
     pipelining: bool = False
@@ -32,6 +32,7 @@ class Extensions:
     starttls: bool = False
     chunking: bool = False
     binarymime: bool = False
+    auth: tuple[bytes, ...] = ()
 
 
 def read_extensions(reply: bytes) -> Extensions:
@@ -46,6 +47,8 @@ def read_extensions(reply: bytes) -> Extensions:
             offered.size = True
             if len(words) > 1 and words[1].isdigit() and len(words[1]) <= 20:
                 offered.size_limit = int(words[1])
+        elif name == "AUTH":
+            offered.auth = tuple(words[1:])
         elif name in _FLAGS:
             setattr(offered, _FLAGS[name], True)
     return offered

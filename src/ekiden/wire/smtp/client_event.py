@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from ekiden.base.outcome import Outcome
 
@@ -17,42 +18,38 @@ class State(enum.IntEnum):
     HELO = 2
     STARTTLS = 3
     HANDSHAKE = 4
-    READY = 5
-    RESET = 6
-    MAIL = 7
-    RECIPIENT = 8
-    DATA = 9
-    CONTENT = 10  # the shell is giving content
-    SENT = 11  # after the final dot: the server may have delivered
-    VOID = 12  # after a lone dot that ends a transaction without recipients
-    QUIT = 13
-    CLOSED = 14
+    AUTH = 5
+    READY = 6
+    RESET = 7
+    MAIL = 8
+    RECIPIENT = 9
+    DATA = 10
+    CONTENT = 11  # the shell is giving content
+    SENT = 12  # after the final dot: the server may have delivered
+    VOID = 13  # after a lone dot that ends a transaction without recipients
+    QUIT = 14
+    CLOSED = 15
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """The server takes messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartTls:
+class StartTls(msgspec.Struct, frozen=True):
     """The TLS handshake is to begin now."""
 
 
-@dataclass(frozen=True, slots=True)
-class WantContent:
+class WantContent(msgspec.Struct, frozen=True):
     """The server waits for the content."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """The session ended and the server has accepted and refused nothing."""
 
     outcome: Outcome
 
 
-@dataclass(slots=True)
-class Done:
+class Done(msgspec.Struct):
     """The transaction ended: one outcome per recipient.
 
     ``message`` is the outcome after DATA, or that of a transaction without valid recipients; ``refused`` has the
@@ -62,7 +59,7 @@ class Done:
 
     outcomes: list[Outcome]
     message: Outcome
-    refused: dict[int, Outcome] = field(default_factory=dict)
+    refused: dict[int, Outcome] = msgspec.field(default_factory=dict)
     heard: int = 0
 
 

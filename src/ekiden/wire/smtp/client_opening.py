@@ -1,8 +1,13 @@
-"""The beginning of a session: greeting, EHLO or HELO or LHLO, STARTTLS (RFC 5321 section 3.2, RFC 2033, RFC 3207)."""
+"""The beginning of a session: greeting, EHLO or HELO or LHLO, STARTTLS, AUTH.
+
+Sources: RFC 5321 section 3.2, RFC 2033, RFC 3207, RFC 4954.
+"""
 
 from __future__ import annotations
 
+import binascii
 from collections import deque
+from typing import TYPE_CHECKING
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.wire.smtp import client_report as report
@@ -10,17 +15,30 @@ from ekiden.wire.smtp.client_command import Extensions, hello_command, read_exte
 from ekiden.wire.smtp.client_event import Event, Lost, Ready, StartTls, State, Wish
 from ekiden.wire.smtp.client_reply import ReplyReader, reply_text
 
+if TYPE_CHECKING:
+    from ekiden.wire.sasl_client import Credentials, Exchange
+
 _READY = Ready()
 
 
 class Opening:
     """What a session has from its first octet on, and its states up to READY; ``Client`` adds the transactions.
 
-    ``peer`` is the next hop's address as reports show it, ``remote`` its name for RFC 3464.
+    ``peer`` is the next hop's address as reports show it, ``remote`` its name for RFC 3464. With
+    ``credentials`` no message is sent before the login.
     """
 
+    # Set when it begins to mean something.
+    _exchange: Exchange
+
     def __init__(
-        self, peer: str, helo: bytes, remote: str = "", starttls: Wish = "never", lmtp: bool = False
+        self,
+        peer: str,
+        helo: bytes,
+        remote: str = "",
+        starttls: Wish = "never",
+        lmtp: bool = False,
+        credentials: Credentials | None = None,
     ) -> None:
         self.state = State.GREETING
         self.extensions = Extensions()
@@ -32,6 +50,7 @@ class Opening:
         self._helo = helo
         self._starttls = starttls
         self._lmtp = lmtp
+        self._credentials = credentials
         self._reader = ReplyReader()
         self._events: deque[Event] = deque()
         self._output: list[bytes] = []
@@ -94,6 +113,12 @@ class Opening:
         self._become_ready()
 
     def _become_ready(self) -> None:
+        if self._credentials is not None:
+            self._log_in(self._credentials)
+            return
+        self._open()
+
+    def _open(self) -> None:
         self.state = State.READY
         self._events.append(_READY)
 
@@ -120,3 +145,44 @@ class Opening:
         self._output.append(b"QUIT\r\n")
         self.state = State.CLOSED
         self._events.append(Lost(outcome))
+
+    # AUTH (RFC 4954). Whatever goes wrong is deferred: a wrong password is the administrator's, not the sender's.
+
+    def _log_in(self, credentials: Credentials) -> None:
+        from ekiden.wire.sasl_client import choose
+
+        exchange = choose(self.extensions.auth, credentials)
+        if exchange is None:
+            offered = b" ".join(self.extensions.auth).decode("ascii", "replace") or "none"
+            text = f"Connected to {self._peer} but cannot log in: mechanisms offered: {offered}. (#4.7.0)\n"
+            self._give_in(Outcome(Verdict.DEFERRED, "4.7.0", text, self._remote))
+            return
+        self._exchange = exchange
+        command = b"AUTH " + exchange.name
+        if exchange.first is not None:
+            command += b" " + _encoded(exchange.first)
+        self._output.append(command + b"\r\n")
+        self.state = State.AUTH
+
+    def _challenged(self, reply: bytes) -> None:
+        from ekiden.wire.sasl import Malformed, decode
+
+        try:
+            answer = self._exchange.answer(decode(reply[4:].rstrip(b"\r\n")))
+        except Malformed as error:
+            self.lost(f"It cannot be logged in to: {error}.", reply_text(reply))
+        else:
+            self._output.append(_encoded(answer) + b"\r\n")
+
+    def _logged_in(self, reply: bytes) -> None:
+        if self._exchange.done:
+            self._open()
+        else:
+            self.lost("It lets us in without knowing the password.", reply_text(reply))
+
+    def _login_refused(self, reply: bytes) -> None:
+        self._give_in(report.deferred(f"Connected to {self._peer} but login failed", self._remote, reply, "7.8"))
+
+
+def _encoded(message: bytes) -> bytes:
+    return binascii.b2a_base64(message, newline=False)

@@ -15,7 +15,7 @@ REPORT_OCTETS = 5000
 """As much of a reply as a report shows."""
 
 _WHOLE = re.compile(rb"([2-5][0-9][0-9])(?:-[^\n]*\n\1)*(?: [^\n]*)?\r?\n")
-_CONTINUED = re.compile(rb"([2-5][0-9][0-9])-[^\n]*(?:\n\1-[^\n]*)*")
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:(-)[^\n]*|(?: [^\n]*)?\r?)")
 _BEGINNING = re.compile(rb"(?:[2-5](?:[0-9](?:[0-9](?:[ -][^\n]*|\r)?)?)?)?")
 _STATUS = re.compile(rb"[245][0-9][0-9][ -]([245]\.[0-9]{1,3}\.[0-9]{1,3})(?=[\s]|$)")
 _CONTROL = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "?")
@@ -26,19 +26,26 @@ class UnreadableError(Exception):
 
 
 class ReplyReader:
-    """Takes octets in any pieces, gives whole replies."""
+    """Takes octets in any pieces, gives whole replies. Each line is looked at once, however small the pieces are."""
 
-    __slots__ = ("_data", "_start")
+    __slots__ = ("_code", "_data", "_line", "_seen", "_start")
 
     def __init__(self) -> None:
         self._data = b""
         self._start = 0
+        # Where the line begins that is not whole, up to where it was searched for its end, and the code of the lines
+        # before it that belong to the same reply.
+        self._line = 0
+        self._seen = 0
+        self._code = b""
 
     def feed(self, data: bytes) -> None:
         """Append what was read from the connection."""
         if self._start < len(self._data):
             data = self._data[self._start :] + data
         self._data = data
+        self._line -= self._start
+        self._seen -= self._start
         self._start = 0
 
     @property
@@ -51,29 +58,39 @@ class ReplyReader:
 
         Raises UnreadableError for anything that cannot become a reply of at most MAXIMUM_REPLY octets.
         """
-        found = _WHOLE.match(self._data, self._start)
-        if found is not None:
-            reply = found.group()
-            if len(reply) > MAXIMUM_REPLY:
-                raise UnreadableError("its reply is too long")
-            self._start = found.end()
-            return reply
+        if self._seen == self._start:
+            found = _WHOLE.match(self._data, self._start)
+            if found is not None:
+                return self._taken(found.end())
         if self._start < len(self._data):
-            self._check_beginning()
+            return self._further_lines()
         return None
 
-    def _check_beginning(self) -> None:
+    def _further_lines(self) -> bytes | None:
+        """Go on where the last look ended; the reply if its last line has come."""
+        while (end := self._data.find(b"\n", self._seen)) >= 0:
+            line = _LINE.fullmatch(self._data, self._line, end)
+            if line is None or self._code not in (b"", line.group(1)):
+                raise UnreadableError("its reply is unreadable")
+            if line.group(2) is None:
+                return self._taken(end + 1)
+            self._code = line.group(1)
+            self._line = self._seen = end + 1
+        self._seen = len(self._data)
         if len(self._data) - self._start > MAXIMUM_REPLY:
             raise UnreadableError("its reply is too long")
-        lines, newline, last = self._data[self._start :].rpartition(b"\n")
-        code = b""
-        if newline:
-            continued = _CONTINUED.fullmatch(lines)
-            if continued is None:
-                raise UnreadableError("its reply is unreadable")
-            code = continued.group(1)
-        if not _BEGINNING.fullmatch(last) or not code.startswith(last[:3] if code else b""):
+        begun = self._data[self._line : self._line + 5]
+        if not _BEGINNING.fullmatch(begun) or not self._code.startswith(begun[:3] if self._code else b""):
             raise UnreadableError("its reply is unreadable")
+        return None
+
+    def _taken(self, end: int) -> bytes:
+        reply = self._data[self._start : end]
+        if len(reply) > MAXIMUM_REPLY:
+            raise UnreadableError("its reply is too long")
+        self._start = self._line = self._seen = end
+        self._code = b""
+        return reply
 
 
 def reply_text(reply: bytes) -> str:

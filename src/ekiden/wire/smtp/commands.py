@@ -21,13 +21,15 @@ _ORCPT_TYPE = re.compile(rb"[A-Za-z0-9-]+")
 _BODIES = {b"7BIT": Body.SEVENBIT, b"8BITMIME": Body.EIGHTBIT, b"BINARYMIME": Body.BINARY}
 _NOTIFIES = {b"SUCCESS": Notify.SUCCESS, b"FAILURE": Notify.FAILURE, b"DELAY": Notify.DELAY}
 _MAIL_KEYWORDS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID"})
+_MAIL_KEYWORDS_AND_AUTH = _MAIL_KEYWORDS | {b"AUTH"}
+"""RFC 4954 section 5 has AUTH taken from everybody; nothing follows from it, as from a client that is not trusted."""
 _RCPT_KEYWORDS = frozenset({b"NOTIFY", b"ORCPT"})
 _ENVID_OCTETS = 100
 _ORCPT_OCTETS = 500
 
 
-def parse_mail(argument: bytes) -> Mail:
-    """The argument of MAIL. Raises Refused."""
+def parse_mail(argument: bytes, auth: bool = False) -> Mail:
+    """The argument of MAIL; ``auth`` if AUTH is offered, and its parameter taken. Raises Refused."""
     if argument[:5].upper() != b"FROM:":
         raise Refused(501, "5.5.4", "syntax: MAIL FROM:<address>")
     try:
@@ -38,7 +40,9 @@ def parse_mail(argument: bytes) -> Mail:
         if not sender.isascii():
             _check_address(sender, False)
         return Mail(Envelope(sender, []), 0)
-    given = _parameters(rest, _MAIL_KEYWORDS)
+    given = _parameters(rest, _MAIL_KEYWORDS_AND_AUTH if auth else _MAIL_KEYWORDS)
+    if b"AUTH" in given and given[b"AUTH"] != b"<>" and not (given[b"AUTH"] and is_xtext(given[b"AUTH"])):
+        raise _malformed("AUTH")
     smtputf8 = b"SMTPUTF8" in given
     if given.get(b"SMTPUTF8"):
         raise _malformed("SMTPUTF8")

@@ -5,17 +5,31 @@ Questions wait for ``Server.accept`` or ``Server.reply`` before anything further
 
 from __future__ import annotations
 
-import msgspec
-
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.base.reply import Reply
+from ekiden.wire.sasl_event import Event, Login, Proven, ScramBegins, ScramProof
+
+__all__ = [
+    "Content",
+    "DataBegins",
+    "EndOfMessage",
+    "Ended",
+    "Event",
+    "Hello",
+    "Login",
+    "Mail",
+    "Proven",
+    "Rcpt",
+    "Refusal",
+    "Reset",
+    "ScramBegins",
+    "ScramProof",
+    "StartTls",
+]
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """Base of all events."""
-
-
-# Questions.
+# Questions. Those of AUTH are SASL's: Login and Proven are accepted, ScramBegins and ScramProof answered by the
+# server's ``offer`` and ``sign``; to all of them ``reply`` says no.
 
 
 class Hello(Event, frozen=True):

@@ -19,14 +19,14 @@ from collections.abc import Mapping
 from ekiden.base.envelope import Body
 from ekiden.base.reply import Refused
 from ekiden.wire.smtp import replies
+from ekiden.wire.smtp.authentication import Authentication
 from ekiden.wire.smtp.commands import parse_mail, parse_rcpt
 from ekiden.wire.smtp.content import TOO_LARGE, ContentGate
 from ekiden.wire.smtp.events import DataBegins, Event, Hello, Refusal, Reset, StartTls
-from ekiden.wire.smtp.session import Session
 from ekiden.wire.smtp.states import ANSWERED, Commands, State
 
 
-class Server(Session):
+class Server(Authentication):
     """An SMTP session with its verbs."""
 
     __slots__ = ()
@@ -44,8 +44,10 @@ class Server(Session):
         return self._hello(argument, True)
 
     def _mail(self, argument: bytes) -> Event:
+        if self.profile.authenticate and not self.authenticated:
+            return self._refuse(replies.AUTH_FIRST)
         try:
-            mail = parse_mail(argument)
+            mail = parse_mail(argument, bool(self.profile.mechanisms))
         except Refused as refused:
             return self._refuse(refused.reply)
         if mail.size > self.profile.size_limit > 0:
@@ -139,12 +141,15 @@ _ALWAYS: Commands = {
     b"VRFY": Server._vrfy,
     b"QUIT": Server._quit,
     b"BDAT": Server._bdat,
-    **dict.fromkeys(
-        (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"AUTH", b"LHLO"), replies.NOT_IMPLEMENTED
-    ),
+    **dict.fromkeys((b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"LHLO"), replies.NOT_IMPLEMENTED),
 }
 
-_IN_TRANSACTION: Commands = {**_ALWAYS, b"MAIL": replies.NESTED_MAIL, b"STARTTLS": replies.NOT_IN_TRANSACTION}
+_IN_TRANSACTION: Commands = {
+    **_ALWAYS,
+    b"MAIL": replies.NESTED_MAIL,
+    b"STARTTLS": replies.NOT_IN_TRANSACTION,
+    b"AUTH": replies.NOT_IN_TRANSACTION,
+}
 
 COMMANDS: Mapping[State, Commands] = {
     State.READY: {
@@ -153,6 +158,7 @@ COMMANDS: Mapping[State, Commands] = {
         b"RCPT": replies.MAIL_FIRST,
         b"DATA": replies.MAIL_FIRST,
         b"STARTTLS": Server._starttls,
+        b"AUTH": Server._auth,
     },
     State.MAIL: {**_IN_TRANSACTION, b"RCPT": Server._rcpt, b"DATA": replies.RCPT_FIRST},
     State.RCPT: {**_IN_TRANSACTION, b"RCPT": Server._rcpt, b"DATA": Server._data},

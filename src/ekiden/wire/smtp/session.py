@@ -10,7 +10,7 @@ after content a lone LF may be another host's idea of where the content ended, s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ekiden.base.reply import Reply
 from ekiden.wire.lines import DotReader
@@ -23,7 +23,9 @@ from ekiden.wire.smtp.events import (
     EndOfMessage,
     Event,
     Hello,
+    Login,
     Mail,
+    Proven,
     Rcpt,
     Refusal,
 )
@@ -54,6 +56,7 @@ class Session:
         "_remaining",
         "_state",
         "_utf8",
+        "authenticated",
         "profile",
         "recipients",
         "tls",
@@ -71,11 +74,15 @@ class Session:
     commands: ClassVar[Mapping[State, Commands]] = {}
     """What may be said in which state: the verb's handler, or the reply that refuses it."""
 
+    readers: ClassVar[Mapping[State, Callable[[Any], Event | None]]] = {}
+    """What octets mean in which state."""
+
     protocol: ClassVar[bytes] = b"ESMTP"
 
     def __init__(self, profile: Profile, secured: bool = False) -> None:
         self.profile = profile
         self.tls = secured
+        self.authenticated = False
         self.recipients = 0
         self._input = b""
         self._at = 0
@@ -111,7 +118,7 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether no transaction is at hand and no answer owed: a good moment for ``farewell``."""
-        return self._state is State.READY and self._asked is None
+        return self._state in (State.READY, State.EXCHANGE) and self._asked is None
 
     @property
     def answering(self) -> bool:
@@ -130,7 +137,7 @@ class Session:
     def next_event(self) -> Event | None:
         """The next question or notice; None if an answer or more input is awaited."""
         while self._asked is None:
-            event = _READERS[self._state](self)
+            event = self.readers[self._state](self)
             if event is not ANSWERED:
                 return event
         return None
@@ -170,6 +177,7 @@ class Session:
     def secured(self) -> None:
         """The handshake is made: forget everything that was said in clear (RFC 3207 section 4.2)."""
         self.tls = True
+        self.authenticated = False
         if self._at < len(self._input):
             self._end("plaintext after STARTTLS")
         elif self._state is State.HANDSHAKE:
@@ -197,6 +205,8 @@ class Session:
         elif kind is DataBegins:
             self._gate = ContentGate(self.profile)
             self._dots = DotReader()
+        elif kind is Login or kind is Proven:
+            self.authenticated = True
         self._enter(ACCEPTED[kind])
 
     def _ask(self, event: Event) -> Event:
@@ -334,7 +344,7 @@ class Session:
         return None
 
 
-_READERS: Mapping[State, Callable[[Session], Event | None]] = {
+Session.readers = {
     State.READY: Session._read_command,
     State.MAIL: Session._read_command,
     State.RCPT: Session._read_command,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ekiden.base.reply import Reply
-from ekiden.wire.smtp.events import DataBegins, Event, Hello, Mail, Rcpt, StartTls
+from ekiden.wire.smtp.events import DataBegins, Event, Hello, Login, Mail, Proven, Rcpt, StartTls
 
 
 class State(enum.IntEnum):
@@ -24,6 +24,7 @@ class State(enum.IntEnum):
     CHUNK = enum.auto()  # a counted chunk
     SKIP = enum.auto()  # a counted chunk that nobody wants
     OVERLONG = enum.auto()  # the rest of a line that is too long
+    EXCHANGE = enum.auto()  # a line of AUTH's exchange is awaited
     HANDSHAKE = enum.auto()  # TLS is being negotiated
     ENDING = enum.auto()  # the shell must be told so
     ENDED = enum.auto()
@@ -46,5 +47,7 @@ ACCEPTED: Mapping[type[Event], State] = {
     Rcpt: State.RCPT,
     DataBegins: State.DATA,
     StartTls: State.HANDSHAKE,
+    Login: State.READY,
+    Proven: State.READY,
 }
 """The state after a question was answered with yes. After no it stays as it was; after a message it is READY."""

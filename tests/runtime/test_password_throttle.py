@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.runtime.pop3_throttle import (
+from ekiden.runtime.password_throttle import (
     ADDRESS_SECONDS,
     FORGOTTEN_SECONDS,
     FREE,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from ekiden.routing.users import Users
+from ekiden.routing.users import Users, system_account
 from ekiden.runtime import password_program, password_system
 from ekiden.runtime.password import Account, Entry, Unavailable, check_apop, check_password, is_costly, scram
 from ekiden.runtime.password_file import PasswordFile
@@ -35,6 +35,14 @@ Result = Account | Unavailable | None
 Done = Callable[[Result], None]
 Source = Callable[[bytes], Entry | None] | list[bytes]
 """Finds a user's secret, or is the command of a checkpassword program."""
+
+
+_EVERY_KIND = (
+    b"SCRAM-SHA-256$1:c2FsdA==$c2FsdA==:c2FsdA==",
+    # With threads, whose end the C library loads another library for.
+    b"$argon2id$v=19$m=16,t=1,p=2$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA",
+    b"$5$rounds=1000$saltsaltsalt$" + 43 * b"x",
+)
 
 
 class _Told(msgspec.Struct, array_like=True):
@@ -72,6 +80,21 @@ class Verifier:
         if kind != b"checkpassword" or not words:
             raise ValueError(f"{os.fsdecode(name)}: allowed are file, system, and checkpassword with a command")
         return words
+
+    @classmethod
+    def runs_programs(cls, names: Sequence[bytes]) -> bool:
+        """Whether a source is a program, which may need what only a process that is not isolated can give it."""
+        return any(cls.check_source(name) for name in cls.usable(names))
+
+    @classmethod
+    def usable(cls, names: Sequence[bytes]) -> list[bytes]:
+        """Those that there are; one that is not understood lets nobody in."""
+        known = []
+        for name in names:
+            with contextlib.suppress(ValueError):
+                cls.check_source(name)
+                known.append(name)
+        return known
 
     def _source(self, name: bytes) -> Source:
         if (words := self.check_source(name)) is not None:
@@ -211,5 +234,10 @@ def _ask_all(programs: list[list[bytes]], user: bytes, password: bytes, timestam
 
 
 def warm() -> None:
-    """Load what is loaded late, once and not in every process."""
+    """Load what is loaded late, once and not in every process; a keeper that is isolated cannot load it any more."""
     importlib.import_module("argon2")
+    for secret in _EVERY_KIND:
+        with contextlib.suppress(Unavailable):
+            check_password(secret, b"x")
+    # Every one of the system's user databases is asked about whom none of them knows.
+    system_account(b"no:body")

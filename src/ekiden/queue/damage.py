@@ -1,0 +1,133 @@
+"""Is the store damaged? What is looked at before SQLite opens it, and what the queue role looks at when it starts.
+
+SQLite takes an empty file for a new queue, and a log that is damaged or gone for one in which less was written: mail
+would be lost without a word. So ``look`` goes before every opening; it reads the header and what a crash left of the
+log, and for the queue role all pages but the leaves: some hundred of a queue of a gigabyte. Leaves are checked by
+SQLite when they are used, and by ``ekiden audit``.
+
+``queue/state`` says whether a queue role has the store open or has closed it in order: only then is there no log.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ekiden.queue.pages import INTERIOR_INDEX, INTERIOR_TABLE, MAGIC, PageFile
+from ekiden.queue.store import StoreDamaged
+
+FILE = "queue.sqlite"
+SHOWN = f"queue/{FILE}"
+"""What people are told: to the queue role its own directory is the root."""
+STATE = "state"
+RECOVERED = "recovered"
+"""The directory of a new store that is complete and has not taken the old one's place yet (``queue.recovery``)."""
+
+_OPEN, _CLOSED = b"open\n", b"closed\n"
+
+
+def look(directory: Path, thorough: bool = False) -> None:
+    """Raises ``StoreDamaged`` where SQLite would go on without a word; OSError if the files cannot be read.
+
+    ``thorough``: look also at every tree down to its leaves, and at the list of free pages.
+    """
+    path = directory / FILE
+    if (directory / RECOVERED).exists():
+        raise StoreDamaged("a recovery of the queue was interrupted")
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        if state(directory) is not None:
+            raise StoreDamaged(f"{SHOWN} is gone") from None
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreDamaged(f"{SHOWN} is not a file")
+    if not status.st_size:
+        raise StoreDamaged(f"{SHOWN} is empty")
+    if not (directory / f"{FILE}-wal").exists() and state(directory) == _OPEN:
+        raise StoreDamaged(f"{SHOWN}-wal is gone, and with it what was written last")
+    file = PageFile(path)
+    try:
+        for fault in _faults(file):
+            raise StoreDamaged(fault)
+        for fault in structure(file) if thorough else ():
+            raise StoreDamaged(f"{SHOWN}: {fault}")
+    finally:
+        file.close()
+
+
+def _faults(file: PageFile) -> Iterator[str]:
+    if file.log.damage:
+        yield f"{SHOWN}-wal: {file.log.damage}"
+    if not file.has_header:
+        yield f"{SHOWN} does not begin as such a file does"
+    there = file.whole_pages + sum(file.whole_pages < number <= file.pages for number in file.log.frames)
+    if there < file.pages:
+        yield f"{SHOWN} has been truncated: {there} of {file.pages} pages are there"
+
+
+def state(directory: Path) -> bytes | None:
+    """What ``queue/state`` says; None if there is none."""
+    try:
+        return (directory / STATE).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def mark_open(directory: Path) -> None:
+    """Say that there is a log from now on. Where the power fails before this is on disk, less is known, no more."""
+    (directory / STATE).write_bytes(_OPEN)
+
+
+def mark_closed(directory: Path) -> None:
+    """Say durably that the log is about to go, in order; OSError if that cannot be."""
+    if state(directory) not in (None, _CLOSED):
+        with (directory / STATE).open("wb", buffering=0) as file:
+            file.write(_CLOSED)
+            os.fsync(file.fileno())
+
+
+def structure(file: PageFile) -> Iterator[str]:
+    """What is wrong with the trees' pages other than leaves, and with the list of free pages."""
+    _free, whole = file.free()
+    if not whole:
+        yield "the list of free pages is damaged"
+    for name, root in roots(file):
+        yield from _look_at_tree(file, name, root)
+
+
+def roots(file: PageFile) -> list[tuple[str, int]]:
+    """Tables and indexes by name, with the page at which each begins: what the schema says."""
+    found = [("schema", 1)]
+    node = file.node(1)
+    for cell in node.cells if node is not None and file.page(1).startswith(MAGIC) else []:
+        if cell.values is not None and len(cell.values) == 5:
+            name, root = cell.values[1], cell.values[3]
+            if isinstance(name, str) and isinstance(root, int):
+                found.append((name, root))
+    return found
+
+
+def _look_at_tree(file: PageFile, name: str, root: int) -> Iterator[str]:
+    """One page of each level below ``root`` tells whether the next is leaves: all are equally deep."""
+    level, depth = [root], 0
+    while level:
+        following: list[int] = []
+        for number in level:
+            node = file.node(number, read_cells=False) if file.is_there(number) else None
+            if node is None or node.unread:
+                yield f"page {number} of {name} is damaged"
+            elif node.kind in (INTERIOR_TABLE, INTERIOR_INDEX):
+                following += node.children
+        depth += 1
+        if not following or depth > 20:
+            return
+        if any(not 1 < number <= file.pages for number in following) or len(set(following)) < len(following):
+            yield f"a page of {name} is damaged"
+            return
+        below = file.node(following[0], read_cells=False)
+        if below is not None and below.kind not in (INTERIOR_TABLE, INTERIOR_INDEX):
+            return
+        level = following

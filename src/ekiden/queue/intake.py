@@ -1,0 +1,205 @@
+"""How a message comes into the queue: numbered, routed, split into parts, and kept for the next commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from zlib import crc32
+
+import msgspec
+
+from ekiden.base.envelope import Envelope, Origin, Recipient
+from ekiden.base.outcome import Outcome
+from ekiden.base.reply import Reply
+from ekiden.queue.lane import Message, Part
+from ekiden.queue.rewriting import rewritten
+from ekiden.queue.scheduler import Scheduler
+from ekiden.queue.store import Changes, Meta, Store, StoreFull
+from ekiden.routing.route import Router
+from ekiden.settings.schema import Settings
+
+Answer = Callable[[int | Reply], None]
+"""Told the message's id once it is durable, or why it was not queued."""
+
+FULL = Reply(452, "4.3.1", "mail queue is full, try again later")
+
+
+class Journal(Protocol):
+    """What the engine logs: qmail-send's lines."""
+
+    def status(self, local: int, concurrencylocal: int, remote: int, concurrencyremote: int) -> None: ...
+    def new_message(self, message: int) -> None: ...
+    def info(self, message: int, size: int, sender: bytes, qp: int, uid: int) -> None: ...
+    def starting(self, delivery: int, message: int, channel: str, recipient: bytes) -> None: ...
+    def result(self, delivery: int, outcome: Outcome) -> None: ...
+    def bounce(self, message: int, notice: int) -> None: ...
+    def triple_bounce(self, message: int) -> None: ...
+    def end(self, message: int) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def alert(self, text: str) -> None: ...
+
+
+class Foreign(msgspec.Struct, frozen=True, gc=False):
+    """A message of another queue: the key that names it for ever, when it came in there (seconds of the epoch), and
+    whether it is not to be attempted until it is released."""
+
+    key: bytes
+    birth: float
+    held: bool = False
+
+
+class Transport(Protocol):
+    """Who carries out attempts."""
+
+    def channels(self) -> list[str]:
+        """The channels that somebody is there for."""
+
+    def send(self, part: Part, envelope: Envelope) -> bool:
+        """Start an attempt with the envelope of just this attempt; False if its content cannot be had."""
+
+
+class Intake:
+    """An engine's beginning; ``queue.engine.Engine`` is the whole."""
+
+    def __init__(self, settings: Settings, store: Store, journal: Journal, transport: Transport) -> None:
+        self.scheduler = Scheduler(settings, store)
+        self.store = store
+        self.stopping = False
+        self._journal = journal
+        self._transport = transport
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._intake = Changes()
+        self._accepted: list[tuple[Message, list[Part], Answer | None]] = []
+        self._reported: list[tuple[Message, list[Part]]] = []
+        self._unlink: list[str] = []
+        self._deliveries = 0
+        self._stuck = False
+        self._trim_at = 0.0
+        self._numbers: dict[Part, int] = {}
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take over changed settings for what comes; nothing in progress is disturbed."""
+        self._settings = settings
+        self._router = router = Router(settings)
+        self._keeps_ledger = settings.ledgerdays > 0
+        self._skip = {"local": settings.backofflocal, "remote": settings.backoffremote}
+        self.scheduler.configure(settings)
+        self.scheduler.rerouting.configure(router)
+
+    def accept(
+        self,
+        envelope: Envelope,
+        origin: Origin,
+        content: bytes,
+        spool: str,
+        size: int,
+        now: float,
+        answer: Answer,
+        checksum: int = 0,
+    ) -> None:
+        """Queue a message with the next turn; ``answer`` is called when that is done or has failed.
+
+        ``checksum`` is CRC-32 of a spool file's content, if whoever wrote it says so.
+        """
+        try:
+            if not envelope.recipients:
+                self._vanish(envelope.sender, origin, spool, size, answer)
+                return
+            message, parts = self._new(envelope, origin, content, spool, size, now, self._intake, checksum)
+        except StoreFull:
+            answer(FULL)
+            return
+        self._accepted.append((message, parts, answer))
+
+    def take_over(
+        self,
+        foreign: Foreign,
+        envelope: Envelope,
+        origin: Origin,
+        content: bytes,
+        spool: str,
+        size: int,
+        answer: Answer,
+        checksum: int = 0,
+    ) -> None:
+        """Queue a message of another queue with the next turn, under its key and with its age.
+
+        ``answer`` gets the id; for a key that is known the one that it was given, and nothing is queued: the caller
+        still has its spool file then. The rest is as in ``accept``; there must be recipients.
+        """
+        known = self.store.foreign(foreign.key)
+        if known is not None:
+            answer(known)
+            return
+        message, parts = self._new(
+            envelope, origin, content, spool, size, foreign.birth, self._intake, checksum, held=foreign.held
+        )
+        self._intake.foreign.append((foreign.key, message.id))
+        self._accepted.append((message, [] if foreign.held else parts, answer))
+
+    def _vanish(self, sender: bytes, origin: Origin, spool: str, size: int, answer: Answer) -> None:
+        """A message for nobody is accepted and gone, as in qmail; it has nothing to be durable for."""
+        number = self.store.new_message_id()
+        if spool:
+            self.store.unlink_spool(spool)
+        self._journal.new_message(number)
+        self._journal.info(number, size, sender, origin.pid, origin.uid)
+        self._journal.end(number)
+        answer(number)
+
+    def _new(
+        self,
+        envelope: Envelope,
+        origin: Origin,
+        content: bytes,
+        spool: str,
+        size: int,
+        now: float,
+        into: Changes,
+        checksum: int = 0,
+        held: bool = False,
+    ) -> tuple[Message, list[Part]]:
+        number = self.store.new_message_id()
+        count = len(envelope.recipients)
+        if not spool:
+            checksum = crc32(content)
+        meta = Meta(origin, envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum)
+        message = Message(number, now, envelope.sender, size, spool, meta, None if spool else content, left=0)
+        parts = self._split(message, envelope.recipients)
+        message.left = len(parts)
+        whose: tuple[int | None, bytes | None] = (None, None)
+        if len(parts) == 1 and not held and self.scheduler.has_room(len(self._accepted)):
+            parts[0].stored = False
+            whose = parts[0].lane.id, self._encode(parts[0].recipients)
+        else:
+            due = None if held else now
+            for part in parts:
+                into.parts.append((number, part.number, part.lane.id, due, self._encode(part.recipients)))
+        encoded = self._encode(meta)
+        into.messages.append((number, now, envelope.sender, size, spool or None, encoded, message.content, *whose))
+        if held:
+            into.held.append((number,))
+        return message, parts
+
+    def _split(self, message: Message, recipients: Sequence[Recipient]) -> list[Part]:
+        """Parts of recipients that share a destination; local ones and those of a VERP sender stand alone."""
+        alone = message.sender.endswith(b"-@[]")
+        most = 1 if alone else self._settings.recipientspertransaction
+        open_parts: dict[bytes, Part] = {}
+        parts: list[Part] = []
+        for recipient in recipients:
+            decision = self._router.route(recipient.address)
+            if decision.recipient != recipient.address:
+                recipient = rewritten(recipient, decision.recipient)
+            key = decision.destination
+            if decision.channel == "local":
+                key = b"local:" + recipient.address.lower()
+            part = open_parts.get(key)
+            if part is None or len(part.recipients) >= most or decision.channel == "local":
+                lane = self.scheduler.lane(key, decision.channel)
+                part = open_parts[key] = Part(message, len(parts), lane, [recipient])
+                parts.append(part)
+            else:
+                part.recipients.append(recipient)
+        return parts

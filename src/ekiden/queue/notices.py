@@ -1,0 +1,70 @@
+"""The end of a message: its sender is told what is to be told, in the transaction that ends it."""
+
+from __future__ import annotations
+
+import os
+
+from ekiden.base.envelope import Origin
+from ekiden.base.outcome import Verdict
+from ekiden.queue import ledger
+from ekiden.queue.bounce import compose
+from ekiden.queue.dsn import Original
+from ekiden.queue.intake import Intake
+from ekiden.queue.lane import Message
+
+
+class Notices(Intake):
+    """Adds the end to ``Intake``."""
+
+    def _notify(self, message: Message, now: float, stored: bool) -> None:
+        """Queue the notice about ended recipients, in the same transaction that records their end."""
+        meta = message.meta
+        original = Original(
+            message.id,
+            message.birth,
+            message.sender,
+            self._beginning(message),
+            message.size,
+            meta.ret,
+            meta.envid,
+            meta.body,
+            meta.smtputf8,
+        )
+        notice = compose(self._settings, original, message.ended, now, os.getpid())
+        told = 0
+        if notice is None:
+            if any(ended.outcome.verdict == Verdict.FAILED for ended in message.ended):
+                self._journal.triple_bounce(message.id)
+        else:
+            origin = Origin("bounce", os.getpid(), os.getuid())
+            changes = self.scheduler.changes
+            new, parts = self._new(notice.envelope, origin, notice.content, "", len(notice.content), now, changes)
+            self._reported.append((new, parts))
+            self._journal.bounce(message.id, new.id)
+            told = new.id
+        if self._keeps_ledger:
+            entry = ledger.encode([], notice=told)
+            self.scheduler.changes.ledger.append((message.id, ledger.NOTICE, told, now, entry))
+        message.ended.clear()
+        if stored and message.left:
+            self.scheduler.changes.ended.append((None, message.id))
+
+    def _beginning(self, message: Message) -> bytes:
+        """The content, or of a large one as much as a notice may return and a little more."""
+        if message.content is not None:
+            return message.content
+        if not message.spool:
+            return self.store.content(message.id) or b""
+        try:
+            descriptor = self.store.open_spool(message.spool)
+        except OSError as error:
+            self._journal.alert(f"msg {message.id}: unable to open spool/{message.spool}: {error.strerror}")
+            return b""
+        with open(descriptor, "rb") as file:
+            return file.read(self._settings.bouncebytes + 65536)
+
+    def _remove(self, message: Message) -> None:
+        self.scheduler.changes.removed.append((message.id,))
+        if message.spool:
+            self._unlink.append(message.spool)
+        self._journal.end(message.id)

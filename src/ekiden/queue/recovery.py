@@ -1,0 +1,283 @@
+"""What of a damaged store can be saved: each message with its recipients judged by what was salvaged of it.
+
+A message is saved if its envelope and its content are what came in. Recipients who came to an end, as the ledger or
+(where the store itself is not up to date) the log knows, are not delivered to again. What may have been removed
+before is saved on hold, for a person to look at: mail is rather kept too long than lost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from zlib import crc32
+
+import msgspec
+
+from ekiden.base.envelope import Recipient
+from ekiden.queue import ledger
+from ekiden.queue.ledger import End, Entry
+from ekiden.queue.pages import Value
+from ekiden.queue.salvage import Row, Salvaged
+from ekiden.queue.store import UNDECODABLE, Ended, Meta
+
+RECOVERY = -3
+"""In place of a part, in the ledger: what a recovery ended."""
+
+_recipients = msgspec.msgpack.Decoder(list[Recipient])
+_meta = msgspec.msgpack.Decoder(Meta)
+_ended = msgspec.msgpack.Decoder(tuple[Ended, ...])
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Known:
+    """What the log says of one message: its sender, recipients, those delivered to, and whether it has left.
+
+    Addresses are as the log has them.
+    """
+
+    sender: bytes = b""
+    recipients: set[bytes] = field(default_factory=set)
+    delivered: set[bytes] = field(default_factory=set)
+    ended: bool = False
+
+
+@dataclass
+class Part:
+    """A part to be stored. ``key`` is its destination's."""
+
+    number: int
+    key: bytes
+    due: float | None
+    attempts: int
+    recipients: list[Recipient]
+    last: str = ""
+
+
+@dataclass
+class Message:
+    """A message to be stored: its row, on hold or not, and its parts. ``ends``: found out from the log."""
+
+    values: dict[str, Value]
+    held: bool
+    parts: list[Part]
+    ends: list[End]
+
+
+@dataclass
+class Finding:
+    """What must be said of one message. ``saved``: all of it that still matters was."""
+
+    message: int
+    text: str
+    saved: bool
+    sender: bytes | None = None
+    recipients: list[bytes] = field(default_factory=list)
+
+
+class Unreadable(Exception):
+    """Why a message cannot be saved."""
+
+
+class Recovery:
+    """``content_fault`` says what is wrong with a row's content, "" if nothing is; ``route`` gives the key of an
+    address' destination; ``as_logged`` an address as the log has it."""
+
+    def __init__(
+        self,
+        found: Salvaged,
+        log: Mapping[int, Known],
+        content_fault: Callable[[dict[str, Value], Meta], str],
+        route: Callable[[bytes], bytes],
+        as_logged: Callable[[bytes], bytes],
+    ) -> None:
+        self.messages: dict[int, Message] = {}
+        self.findings: list[Finding] = []
+        self.found = found
+        self._log, self._content_fault, self._route, self._as_logged = log, content_fault, route, as_logged
+        self._keys = {row.values["id"]: row.values["key"] for row in found.of("destination")}
+        self._rows = {_number(row, "id"): row for row in found.of("message")}
+        self._parts: dict[int, dict[int, Row]] = {}
+        for row in found.of("part"):
+            if row.whole:
+                self._parts.setdefault(_number(row, "message"), {})[_number(row, "part")] = row
+        self._entries = _entries(found)
+
+    def judge(self) -> None:
+        """Fill ``messages`` and ``findings``."""
+        for number in sorted(self._rows.keys() | self._parts.keys()):
+            if self._has_left(number):
+                continue
+            row = self._rows.get(number)
+            parts = self._parts.get(number, {})
+            try:
+                if row is None:
+                    if any(part.sure for part in parts.values()):
+                        raise Unreadable("its sender and content cannot be read")
+                    continue
+                self._save(number, row, parts)
+            except Unreadable as reason:
+                self._give_up(number, str(reason))
+        self._missing()
+
+    def _has_left(self, number: int) -> bool:
+        known = self._log.get(number)
+        entries = self._entries.get(number, [])
+        return any(entry.beginning is not None for entry in entries) or (known is not None and known.ended)
+
+    def _save(self, number: int, row: Row, parts: dict[int, Row]) -> None:
+        values = row.values
+        if not row.whole:
+            raise Unreadable("its content cannot be read")
+        meta = _decoded(_meta, values["meta"], "its envelope")
+        if values.get("ended") is not None:
+            _decoded(_ended, values["ended"], "its failed recipients")
+        if fault := self._content_fault(values, meta):
+            raise Unreadable(fault)
+        doubtful = not row.sure or not all(part.sure for part in parts.values())
+        waiting = [self._part(part) for _number, part in sorted(parts.items())]
+        missing = self._complete(number, values, meta, waiting)
+        ends = self._take_out_delivered(number, waiting)
+        waiting = [part for part in waiting if part.recipients]
+        if missing > 0 and (not parts or "part" not in self.found.whole):
+            lost = "cannot be read"
+            if "ledger" not in self.found.whole:
+                lost = "cannot be read, if they were not delivered before, which is not known"
+            self._say(number, f"{missing} of its {meta.recipients} recipients {lost}", False)
+        if not waiting and not values.get("ended"):
+            return
+        if doubtful:
+            self._say(number, "may have been delivered already; it is on hold", True, waiting)
+        held = doubtful or bool(values.get("held"))
+        self.messages[number] = Message(values, held, waiting, ends)
+
+    def _part(self, row: Row) -> Part:
+        values = row.values
+        recipients = _decoded(_recipients, values["recipients"], "its recipients")
+        key = self._keys.get(values["destination"])
+        due, last = values.get("due"), values["last"]
+        return Part(
+            _number(row, "part"),
+            key if isinstance(key, bytes) else self._route(recipients[0].address) if recipients else b"",
+            float(due) if isinstance(due, (int, float)) else None,
+            _number(row, "attempts"),
+            recipients,
+            last if isinstance(last, str) else "",
+        )
+
+    def _complete(self, number: int, values: dict[str, Value], meta: Meta, waiting: list[Part]) -> int:
+        """Take out who has ended, add from the message's own row who is in no part; how many are still missing."""
+        ended = Counter(end.recipient for entry in self._entries.get(number, []) for end in entry.ends)
+        left = Counter(ended)
+        for part in waiting:
+            part.recipients = [one for one in part.recipients if not _taken(left, one.address)]
+        own = values.get("recipients")
+        # The row has the first part as it was when the message came in: its own row, if it has one, is newer. Where
+        # all are accounted for, a name that differs is a damaged one. Where another part is there, and it cannot be
+        # known who ended, who is in no part has ended.
+        replaced = any(part.number == 0 for part in waiting)
+        complete = 0 < meta.recipients <= ended.total() + sum(len(part.recipients) for part in waiting)
+        if isinstance(own, bytes) and not (replaced or complete) and (not waiting or "ledger" in self.found.whole):
+            there = ended + Counter(one.address for part in waiting for one in part.recipients)
+            absent = [one for one in _decoded(_recipients, own, "its recipients") if not _taken(there, one.address)]
+            by_key: dict[bytes, list[Recipient]] = {}
+            for one in absent:
+                by_key.setdefault(self._route(one.address), []).append(one)
+            following = 1 + max((part.number for part in waiting), default=-1)
+            birth = values["birth"]
+            assert isinstance(birth, (int, float))
+            waiting += [
+                Part(following + place, key, float(birth), 0, recipients)
+                for place, (key, recipients) in enumerate(by_key.items())
+            ]
+        count = sum(len(part.recipients) for part in waiting) + ended.total()
+        return meta.recipients - count if meta.recipients else 0
+
+    def _take_out_delivered(self, number: int, waiting: list[Part]) -> list[End]:
+        known = self._log.get(number)
+        if known is None or not known.delivered:
+            return []
+        ends = []
+        for part in waiting:
+            done = [one for one in part.recipients if self._as_logged(one.address) in known.delivered]
+            part.recipients = [one for one in part.recipients if one not in done]
+            ends += [End(one.address, "delivered", report="so says the log; found by queue recover") for one in done]
+        return ends
+
+    def _give_up(self, number: int, reason: str) -> None:
+        row = self._rows.get(number)
+        parts = self._parts.get(number, {})
+        sender = row.values.get("sender") if row is not None else None
+        found = list(self._addresses(row, parts))
+        self.findings.append(Finding(number, reason, False, sender if isinstance(sender, bytes) else None, found))
+
+    def _addresses(self, row: Row | None, parts: dict[int, Row]) -> Iterator[bytes]:
+        """Whom a message that is not saved was for, as far as can be known."""
+        encoded = [part.values["recipients"] for part in parts.values()]
+        if not encoded and row is not None:
+            encoded = [row.values.get("recipients")]
+        for octets in encoded:
+            if isinstance(octets, bytes):
+                try:
+                    yield from (one.address for one in _recipients.decode(octets))
+                except UNDECODABLE:
+                    continue
+
+    def _say(self, number: int, text: str, saved: bool, parts: Iterable[Part] = ()) -> None:
+        sender = self._rows[number].values["sender"]
+        addresses = [one.address for part in parts for one in part.recipients]
+        self.findings.append(Finding(number, text, saved, sender if isinstance(sender, bytes) else None, addresses))
+
+    def _missing(self) -> None:
+        """Messages that only the log knows of."""
+        known = self.messages.keys() | self._entries.keys() | {finding.message for finding in self.findings}
+        for number, told in sorted(self._log.items()):
+            left = told.recipients - told.delivered
+            if number not in known and not told.ended and (left or not told.recipients):
+                text = "it is in the log, and nothing of it can be read"
+                self.findings.append(Finding(number, text, False, told.sender, sorted(left)))
+
+
+def check_inline(values: dict[str, Value], meta: Meta) -> str:
+    """What is wrong with a content that is in the row; "" if nothing is."""
+    content = values.get("content")
+    if not isinstance(content, bytes) or len(content) != values["size"]:
+        return "its content cannot be read"
+    return "its content is damaged" if meta.checksum and crc32(content) != meta.checksum else ""
+
+
+def _taken(counts: Counter[bytes], address: bytes) -> bool:
+    """Whether there is one of this address left, which is taken."""
+    if counts[address] <= 0:
+        return False
+    counts[address] -= 1
+    return True
+
+
+def _entries(found: Salvaged) -> dict[int, list[Entry]]:
+    entries: dict[int, list[Entry]] = {}
+    for row in found.of("ledger"):
+        octets = row.values.get("entry")
+        if row.whole and isinstance(octets, bytes):
+            try:
+                entries.setdefault(_number(row, "message"), []).append(ledger.decode(octets))
+            except UNDECODABLE:
+                row.whole = False
+    return entries
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], octets: Value, what: str) -> T:
+    try:
+        return decoder.decode(octets if isinstance(octets, bytes) else b"")
+    except UNDECODABLE:
+        raise Unreadable(f"{what} cannot be read") from None
+
+
+def _number(row: Row, column: str) -> int:
+    value = row.values[column]
+    assert isinstance(value, int)
+    return value

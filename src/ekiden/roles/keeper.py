@@ -1,0 +1,65 @@
+"""The keeper role: tells the smtpd processes whether what a client says is a user's password (AUTH, RFC 4954).
+
+It is root, if started so, because passwords are; it speaks with no client, and can open nothing but where passwords
+are kept, unless programs check them. POP3 has keepers of its own (``roles.pop3d``), which start sessions too. There
+is one such process, and only while a listener offers AUTH, so that guesses are counted over all smtpd processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from ekiden.runtime.password_file import FILE
+from ekiden.runtime.password_keeper import PasswordKeeper
+from ekiden.runtime.password_system import DATABASES
+from ekiden.runtime.password_throttle import Throttle
+from ekiden.runtime.password_verifier import Verifier, warm
+from ekiden.runtime.pop3_advice import problems
+from ekiden.runtime.role import Context
+
+_LOOK_SECONDS = 0.1
+
+
+async def main(context: Context) -> None:
+    """Answer until told to stop; then what was asked."""
+    loop = asyncio.get_running_loop()
+    settings = context.settings
+    warm()
+    for problem in problems(context.home, settings):
+        context.log.warning(str(problem))
+    verifier = Verifier(loop, context.home, Verifier.usable(settings.pop3passwords))
+    context.isolate("keeper", reads=places(context.home))
+    throttle = Throttle()
+    keepers: set[PasswordKeeper] = set()
+    listening = context.sockets["keeper"]
+    listening.setblocking(False)
+
+    def accept() -> None:
+        try:
+            connection, _address = listening.accept()
+        except OSError:
+            # Another process of a reload was faster, or there is no descriptor left: whoever asks asks again.
+            return
+        keepers.difference_update([keeper for keeper in keepers if keeper.left.is_set()])
+        keepers.add(PasswordKeeper(loop, connection, verifier, throttle, context.log))
+
+    loop.add_reader(listening.fileno(), accept)
+    context.ready()
+    await context.stopping.wait()
+    loop.remove_reader(listening.fileno())
+    await _finish(keepers, settings.shutdownseconds)
+    for keeper in keepers:
+        keeper.close()
+
+
+def places(home: Path) -> list[Path]:
+    """Where passwords and users are: a link in control/ leads to the file that is there now."""
+    return [home / "control", home / FILE, home / "users", *map(Path, DATABASES)]
+
+
+async def _finish(keepers: set[PasswordKeeper], seconds: float) -> None:
+    """Until no answer is owed."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while any(keeper.busy for keeper in keepers) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(_LOOK_SECONDS)

@@ -1,0 +1,88 @@
+"""The queue's books for those who ask: over ``run/control`` while ekiden runs, else from the store itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ekiden.queue.audit import LAST
+from ekiden.queue.inspect import Filter
+from ekiden.queue.store import StoreFailed
+from ekiden.runtime.administration import ControlAnswer, ControlRequest, Ledger, List, Rows
+from ekiden.runtime.control import Asking
+from ekiden.runtime.inject_door import NotQueued
+
+Ask = Callable[[ControlRequest], ControlAnswer]
+
+
+class Closed(Exception):
+    """The books are not open to this user, or not at all; the text says why."""
+
+
+@contextmanager
+def books(home: Path) -> Iterator[Ask]:
+    """A way to ask. Raises Closed, also while asking."""
+    try:
+        asking = Asking(home)
+    except PermissionError:
+        raise Closed(f"only root and the owner of {home} may look") from None
+    except OSError as error:
+        if not os.access(home / "queue", os.W_OK | os.X_OK):
+            raise Closed(f"the queue does not answer: {error.strerror or error}") from None
+        with _closed(home) as ask:
+            yield ask
+        return
+    with asking:
+        yield lambda frame: _asked(asking, frame)
+
+
+def _asked(asking: Asking, frame: ControlRequest) -> ControlAnswer:
+    try:
+        return asking.ask(frame)
+    except OSError as error:
+        raise Closed(f"the queue does not answer: {error.strerror or error}") from None
+
+
+@contextmanager
+def _closed(home: Path) -> Iterator[Ask]:
+    """The books while ekiden does not run, under the queue's lock."""
+    from ekiden.runtime.inject_direct import Direct
+
+    try:
+        direct = Direct(str(home))
+    except NotQueued as fault:
+        raise Closed(str(fault)) from None
+    try:
+        answering = direct.administration()
+        yield lambda frame: answering.answer(frame, os.getuid())
+    except StoreFailed as error:
+        raise Closed(str(error)) from None
+    finally:
+        direct.close()
+
+
+def ledger(ask: Ask, after: int = 0, until: int = LAST) -> Iterator[dict[str, Any]]:
+    """Entries of the ledger, page by page."""
+    while True:
+        answer = ask(Ledger(after, until))
+        assert isinstance(answer, Rows)
+        yield from map(json.loads, answer.rows)
+        after = answer.next
+        if not after:
+            return
+
+
+def queued(ask: Ask) -> Iterator[dict[str, Any]]:
+    """Messages in the queue, page by page."""
+    after = 0
+    while True:
+        answer = ask(List(after, 200, Filter()))
+        assert isinstance(answer, Rows)
+        yield from map(json.loads, answer.rows)
+        after = answer.next
+        if not after:
+            return

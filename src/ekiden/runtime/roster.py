@@ -1,0 +1,59 @@
+"""Which process does which role's work, told by the supervisor to the queue, so that it knows who connects to it.
+
+Where all roles are one user, the permissions of sockets tell none from the other, nor from that user's commands. The
+kernel tells the process at the other end (unix(7), SO_PEERCRED); a role that is isolated cannot make another process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping
+
+import msgspec
+
+_LONGEST = 262_144
+
+_ROLES = {"intake": "smtpd", "remote": "remote", "local": "local"}
+"""Sockets of the queue's that one role alone may connect to. ``control`` is for those who are no role."""
+
+
+def channel() -> tuple[socket.socket, socket.socket]:
+    """The supervisor's end and the queue's, neither of which waits."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+def tell(connection: socket.socket, roles: Mapping[int, str]) -> None:
+    """Say the role of each process, all of them; before one of them can connect.
+
+    What a queue that reads nothing does not hear it hears with the next change.
+    """
+    with contextlib.suppress(OSError):
+        connection.send(msgspec.msgpack.encode(roles))
+
+
+class Roster:
+    """The queue's end; without a connection there are no roles that could be taken for others."""
+
+    def __init__(self, connection: socket.socket | None) -> None:
+        self._connection = connection
+        self._roles: dict[int, str] = {}
+
+    def admits(self, pid: int, name: str) -> bool:
+        """Whether the process may connect to ``run/NAME``."""
+        if self._connection is None:
+            return True
+        role = self._role(pid)
+        if name == "control":
+            return role is None
+        return name not in _ROLES or role == _ROLES[name]
+
+    def _role(self, pid: int) -> str | None:
+        assert self._connection is not None
+        with contextlib.suppress(OSError):
+            while told := self._connection.recv(_LONGEST):
+                self._roles = msgspec.msgpack.decode(told, type=dict[int, str])
+        return self._roles.get(pid)

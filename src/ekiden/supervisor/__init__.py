@@ -1,0 +1,1 @@
+"""The process above the roles."""

@@ -1,0 +1,164 @@
+"""The child's side of a fork: from the supervisor's process to a role's.
+
+Descriptors that are not the role's are closed, privileges are given up for good, and the role works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+from pathlib import Path
+
+import msgspec
+
+from ekiden.roles import keeper, local, log, pop3d, queue, remote, smtpd
+from ekiden.runtime.census import Census
+from ekiden.runtime.isolation import begin, complete
+from ekiden.runtime.log import Log
+from ekiden.runtime.password_verifier import Verifier
+from ekiden.runtime.privilege import Identity, be_root_again, become
+from ekiden.runtime.role import SIGNALS, Context, run
+from ekiden.settings.schema import Settings
+from ekiden.supervisor.premises import Premises
+
+DOORS = frozenset({"smtpd", "pop3d"})
+"""Roles that hold connections of clients from outside."""
+
+MEANT_FOR_OTHERS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that other daemons take for a wish; their default effect would end everything."""
+
+
+class Entrance:
+    """Into one role. ``private``: descriptors that only the supervisor may have; ``ready``: where the queue tells by
+    a byte that it has recovered, or -1; ``roster``: where it is told who the others are.
+    """
+
+    def __init__(
+        self,
+        premises: Premises,
+        settings: Settings,
+        private: tuple[int, ...],
+        ready: int,
+        roster: socket.socket | None,
+    ) -> None:
+        self._premises = premises
+        self._home = premises.home
+        self._settings = settings
+        self._private = private
+        self._ready = ready
+        self._roster = roster
+
+    def enter(self, role: str, census: Census | None, certificate: socket.socket | None) -> None:
+        """Close what is not this role's, give up privileges, work; returns when the role has ended."""
+        self._stop_supervising()
+        _set_process_name(role)
+        identity = self._premises.identities.roles[role]
+        if role == "log":
+            self._serve_log(identity)
+            return
+        self._premises.log_read.close()
+        log_of_role = Log(role, self._premises.log_write, self._settings.logformat)
+        context = Context(self._home, self._settings, log_of_role, run=self._premises.run, life=self._premises.life)
+        if census is not None:
+            context.census, context.certificate = census, certificate
+        if role in ("queue", "remote", *DOORS):
+            _allow_descriptors()
+        if role in DOORS:
+            context.listeners = self._premises.listeners
+        else:
+            for _listener, listening in self._premises.listeners:
+                listening.close()
+        if role in ("remote", "keeper", *DOORS):
+            self._make_reachable(context)
+        if role == "queue":
+            self._enter_queue(context, identity)
+        else:
+            own_socket = self._premises.sockets.pop(role, None) if role == "keeper" else None
+            for listening in self._premises.sockets.values():
+                listening.close()
+            if own_socket is not None:
+                context.sockets = {"keeper": own_socket}
+            if role == "pop3d":
+                pop3d.serve(context, identity)
+                return
+            become(identity)
+        mains = {"queue": queue, "remote": remote, "local": local, "smtpd": smtpd, "keeper": keeper}
+        run(context, mains[role].main, isolate=not self._runs_programs(role))
+
+    def _runs_programs(self, role: str) -> bool:
+        """Whether a role, or its children, run programs of others, which may need what a fence takes away."""
+        return role == "local" or (role == "keeper" and Verifier.runs_programs(self._settings.pop3passwords))
+
+    def _stop_supervising(self) -> None:
+        """Let go of what only the supervisor may have."""
+        be_root_again()
+        signal.set_wakeup_fd(-1)
+        for number in (*SIGNALS, *MEANT_FOR_OTHERS, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
+        # The lock must not outlive the supervisor, nor its end of the pipe whose end tells its death.
+        for descriptor in (self._premises.held, self._premises.alive, *self._private):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _enter_queue(self, context: Context, identity: Identity | None) -> None:
+        """Be the queue's user, who sees nothing but the queue's directory if that can be."""
+        os.umask(0o077)
+        reader = self._premises.identities.reader
+        context.reader = reader.uid if reader else -1
+        self._premises.sockets.pop("keeper").close()
+        context.sockets = self._premises.sockets
+        context.roster = self._roster
+        context.ready = self._tell_ready
+        changed_root = identity is not None and os.geteuid() == 0
+        become(identity, self._home / "queue" if changed_root else None)
+        context.queue = Path("/") if changed_root else self._home / "queue"
+
+    def _make_reachable(self, context: Context) -> None:
+        """Let a role without privileges find its files even where it may not search the directories above."""
+        descriptor = os.open(self._home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        context.home = Path(f"/proc/self/fd/{descriptor}")
+        paths = {
+            name: value.replace(str(self._home), str(context.home), 1)
+            for name in ("servercert", "serverkey", "clientcert", "clientkey", "morercpthosts_cdb", "remoteauth")
+            if (value := getattr(self._settings, name)).startswith(str(self._home))
+        }
+        context.settings = msgspec.structs.replace(self._settings, **paths)
+
+    def _tell_ready(self) -> None:
+        if self._ready >= 0:
+            os.write(self._ready, b"1")
+            os.close(self._ready)
+
+    def _serve_log(self, identity: Identity | None) -> None:
+        for listening in (*(bound for _, bound in self._premises.listeners), *self._premises.sockets.values()):
+            listening.close()
+        self._premises.log_write.close()
+        os.chdir(self._home / "log")
+        become(identity)
+        if self._settings.isolation == "on":
+            self._isolate_log()
+        log.serve(self._premises.log_read, self._settings, Path("."), self._settings.me.decode("ascii", "replace"))
+
+    def _isolate_log(self) -> None:
+        to_daemon = self._settings.logtarget in ("syslog", "journald")
+        zone = [Path("/etc/localtime"), Path("/usr/share/zoneinfo")]
+        try:
+            begin()
+            complete("syslog" if to_daemon else "log", reads=zone, writes=[Path(".")])
+        except OSError as error:
+            os.write(2, f"ekiden: log: process {os.getpid()} is not isolated: {error.strerror}\n".encode())
+
+
+def _allow_descriptors() -> None:
+    """As many open files as may be: each client is one. Programs that users run keep the lower limit."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _set_process_name(role: str) -> None:
+    """What ps and top show as the command's name."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
+        comm.write(f"ekiden-{role}")

@@ -1,0 +1,91 @@
+"""A queue whose file is damaged: ekiden says so and does not go on; recovered, it delivers what was saved."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.peers.ekiden import Ekiden
+from tests.peers.processes import run, wait_until
+from tests.peers.sinks import Sink
+
+pytestmark = pytest.mark.slow
+
+MESSAGES = 20
+
+
+@pytest.fixture
+def waiting(home: Ekiden, sink: Sink) -> Ekiden:
+    """A stopped ekiden with messages in its queue."""
+    home.routes(f":{sink.route}")
+    home.control("concurrencyremote", "0")
+    home.start()
+    with smtplib.SMTP("127.0.0.1", home.port) as client:
+        for number in range(MESSAGES):
+            client.sendmail("a@example.org", f"b{number}@example.com", f"Subject: {number}\n\nhello\n")
+    home.stop()
+    home.control("concurrencyremote", "20")
+    return home
+
+
+def spoil(home: Ekiden) -> None:
+    """Overwrite the page at which the table of destinations begins."""
+    path = home.home / "queue" / "queue.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'destination'").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+
+
+def test_damaged_told_recovered_and_delivered(waiting: Ekiden, sink: Sink) -> None:
+    spoil(waiting)
+
+    refused = waiting.command("start", check=False)
+    assert refused.returncode == 1
+    assert "the queue is damaged" in refused.stdout
+    assert "queue recover" in refused.stdout
+    foreground = waiting.command("start", "--foreground", check=False)
+    assert foreground.returncode == 65
+
+    recovered = waiting.command("queue", "recover", check=False)
+    assert recovered.returncode == 0, recovered.stdout
+    assert f"{MESSAGES} saved" in recovered.stdout
+    waiting.start()
+    sink.wait_for(MESSAGES)
+    waiting.command("audit")
+
+
+def test_a_role_that_finds_damage_ends_everything(waiting: Ekiden) -> None:
+    waiting.start()
+    supervisor = waiting.supervisor()
+    (queue,) = (pid for pid, role in waiting.roles().items() if role == "queue")
+    path = waiting.home / "queue" / "queue.sqlite"
+    os.truncate(path, 0)
+
+    run(["kill", "-9", str(queue)])
+
+    wait_until(lambda: not Path(f"/proc/{supervisor}").exists(), 30, "the supervisor ends")
+    assert "queue.sqlite is empty; remedy: stop ekiden, then: ekiden queue recover" in waiting.log()
+    assert "alert: ekiden ends: the queue is damaged" in waiting.log()
+
+
+def test_a_content_that_is_not_what_came_in_is_not_delivered(waiting: Ekiden, sink: Sink) -> None:
+    with closing(sqlite3.connect(waiting.home / "queue" / "queue.sqlite")) as db:
+        (number,) = db.execute("SELECT max(id) FROM message").fetchone()
+        db.execute(
+            "UPDATE message SET content = CAST(replace(content, 'hello', 'jello') AS BLOB) WHERE id = ?", (number,)
+        )
+        db.commit()
+
+    waiting.start()
+
+    sink.wait_for(MESSAGES - 1)
+    wait_until(lambda: f"msg {number}: its content is damaged" in waiting.log(), 30, "the damage is told")
+    audited = waiting.command("audit", check=False)
+    assert audited.returncode == 1
+    assert f"message {number} has another content than came in" in audited.stdout
