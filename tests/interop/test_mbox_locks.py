@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +54,28 @@ for number in range(count):
     time.sleep(0.002)
 """
 
+READER = """
+import contextlib, fcntl, os, sys, time
+path, kind, taken = sys.argv[1:]
+while not os.path.exists(taken + ".end"):
+    while kind == "dotlock":
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path + ".lock", os.O_CREAT | os.O_EXCL))
+            break
+        time.sleep(0.001)
+    with open(path, "r+b", buffering=0) as mbox, open(taken, "ab", buffering=0) as file:
+        if kind != "dotlock":
+            {"fcntl": fcntl.lockf, "flock": fcntl.flock}[kind](mbox, fcntl.LOCK_EX)
+        file.write(mbox.read())
+        # Whoever does not keep away writes what is cut off now.
+        time.sleep(0.001)
+        mbox.truncate(0)
+    if kind == "dotlock":
+        os.unlink(path + ".lock")
+    time.sleep(0.002)
+"""
+"""Takes all messages out again and again, as popper does."""
+
 
 def start(code: str, mbox: Path, name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code, str(mbox), name, str(EACH)])
@@ -84,25 +105,31 @@ def test_writers_with_one_lock_each(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "mbox.lock").exists()
 
 
-def test_a_reader_takes_messages_out_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["fcntl", "flock", "dotlock"])
+def test_a_reader_takes_messages_out_meanwhile(tmp_path: Path, kind: str) -> None:
     mbox, taken = tmp_path / "mbox", tmp_path / "taken"
     mbox.touch()
+    reader = subprocess.Popen([sys.executable, "-c", READER, str(mbox), kind, str(taken)])
     writers = [start(OURS, mbox, "one"), start(OURS, mbox, "two")]
-    rounds = 0
-    while any(writer.poll() is None for writer in writers) or rounds < 3:
-        _move_all(mbox, taken)
-        rounds += 1
-    assert [writer.returncode for writer in writers] == [0, 0]
-    _move_all(mbox, taken)
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    (tmp_path / "taken.end").touch()
+    assert reader.wait(60) == 0
+    assert taken.stat().st_size, "nothing was taken meanwhile"
     expected = [b"%s-%d" % (name, number) for name in (b"one", b"two") for number in range(EACH)]
     assert sorted(subjects(taken) + subjects(mbox)) == sorted(expected)
 
 
+def test_a_mail_program_takes_messages_out(tmp_path: Path) -> None:
+    """With nothing written meanwhile, which s-nail would cut off: it looks how long the file is before it locks."""
+    mbox, taken = tmp_path / "mbox", tmp_path / "taken"
+    for round_ in ("one", "two"):
+        assert start(OURS, mbox, round_).wait(60) == 0
+        _move_all(mbox, taken)
+        assert not mbox.stat().st_size
+    assert subjects(taken) == [b"%s-%d" % (name, number) for name in (b"one", b"two") for number in range(EACH)]
+
+
 def _move_all(mbox: Path, taken: Path) -> None:
-    """With s-nail, which takes fcntl's lock and rewrites the file."""
-    if not mbox.stat().st_size:
-        time.sleep(0.01)
-        return
     subprocess.run(
         [program("s-nail"), "-n", "-Sv15-compat", "-Squiet", "-f", str(mbox)],
         input=f"move * {taken}\nquit\n".encode(),
