@@ -1,7 +1,7 @@
 """Processes, ports and temporary places of peers.
 
-Nothing here knows which peer it serves. ``Unavailable`` says that the machine lacks what a peer needs; fixtures turn
-it into a skipped test.
+Nothing here knows which peer it serves. A peer that is not installed fails the test; ``Unavailable`` says that a run
+lacks rights, and fixtures turn it into a skipped test.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEARCH_PATH = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/s
 
 
 class Unavailable(Exception):
-    """The peer's program is not installed, or needs rights that this run does not have."""
+    """The peer needs rights that this run does not have."""
 
 
 def program(name: str) -> str:

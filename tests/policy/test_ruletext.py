@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.peers.processes import program
 
 from ekiden.policy.ruletext import RuleError, compile_rules, parse_rules
 from ekiden.tables.cdb import replace_cdb
@@ -111,10 +111,7 @@ def test_any_text_is_rules_or_a_named_line(lines: list[str]) -> None:
 
 @pytest.mark.parametrize("text", [b"", RULES, b"1-2.3-4.:deny\n-3:allow\n:allow\n:deny\n 1:allow\n"])
 def test_the_octets_are_those_of_tcprules(tmp_path: Path, text: bytes) -> None:
-    tcprules = shutil.which("tcprules")
-    if tcprules is None:
-        pytest.skip("ucspi-tcp is not installed")
     theirs, ours = tmp_path / "theirs.cdb", tmp_path / "ours.cdb"
-    subprocess.run([tcprules, theirs, tmp_path / "tmp"], input=text, check=True)
+    subprocess.run([program("tcprules"), theirs, tmp_path / "tmp"], input=text, check=True)
     replace_cdb(ours, tmp_path / "tmp", compiled(text))
     assert ours.read_bytes() == theirs.read_bytes()

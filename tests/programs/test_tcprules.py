@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.peers import processes
 
 RULES = b"""192.168.1.1:allow,RELAYCLIENT=""
 127.:allow,RELAYCLIENT="",A=/b c/
@@ -28,10 +28,7 @@ def run(program: str, *arguments: object, text: bytes = b"", **environment: str)
 
 def original(program: str, *arguments: object, text: bytes = b"", **environment: str) -> tuple[int, bytes, bytes]:
     """The same of the original."""
-    path = shutil.which(program)
-    if path is None:
-        pytest.skip(f"{program} of ucspi-tcp is not installed")
-    return _run([path, *map(str, arguments)], text, environment)
+    return _run([processes.program(program), *map(str, arguments)], text, environment)
 
 
 def _run(command: list[str], text: bytes, environment: dict[str, str]) -> tuple[int, bytes, bytes]:

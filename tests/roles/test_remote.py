@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import datetime
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -21,6 +20,7 @@ import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.peers.processes import free_port, program
 
 from ekiden.base.envelope import Body, Envelope, Recipient
 from ekiden.base.outcome import Outcome, Verdict
@@ -382,21 +382,14 @@ def test_bad_servers_mean_deferred(handler: Handler, settings: dict[str, Any], t
     play(scenario)
 
 
-SINK = shutil.which("smtp-sink") or shutil.which("smtp-sink", path="/usr/sbin")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["-p"], ["-e"], ["-8"]])
 def test_postfix_takes_it(options: list[str]) -> None:
-    if SINK is None:
-        pytest.skip("smtp-sink is not installed")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
 
     async def scenario() -> None:
-        with subprocess.Popen([SINK, *user, *options, f"127.0.0.1:{port}", "100"]) as sink:
+        with subprocess.Popen([program("smtp-sink"), *user, *options, f"127.0.0.1:{port}", "100"]) as sink:
             try:
                 await asyncio.sleep(0.5)
                 async with role() as queue:

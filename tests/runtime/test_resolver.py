@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import uvloop
+from tests.peers import nameserver
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.routing.destination import parse_destination
@@ -22,41 +20,27 @@ from ekiden.runtime.resolver import Resolver
 from ekiden.runtime.resolver_blocking import hosts_for
 from ekiden.settings.schema import Settings
 
-DNSMASQ = shutil.which("dnsmasq") or shutil.which("dnsmasq", path="/usr/sbin")
-
 ZONE = [
-    "--mx-host=x.example,b.example,20",
-    "--mx-host=x.example,a.example,10",
-    "--host-record=a.example,203.0.113.1,2001:db8::1",
-    "--host-record=b.example,203.0.113.2",
-    "--host-record=plain.example,203.0.113.3",
-    "--cname=alias.example,plain.example",
-    "--mx-host=loop.example,me.example,10",
-    "--host-record=me.example,127.0.0.1",
-    "--local=/example/",
-    "--server=/refused.test/127.0.0.1#9",
+    nameserver.mx("x.example", 20, "b.example"),
+    nameserver.mx("x.example", 10, "a.example"),
+    nameserver.host("a.example", "203.0.113.1", "2001:db8::1"),
+    nameserver.host("b.example", "203.0.113.2"),
+    nameserver.host("plain.example", "203.0.113.3"),
+    nameserver.alias("alias.example", "plain.example"),
+    nameserver.mx("loop.example", 10, "me.example"),
+    nameserver.host("me.example", "127.0.0.1"),
+    nameserver.broken("refused.test"),
+    "local-ttl=100",
 ]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A DNS server's address and port."""
-    if DNSMASQ is None:
-        pytest.skip("dnsmasq is not installed")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    options = ["--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--bind-interfaces", "--user="]
-    where = ["--listen-address=127.0.0.1", f"--port={port}", "--local-ttl=100", "--pid-file="]
-    process = subprocess.Popen([DNSMASQ, *options, *where, *ZONE], stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        time.sleep(0.02)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    dnsmasq = nameserver.NameServer(tmp_path_factory.mktemp("dnsmasq"), ZONE)
+    dnsmasq.start()
+    yield f"127.0.0.1:{dnsmasq.port}"
+    dnsmasq.stop()
 
 
 def settings(*resolvers: str, **more: Any) -> Settings:

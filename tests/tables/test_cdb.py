@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.peers.processes import program
 
 from ekiden.tables.cdb import Cdb, cdb_hash, replace_cdb
 from ekiden.tables.table import TableError
@@ -39,12 +39,9 @@ def write(directory: Path, records: Records) -> Path:
 
 @pytest.mark.parametrize("records", [[], RECORDS, MANY, LARGE], ids=["none", "few", "many", "large"])
 def test_the_octets_are_those_of_cdbmake(tmp_path: Path, records: Records) -> None:
-    cdb = shutil.which("cdb")
-    if cdb is None:
-        pytest.skip("tinycdb is not installed")
     text = b"".join(b"+%d,%d:%b->%b\n" % (len(key), len(value), key, value) for key, value in records)
     theirs = tmp_path / "theirs.cdb"
-    subprocess.run([cdb, "-c", theirs], input=text + b"\n", check=True)
+    subprocess.run([program("cdb"), "-c", theirs], input=text + b"\n", check=True)
     assert write(tmp_path, records).read_bytes() == theirs.read_bytes()
 
 
