@@ -16,7 +16,7 @@ from tests.peers.processes import Unavailable
 from bench import machine, report
 from bench.load import LoadFailed
 from bench.plot import plot
-from bench.shapes import CONTENDERS, Arena, Run, Shape, Start, arena, direct_rate, shapes
+from bench.shapes import CONTENDERS, Arena, Run, Shape, Start, arena, direct_rates, shapes
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 NAMES = [shape.name for shape in shapes(0, 0)]
@@ -62,7 +62,7 @@ def measure(chosen: list[Shape], names: list[str], rounds: int, quiet: bool) -> 
     versions: list[str] = []
     with Progress(console=Console(stderr=True), disable=quiet) as progress:
         task = progress.add_task("measuring", total=len(chosen) * rounds * len(names))
-        direct = direct_rate(chosen[0].load)
+        direct = direct_rates(chosen)
         for shape in chosen:
             progress.update(task, description=shape.title)
             with arena(names) as ring:
@@ -84,7 +84,6 @@ def show(figures: report.Figures) -> None:
     """For people."""
     console = Console()
     console.print(report.table(figures))
-    console.print(f"no mail system at all: {figures.direct:,.0f} messages/s")
     for line in (*report.start_lines(figures), *figures.machine):
         console.print(line, highlight=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -15,13 +15,13 @@ _MEBIBYTE = 1024**2
 
 @dataclass(frozen=True)
 class Figures:
-    """All that one benchmark has measured."""
+    """All that one benchmark has measured. ``direct``: the rate with no mail system between, by the shapes' names."""
 
     shapes: Sequence[Shape]
     contenders: Sequence[str]
     runs: Sequence[Run]
     starts: Sequence[Start]
-    direct: float
+    direct: Mapping[str, float]
     machine: Sequence[str]
 
     def values(self, shape: str, contender: str, value: Callable[[Run], float]) -> list[float]:
@@ -50,9 +50,9 @@ def _memory(run: Run) -> float:
 
 
 def headings(figures: Figures) -> list[str]:
-    """The columns: rates of each, their ratio, processor time and memory of each."""
+    """The columns: rates without any and of each, their ratio, processor time and memory of each."""
     names = figures.contenders
-    columns = ["load", *(f"{name} /s" for name in names)]
+    columns = ["load", "none /s", *(f"{name} /s" for name in names)]
     columns += ["ratio"] if len(names) == 2 else []
     return columns + [f"{name} CPU ms" for name in names] + [f"{name} MiB" for name in names]
 
@@ -64,7 +64,7 @@ def rows(figures: Figures, spread: bool = True) -> list[list[str]]:
 
 def _row(figures: Figures, shape: Shape, spread: bool) -> list[str]:
     names = figures.contenders
-    cells = [shape.title]
+    cells = [shape.title, f"{figures.direct[shape.name]:,.0f}" if shape.name in figures.direct else ""]
     for name in names:
         rates = figures.values(shape.name, name, _rate)
         between = f" ({min(rates):,.0f}-{max(rates):,.0f})" if spread and len(rates) > 1 else ""
@@ -142,7 +142,7 @@ memory (PSS) are those of all the system's processes together; medians, in brack
 
 {table}
 
-Without any mail system between, the same clients and sink reach {direct:,.0f} messages/s.
+"None" is what the same clients and sink reach with no mail system between them.
 
 {starts}
 
@@ -199,7 +199,6 @@ def page(figures: Figures) -> str:
         messages=f"{figures.shapes[0].load.messages:,}",
         table=_table(lines),
         roles=_table([["load", *ROLES.values(), "others"], ["---"] + ["---:"] * 5, *role_rows(figures)]),
-        direct=figures.direct,
         starts="\n".join(f"- {line}." for line in start_lines(figures)),
         machine="\n".join(f"- {line}" for line in figures.machine),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.peers.processes import short_directory
 from tests.peers.sinks import CountingSink
 
-from bench.contenders import DEAD, LOCAL, Contender, EkidenContender, PostfixContender, start_seconds
+from bench.contenders import DEAD, LOCAL, RELAYED, Contender, EkidenContender, PostfixContender, start_seconds
 from bench.load import Load, files_in, send, send_and_wait, set_aside
 from bench.measure import PeakMemory, cpu_seconds, pss_bytes, settle
 
@@ -75,11 +75,16 @@ def shapes(messages: int, backlog: int) -> list[Shape]:
     ]
 
 
-def direct_rate(load: Load) -> float:
-    """Messages per second from smtp-source to smtp-sink with no mail system between: the harness's own ceiling."""
+def direct_rates(measured: Sequence[Shape]) -> dict[str, float]:
+    """Messages per second from smtp-source to smtp-sink with no mail system between: the harness's own ceilings, by
+    the names of the shapes that relay."""
     sink = CountingSink()
     try:
-        return load.messages / send_and_wait(sink.port, load, sink.count).arrived
+        return {
+            shape.name: shape.load.messages / send_and_wait(sink.port, shape.load, sink.count).arrived
+            for shape in measured
+            if shape.load.to == RELAYED
+        }
     finally:
         sink.stop()
 
