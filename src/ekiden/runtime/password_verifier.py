@@ -103,29 +103,29 @@ class Verifier:
 
     def password(self, user: bytes, password: bytes, timestamp: bytes, done: Done) -> None:
         """Who that is if the password is right."""
-        try:
-            entry, programs = self._find(user)
-        except Unavailable as error:
-            done(error)
-            return
-        if entry is not None:
-            self._check(entry, password, done)
-        elif programs:
-            self._in_a_process(lambda: _ask_all(programs, user, password, timestamp), done)
-        else:
-            done(None)
+        self._judge(user, password, timestamp, lambda entry: self._check(entry, password, done), done)
 
     def apop(self, user: bytes, timestamp: bytes, digest: bytes, done: Done) -> None:
         """Who that is if the digest is right."""
+
+        def check(entry: Entry) -> None:
+            done(entry.account if check_apop(entry.secret, timestamp, digest) else None)
+
+        self._judge(user, digest, timestamp, check, done)
+
+    def _judge(
+        self, user: bytes, answer: bytes, timestamp: bytes, check: Callable[[Entry], None], done: Done
+    ) -> None:
+        """``check`` what is known of the user, or let the programs judge the answer."""
         try:
             entry, programs = self._find(user)
         except Unavailable as error:
             done(error)
             return
         if entry is not None:
-            done(entry.account if check_apop(entry.secret, timestamp, digest) else None)
+            check(entry)
         elif programs:
-            self._in_a_process(lambda: _ask_all(programs, user, digest, timestamp), done)
+            self._in_a_process(lambda: _ask_all(programs, user, answer, timestamp), done)
         else:
             done(None)
 
