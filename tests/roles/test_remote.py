@@ -554,6 +554,21 @@ def test_stopping_waits_no_longer_than_shutdownseconds() -> None:
     play(scenario)
 
 
+def test_stopping_does_not_wait_for_what_no_queue_will_hear_of() -> None:
+    async def scenario() -> None:
+        server = await start(silent)
+        async with role() as queue:
+            waiting = queue.attempt(server.destination)
+            await asyncio.sleep(0.1)
+            queue.context.stopping.set()
+            await asyncio.sleep(0.1)
+            assert queue.link is not None
+            queue.link.close()
+        assert not waiting.done()
+
+    play(scenario)
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """A server's context with a certificate that nobody vouches for."""

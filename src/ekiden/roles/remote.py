@@ -8,6 +8,7 @@ those messages again, which may make duplicates, as after any crash between deli
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -29,6 +30,8 @@ RESOLVERS = Path("/etc/resolv.conf")
 SWEEP_SECONDS = 1.0
 FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
+FAREWELL_SECONDS = 1.0
+"""How long idle servers may take to answer QUIT."""
 
 
 async def main(context: Context) -> None:
@@ -92,13 +95,17 @@ class Remote:
         await self._finish()
 
     async def _finish(self) -> None:
-        """Have the queue send nothing more, report what is at hand, and end when the queue closes the link."""
+        """Have the queue send nothing more, report what is at hand, and end when the queue closes the link.
+
+        After that nobody hears of what comes of a transaction: waiting on would only deliver what is sent again.
+        """
+        if self._link is not None:
+            self._link.send(Draining())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._link_closed.wait(), self._context.settings.shutdownseconds)
+        self._pool.stop()
         try:
-            async with asyncio.timeout(self._context.settings.shutdownseconds):
-                if self._link is not None:
-                    self._link.send(Draining())
-                    await self._link_closed.wait()
-                self._pool.stop()
+            async with asyncio.timeout(FAREWELL_SECONDS):
                 while self._pool.is_busy:
                     self._quiet.clear()
                     await self._quiet.wait()
