@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,16 @@ def test_everything_is_named_with_its_line(home: Path) -> None:
         ("control/pop3passwords", 0, False),
         ("control/pop3mechanisms", 0, False),
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a home away")
+def test_a_file_that_the_owner_of_the_home_cannot_read(home: Path) -> None:
+    users = home / "control/pop3users"
+    users.write_text("jiro:{PLAIN}x:65534:65534:/tmp\n")
+    users.chmod(0o600)
+    os.chown(home, 65534, 65534)
+    (problem,) = [one for one in pop3_problems(home) if "cannot be read" in one.message]
+    assert problem.file == "control/pop3users"
+    assert problem.remedy == f"chown 65534 {users}"
+    os.chown(users, 65534, 65534)
+    assert not [one for one in pop3_problems(home) if "cannot be read" in one.message]

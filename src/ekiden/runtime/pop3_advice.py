@@ -13,6 +13,7 @@ from ekiden.runtime.password_file import parse
 from ekiden.runtime.password_verifier import Verifier
 from ekiden.runtime.passwords import MECHANISMS as AUTH
 from ekiden.runtime.pop3_listening import APOP, MECHANISMS
+from ekiden.runtime.privilege import identities
 from ekiden.settings.control import read
 from ekiden.settings.problem import Problem, SettingsError
 from ekiden.settings.schema import Settings
@@ -31,24 +32,28 @@ def pop3_problems(home: Path) -> list[Problem]:
 def problems(home: Path, settings: Settings) -> list[Problem]:
     """Warnings: none of them keeps the others from being served."""
     mechanisms = _of_mechanisms("pop3mechanisms", settings.pop3mechanisms, [*MECHANISMS, APOP])
-    return [*_of_users(home / _USERS), *_of_sources(settings), *mechanisms, *_of_auth(settings)]
+    return [*_of_users(home), *_of_sources(settings), *mechanisms, *_of_auth(settings)]
 
 
 def _warning(file: str, message: str, remedy: str) -> Problem:
     return Problem(file=file, message=message, remedy=remedy, fatal=False)
 
 
-def _of_users(path: Path) -> Iterator[Problem]:
+def _of_users(home: Path) -> Iterator[Problem]:
+    path = home / _USERS
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
         raw = path.read_bytes()
     except FileNotFoundError:
         return
     except OSError as error:
         yield _warning(_USERS, f"cannot be read: {error.strerror}", "let the server's user read it")
         return
-    if mode & (stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
+    if status.st_mode & (stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
         yield _warning(_USERS, "can be read or changed by others", f"chmod 600 {_USERS}")
+    keeper = identities(home).roles["keeper"]
+    if keeper is not None and not keeper.may_read(status):
+        yield _warning(_USERS, "cannot be read by the user that checks passwords", f"chown {keeper.uid} {path}")
     yield from parse(raw)[1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ class Identity:
 
     uid: int
     gid: int
+
+    def may_read(self, status: os.stat_result) -> bool:
+        """Whether the mode of a file lets this user, who is not root, read it."""
+        if status.st_uid == self.uid:
+            return bool(status.st_mode & stat.S_IRUSR)
+        return bool(status.st_mode & (stat.S_IRGRP if status.st_gid == self.gid else stat.S_IROTH))
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from ekiden.delivery.remote_logins import FILE, parse
 from ekiden.routing.destination import RouteError, relay_destination
-from ekiden.runtime.privilege import Identity, identities
+from ekiden.runtime.privilege import identities
 from ekiden.settings.control import read
 from ekiden.settings.problem import Problem, SettingsError
 from ekiden.settings.schema import Settings
@@ -35,7 +34,7 @@ def _problems(home: Path, settings: Settings) -> Iterator[Problem]:
     if status.st_mode & (stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
         yield _warning("can be read or changed by others", f"chmod 400 {path}")
     sender = identities(home).roles["remote"]
-    if sender is not None and not _may_read(status, sender):
+    if sender is not None and not sender.may_read(status):
         yield _warning("cannot be read by the user that sends mail", f"chown {sender.uid} {path}")
     lines, problems = parse(raw, settings.remoteport)
     yield from problems
@@ -45,12 +44,6 @@ def _problems(home: Path, settings: Settings) -> Iterator[Problem]:
             yield _warning(
                 f"{key.decode('utf-8', 'replace')} is no relay in control/smtproutes", "correct one of them"
             )
-
-
-def _may_read(status: os.stat_result, who: Identity) -> bool:
-    if status.st_uid == who.uid:
-        return bool(status.st_mode & stat.S_IRUSR)
-    return bool(status.st_mode & (stat.S_IRGRP if status.st_gid == who.gid else stat.S_IROTH))
 
 
 def _relays(settings: Settings) -> Iterator[bytes]:
