@@ -12,7 +12,7 @@ from tests.peers.accounting import Ledger
 from tests.peers.client import LoadClient
 from tests.peers.deliveries import account, drain
 from tests.peers.ekiden import Ekiden
-from tests.peers.processes import run
+from tests.peers.processes import run, wait_until
 from tests.peers.sinks import Sink
 
 pytestmark = [
@@ -45,7 +45,8 @@ class Device:
 
     def mend(self) -> None:
         """Unmount, check, and mount again."""
-        run(["umount", self.ekiden.home])
+        # The threads of a killed process let go of their files a little after it.
+        wait_until(lambda: run(["umount", self.ekiden.home], check=False).returncode == 0, 10, "unmounted")
         # 1: errors were corrected.
         assert run(["fsck.ext4", "-p", self._image], check=False).returncode in (0, 1)
         assert self.mount()

@@ -36,7 +36,7 @@ def cramped(home: Ekiden) -> Iterator[Ekiden]:
         yield home
     finally:
         home.stop()
-        run(["umount", queue])
+        run(["umount", "-l", queue])
 
 
 def fill(ekiden: Ekiden, ledger: Ledger, numbers: range, size: int) -> list[str]:

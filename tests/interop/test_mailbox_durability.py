@@ -91,7 +91,7 @@ def small(user: Path) -> Iterator[Path]:
             (user / "Maildir" / part).mkdir(parents=True)
         yield user
     finally:
-        run(["umount", user])
+        run(["umount", "-l", user])
 
 
 def test_a_full_disk_leaves_an_mbox_as_it_was(small: Path) -> None:
