@@ -20,7 +20,7 @@ def test_exactly_once(relay: Ekiden, sink: Sink, reuse: int) -> None:
     ledger = Ledger()
     recipients = [f"u{number}@d{number % 7}.example" for number in range(21)]
     LoadClient(relay.port, ledger, recipients, sessions=20, reuse=reuse, limit=2000).run()
-    assert (ledger.broken, ledger.refused, len(ledger.acknowledged)) == (0, 0, 2000)
+    assert (ledger.broken, ledger.refused, len(ledger.acknowledged)) == (0, 0, 2000), ledger.troubles
     assert drain(relay, 30) == 0
     books = account(ledger, sink)
     assert books and books.duplicates == 0, books
@@ -29,7 +29,7 @@ def test_exactly_once(relay: Ekiden, sink: Sink, reuse: int) -> None:
 def test_large_contents_arrive_whole(relay: Ekiden, sink: Sink) -> None:
     ledger = Ledger()
     LoadClient(relay.port, ledger, sessions=4, limit=24, size=lambda number: 10_000 << (number % 9)).run()
-    assert len(ledger.acknowledged) == 24
+    assert len(ledger.acknowledged) == 24, ledger.troubles
     assert drain(relay, 30) == 0
     books = account(ledger, sink)
     assert books and books.duplicates == 0, books
@@ -50,6 +50,6 @@ def memory_with_more(ekiden: Ekiden, count: int) -> int:
     """Octets (PSS) of all processes at rest, after this many more messages of 8 KB."""
     ledger = Ledger()
     LoadClient(ekiden.port, ledger, sessions=10, reuse=100, limit=count, size=lambda _number: 8000).run()
-    assert len(ledger.acknowledged) == count
+    assert len(ledger.acknowledged) == count, ledger.troubles
     settle(ekiden.pids)
     return pss_bytes(ekiden.pids())

@@ -16,12 +16,13 @@ from tests.peers.sink import body_hash
 
 @dataclass
 class Ledger:
-    """What the client has done: identities with their hashes, and those that were acknowledged."""
+    """What the client has done: identities with their hashes, those that were acknowledged, and what went wrong."""
 
     sent: dict[str, str] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     refused: int = 0
     broken: int = 0
+    troubles: Counter[str] = field(default_factory=Counter)
 
     def compose(self, number: int, size: int = 2000) -> tuple[str, bytes]:
         """A new message: its identity, and its content with CRLF line ends; noted as sent."""

@@ -72,8 +72,9 @@ class LoadClient:
             try:
                 if not await self._session():
                     return
-            except (TimeoutError, OSError, asyncio.IncompleteReadError, _Refused):
+            except (TimeoutError, OSError, asyncio.IncompleteReadError, _Refused) as error:
                 self._ledger.broken += 1
+                self._ledger.troubles[repr(error)] += 1
                 await asyncio.sleep(0.02)
 
     async def _session(self) -> bool:
@@ -103,8 +104,9 @@ class LoadClient:
         writer.write(content.replace(b"\r\n.", b"\r\n.."))
         try:
             await _ask(reader, writer, b".\r\n", b"2")
-        except _Refused:
+        except _Refused as error:
             self._ledger.refused += 1
+            self._ledger.troubles[repr(error)] += 1
             return
         self._ledger.acknowledged.add(identity)
 
