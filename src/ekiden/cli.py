@@ -41,7 +41,10 @@ def quietly(command: Callable[[], int], name: str = "ekiden") -> int:
         return 111
     except (MemoryError, SystemError):
         # The interpreter itself forgets now and then to say what it lacks.
-        print(f"{name}: fatal: out of memory", file=sys.stderr)
+        try:  # noqa: SIM105 (there is no memory to load contextlib)
+            print(f"{name}: fatal: out of memory", file=sys.stderr)
+        except MemoryError:
+            pass
         return 111
     except (ImportError, SyntaxError) as error:
         # Whatever of ours can be missing on a whole machine is asked for by name before. And where nothing is
