@@ -32,6 +32,14 @@ def test_stuffed_content_comes_back(content: bytes, size: int, after: bytes) -> 
     assert read_in_pieces(stuff(content) + b".\r\n" + after, size) == (content, after)
 
 
+@pytest.mark.parametrize("dots", [0, 1, 19, 20, 21, 40])
+@pytest.mark.parametrize("line", [b".\r\n", b"..\r\n", b"a.\r\n"])
+def test_stuffed_behind_any_number_of_dots(dots: int, line: bytes) -> None:
+    content = b"a." * dots + b"\r\n" + line + b"b\r\n"
+    assert stuff(content) == content.replace(b"\r\n.", b"\r\n..")
+    assert read_in_pieces(stuff(content) + b".\r\n", 1000) == (content, b"")
+
+
 @given(noise, st.integers(1, 5))
 def test_pieces_do_not_matter(data: bytes, size: int) -> None:
     whole, pieces = read_in_pieces(data, 1000), read_in_pieces(data, size)

@@ -15,13 +15,29 @@ _DOT = re.compile(rb"\r\n\.")
 # Both begin with their octet, so that the search leaps from one to the next.
 _BARE_LF = re.compile(rb"\n(?<!\r\n)")
 _BARE_CR = re.compile(rb"\r(?!\n)")
+_LEAPS = 20
+"""Dots that are looked at one by one: base64, of which most large contents are made, has none outside the header, and
+to leap from dot to dot is the faster the fewer there are. In prose the regular expression is."""
 
 
 def stuff(content: bytes) -> bytes:
     """Content with a dot put before every dot that begins a line; the end mark is not added."""
-    # This search is a quarter faster than the one of ``in``, and most content has no such line.
-    stuffed = content.replace(b"\r\n.", b"\r\n..") if _DOT.search(content) else content
+    # Most content has no such line, and to look costs less than to replace.
+    stuffed = content.replace(b"\r\n.", b"\r\n..") if _dotted_line(content) >= 0 else content
     return b"." + stuffed if stuffed.startswith(b".") else stuffed
+
+
+def _dotted_line(data: bytes) -> int:
+    """Where the first CRLF is that a dot follows; -1 if there is none."""
+    at = -1
+    for _ in range(_LEAPS):
+        at = data.find(b".", at + 1)
+        if at < 0:
+            return -1
+        if data[max(0, at - 2) : at] == b"\r\n":
+            return at - 2
+    found = _DOT.search(data, at)
+    return found.start() if found else -1
 
 
 def is_whole(block: bytes) -> bool:
@@ -58,8 +74,7 @@ class DotReader:
     def read(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Content as far as it is known, and what follows the end mark; None in its place before the end."""
         data = self._held + data
-        found = _DOT.search(data)
-        dot = found.start() if found else -1
+        dot = _dotted_line(data)
         end = data.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             return self._content(data[: end + 2], dot < end), data[end + 5 :]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from ekiden.wire import lines
+
 _END = b".\r\n"
 
 
 def stuff(content: bytes) -> bytes:
     """The whole content as DATA carries it: dots doubled at line starts, CRLF at the end, the final dot."""
-    if b"\r\n." in content:
-        content = content.replace(b"\r\n.", b"\r\n..")
-    if content[:1] == b".":
-        content = b"." + content
-    if content[-2:] == b"\r\n" or not content:
-        return content + _END
-    return content + b"\r\n" + _END
+    stuffed = lines.stuff(content)
+    return stuffed + (_END if stuffed.endswith(b"\r\n") or not stuffed else b"\r\n" + _END)
 
 
 class DotStuffer:
