@@ -9,6 +9,7 @@ lines or octets.
 from __future__ import annotations
 
 import re
+from io import IncrementalNewlineDecoder
 
 _END = b"\r\n.\r\n"
 _DOT = re.compile(rb"\r\n\.")
@@ -42,7 +43,10 @@ def _dotted_line(data: bytes) -> int:
 
 def is_whole(block: bytes) -> bool:
     """Whether every CR and every LF in the block is half of a CRLF."""
-    return _BARE_CR.search(block) is None and _BARE_LF.search(block) is None
+    # The decoder for text files notes which line ends it has seen, in one pass, faster than two searches.
+    seen = IncrementalNewlineDecoder(None, translate=False)
+    seen.decode(block.decode("latin-1"), final=True)
+    return seen.newlines in (None, "\r\n")
 
 
 def mend_newlines(block: bytes) -> bytes:
