@@ -29,8 +29,8 @@ from ekiden.runtime.inject_direct import SILENCE
 from ekiden.settings.schema import Settings
 
 SMTP = Origin("smtp", 77, 2, "192.0.2.1", b"client")
-SMALL, LARGE = 2000, 300_000
-"""Octets; the second is beyond ``inlinebytes``."""
+SMALL, MIDDLE, LARGE = 2000, 60_000, 300_000
+"""Octets; the second go into a segment, the third are beyond ``inlinebytes``."""
 FIRST, AGAIN = b"a@example.com", b"again@example.com"
 """Whom new messages are for, and whom when their client sends them once more."""
 START = 1_000_000.0
@@ -43,13 +43,20 @@ _NAMED = re.compile(rb"^Message-ID: *<([^>]+)>", re.MULTILINE | re.IGNORECASE)
 Tell = Callable[[str], None]
 
 
+def size_of(number: int) -> int:
+    """How large a message with this number is; its first digit tells."""
+    return {"9": LARGE, "5": MIDDLE}.get(str(number)[0], SMALL)
+
+
 class Desk:
     """The queue in ``directory``, recovered. Recipients ``no@`` are refused; ``later@`` while ``deferring``."""
 
-    def __init__(self, directory: Path, tell: Tell, now: float = START, pages: int = 4000) -> None:
+    def __init__(
+        self, directory: Path, tell: Tell, now: float = START, pages: int = 4000, segment_octets: int = 0
+    ) -> None:
         self.tell, self.now, self.deferring = tell, now, True
         self._directory = directory
-        self.store = SQLiteStore(directory, pages)
+        self.store = SQLiteStore(directory, pages, segment_octets=segment_octets)
         self.store.recover()
         self._attempts: list[tuple[Part, Envelope]] = []
         settings = Settings(me=b"me", smtproutes={b"": b"192.0.2.9"}, bouncefrom=b"MAILER-DAEMON")
@@ -70,7 +77,7 @@ class Desk:
         """What intake does with a message; answered with the next commit."""
         identity, content = Ledger().compose(number, size)
         spool = ""
-        if size > SMALL:
+        if size == LARGE:
             spool, content = self._spool(content), b""
         envelope = Envelope(b"s@example.org", list(recipients))
 
@@ -177,8 +184,8 @@ def settle(
     again = sorted(ledger.sent.keys() - ledger.acknowledged)
     for identity in again:
         # The client that was not answered sends once more; so everything must arrive in the end.
-        octets = size or (LARGE if identity.startswith("9") else SMALL)
-        desk.inject(int(identity.partition("@")[0]), Recipient(AGAIN), size=octets, foreign=foreign)
+        number = int(identity.partition("@")[0])
+        desk.inject(number, Recipient(AGAIN), size=size or size_of(number), foreign=foreign)
     stuck = desk.drain()
     if stuck:
         books.wrong.append(f"{stuck} stuck")
@@ -188,6 +195,8 @@ def settle(
     if left := os.listdir(directory / "spool"):
         books.wrong.append(f"{len(left)} spool files left over")
     desk.store.close()
+    if left := os.listdir(directory / "segments"):
+        books.wrong.append(f"{len(left)} segments left over")
     return books
 
 

@@ -20,6 +20,7 @@ SECTOR = 512
 
 Tree = dict[str, bytes]
 _LAST = re.compile(r"(?:, |^)(\d+)$")
+_HOLE = re.compile(r", (\d+), (\d+)$")
 
 
 @dataclass
@@ -87,6 +88,8 @@ class Disk:
                 return self._write(paths[0], strings, call)
             case "ftruncate":
                 return self._truncate(paths[0], int(_LAST.findall(call.arguments)[0]))
+            case "fallocate":
+                return "FALLOC_FL_PUNCH_HOLE" in call.arguments and self._punch(paths[0], call)
             case "fsync" | "fdatasync":
                 return self._sync(paths[0])
             case "rename" | "renameat" | "renameat2":
@@ -124,6 +127,17 @@ class Disk:
         data = strings[1][: call.result]
         # What write() is used for here goes to the file's end.
         offset = int(_LAST.findall(call.arguments)[0]) if call.name == "pwrite64" else len(self._data[number])
+        put(self._data[number], offset, data)
+        self.changes.append(Change("write", number, number, offset=offset, data=data))
+        return True
+
+    def _punch(self, path: str, call: Call) -> bool:
+        """A hole is read as zeros, and does not make the file longer."""
+        if path not in self._names:
+            return False
+        number = self._names[path]
+        offset, length = map(int, _HOLE.findall(call.arguments)[0])
+        data = bytes(min(length, len(self._data[number]) - offset))
         put(self._data[number], offset, data)
         self.changes.append(Change("write", number, number, offset=offset, data=data))
         return True

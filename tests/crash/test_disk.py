@@ -79,6 +79,14 @@ def test_writes_at_an_offset_and_truncation(tmp_path: Path) -> None:
     assert {"old": b"0"} in found
 
 
+def test_a_hole_is_zeros_or_not_there_yet(tmp_path: Path) -> None:
+    line = "fallocate(5<@/d/old@>, FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE, 1, 2) = 0"
+    found = possible(tmp_path, {"old": b"0123"}, line)
+    assert {"old": b"0123"} in found
+    assert {"old": b"0\0\0" + b"3"} in found
+    assert possible(tmp_path, {"old": b"0123"}, "fallocate(5<@/d/old@>, 0, 0, 8) = 0") == [{"old": b"0123"}]
+
+
 def test_an_unlink_may_be_undone(tmp_path: Path) -> None:
     assert possible(tmp_path, {"old": b"x"}, 'unlink("@/d/old@") = 0') == [{"old": b"x"}, {}]
 

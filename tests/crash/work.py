@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash.desk import FIRST, LARGE, START, Books, Desk, Tell, settle
+from tests.crash.desk import FIRST, MIDDLE, START, Books, Desk, Tell, settle, size_of
 from tests.peers.accounting import Ledger
 
 from ekiden.base.envelope import Notify, Recipient
@@ -23,8 +23,8 @@ def _nothing_to_see(_desk: Desk, _told: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """``sent``: the numbers of the messages in all; those from 9 on are large. ``check``: what is wrong with the
-    queue as it was found after the crash, given what was told."""
+    """``sent``: the numbers of the messages in all. ``check``: what is wrong with the queue as it was found after the
+    crash, given what was told."""
 
     prepare: Callable[[Path, Tell], None]
     act: Callable[[Path, Tell], None]
@@ -38,7 +38,7 @@ class Work:
     def ledger(self) -> Ledger:
         ledger = Ledger()
         for number in self.sent:
-            ledger.compose(number, LARGE if str(number).startswith("9") else 2000)
+            ledger.compose(number, size_of(number))
         return ledger
 
 
@@ -47,6 +47,8 @@ def to(address: bytes, notify: int = Notify.DEFAULT) -> Recipient:
 
 
 OTHER = (to(FIRST),)
+LATE = to(b"later@example.com")
+REFUSED = to(b"no@example.com")
 
 
 def empty(directory: Path, tell: Tell) -> None:
@@ -62,7 +64,7 @@ def waiting(*recipients: Recipient, number: int = 1) -> Callable[[Path, Tell], N
 
     def prepare(directory: Path, tell: Tell) -> None:
         desk = Desk(directory, tell)
-        desk.inject(number, *recipients, size=LARGE if number == 9 else 2000)
+        desk.inject(number, *recipients, size=size_of(number))
         desk.commit()
         desk.store.close()
 
@@ -87,7 +89,7 @@ def inject(*numbers: int, foreign: str = "") -> Callable[[Path, Tell], None]:
     def act(directory: Path, tell: Tell) -> None:
         desk = Desk(directory, tell)
         for number in numbers:
-            desk.inject(number, *OTHER, size=LARGE if number >= 9 else 2000, foreign=foreign)
+            desk.inject(number, *OTHER, size=size_of(number), foreign=foreign)
         desk.commit()
 
     return act
@@ -141,6 +143,21 @@ def checkpoint(directory: Path, tell: Tell) -> None:
         desk.round()
 
 
+def segments(directory: Path, tell: Tell) -> None:
+    """Turns with segments of two contents each: they are filled, used again, and kept for what is put off."""
+    desk = Desk(directory, tell, segment_octets=2 * MIDDLE + 8192)
+    for number in range(51, 58):
+        desk.inject(number, LATE if number == 52 else OTHER[0], size=MIDDLE)
+        desk.round()
+    desk.inject(58, LATE, size=MIDDLE)
+    desk.inject(59, LATE, size=MIDDLE)
+    desk.commit()
+    desk.deferring = False
+    desk.now += 500
+    desk.engine.tick(desk.now)
+    desk.round()
+
+
 def close(directory: Path, tell: Tell) -> None:
     """Take one in and end in order."""
     desk = Desk(directory, tell)
@@ -154,6 +171,7 @@ def earlier(directory: Path, tell: Tell) -> None:
     deferred(to(b"later@example.com"))(directory, tell)
     db = sqlite3.connect(directory / "queue.sqlite", isolation_level=None)
     db.executescript(
+        "DROP INDEX message_segment; ALTER TABLE message DROP COLUMN segment; ALTER TABLE message DROP COLUMN at;"
         "ALTER TABLE message DROP COLUMN destination; ALTER TABLE message DROP COLUMN recipients;"
         "DROP TABLE foreign_message; PRAGMA user_version = 1;"
     )
@@ -178,17 +196,17 @@ def is_gone(desk: Desk, told: list[str]) -> str:
     return "still there" if told[-1] == "done" and desk.store.message(1) else ""
 
 
-LATE = to(b"later@example.com")
-REFUSED = to(b"no@example.com")
-
 KINDS: dict[str, Work] = {
     "first start": Work(absent, inject(1)),
     "intake, small": Work(empty, inject(1)),
     "intake, large": Work(empty, inject(9), (9,)),
-    "intake, a group": Work(empty, inject(1, 2, 9), (1, 2, 9)),
+    "intake, in a segment": Work(empty, inject(5), (5,)),
+    "intake, a group": Work(empty, inject(1, 2, 5, 9), (1, 2, 5, 9)),
     "take over": Work(empty, inject(1, foreign=KEY), foreign=KEY),
     "delivery": Work(waiting(*OTHER), attempt()),
     "delivery, large": Work(waiting(*OTHER, number=9), attempt(), (9,)),
+    "delivery, from a segment": Work(waiting(*OTHER, number=5), attempt(), (5,)),
+    "segments": Work(empty, segments, tuple(range(51, 60))),
     "deferral": Work(waiting(LATE), attempt()),
     "several ends": Work(waiting(to(b"a@example.com"), LATE, REFUSED), attempt()),
     "bounce": Work(waiting(REFUSED), attempt()),

@@ -29,12 +29,12 @@ class Known:
 
 
 def fill(directory: Path, crash: bool = False) -> None:
-    """Some hundred messages: small, in overflow pages and in files; new, deferred, with several destinations; others
-    were delivered before and have left free pages."""
+    """Some hundred messages: small, in overflow pages, in segments and in files; new, deferred, with several
+    destinations; others were delivered before and have left free pages."""
     chance = random.Random(5)
     desk = Desk(directory, lambda _line: None, pages=100_000 if crash else 100)
     for number in range(1, 161):
-        size = LARGE if number % 40 == 30 else chance.choice((300, 700, 1500, 2000, 9000, 30_000))
+        size = LARGE if number % 40 == 30 else chance.choice((300, 700, 1500, 2000, 9000, 30_000, 40_000))
         kind = chance.randrange(4)
         whom = [b"a%d@example.com" % number]
         if kind == 1:

@@ -220,6 +220,29 @@ def test_a_damaged_content_is_not_saved_and_kept(
     assert len(contents(home / "queue")) == totals["saved"] == len(contents(whole / "queue")) - 1
 
 
+def test_a_damaged_segment_loses_only_what_is_damaged(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(whole, home)
+    store = SQLiteStore(home / "queue")
+    segment, at = store._db.all("SELECT segment, at FROM message WHERE segment IS NOT NULL LIMIT 1")[0]
+    store.close()
+    path = home / "queue" / "segments" / str(segment)
+    with path.open("r+b") as file:
+        file.seek(at + 1000)
+        file.write(b"\0")
+    code, (finding, totals) = recover(home, capsys)
+    assert finding["text"] == f"its content is damaged: queue/segments/{path.name}"
+    assert (code, totals["not saved"]) == (1, 1)
+    store = SQLiteStore(home / "queue")
+    store.recover()
+    store.close()
+    kept = home / "queue" / "damaged-1" / "segments" / path.name
+    assert kept.read_bytes() == path.read_bytes(), "what could not be saved stays as it was"
+    assert len(contents(home / "queue")) == totals["saved"] == len(contents(whole / "queue")) - 1
+
+
 def test_a_dry_run_changes_nothing(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = tmp_path / "home"
     shutil.copytree(whole, home)

@@ -68,7 +68,7 @@ os._exit(9)
 """
     subprocess.run([sys.executable, "-c", code, home], input=LARGE, check=False, timeout=30)
     owners = {path.name: path.stat().st_uid for path in (home / "queue").rglob("*") if path.name != "reserve"}
-    assert len(owners) == 5, "with the spool file"
+    assert len(owners) == 6, "with the spool file and the place of segments"
     assert set(owners.values()) == {65534}
 
 

@@ -148,20 +148,36 @@ def _salvage(directory: Path) -> Salvaged:
 
 
 def content_fault(directory: Path, values: dict[str, Value], meta: Meta) -> str:
-    """What is wrong with a message's content, in its row or in its file; "" if nothing is."""
-    if not values.get("spool"):
+    """What is wrong with a message's content, in its row or in a file; "" if nothing is."""
+    most = 1 << 62
+    if values.get("spool"):
+        path = directory / "spool" / os.path.basename(str(values["spool"]))
+    elif values.get("segment") is not None:
+        path, most = directory / "segments" / str(values["segment"]), _number(values["size"])
+    else:
         return check_inline(values, meta)
-    size = checksum = 0
-    path = directory / "spool" / os.path.basename(str(values["spool"]))
+    shown = f"queue/{path.parent.name}/{path.name}"
     try:
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                size, checksum = size + len(piece), crc32(piece, checksum)
+        size, checksum = _read(path, _number(values.get("at")), most)
     except OSError as error:
-        return f"its content cannot be read: queue/spool/{path.name}: {error.strerror}"
+        return f"its content cannot be read: {shown}: {error.strerror}"
     if size != values["size"] or (meta.checksum and checksum != meta.checksum):
-        return f"its content is damaged: queue/spool/{path.name}"
+        return f"its content is damaged: {shown}"
     return ""
+
+
+def _number(value: Value) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _read(path: Path, at: int, most: int) -> tuple[int, int]:
+    """Octets of a file from there on, at most so many, and their CRC-32."""
+    size = checksum = 0
+    with path.open("rb") as file:
+        file.seek(at)
+        while piece := file.read(min(_PIECE, most - size)):
+            size, checksum = size + len(piece), crc32(piece, checksum)
+    return size, checksum
 
 
 def _destination(router: Router, address: bytes) -> bytes:

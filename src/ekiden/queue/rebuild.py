@@ -117,7 +117,7 @@ def _insert(db: sqlite3.Connection, table: str, row: Mapping[str, Value]) -> Non
 def put_in_place(directory: Path) -> Path:
     """Let the store that was built take the damaged one's place; where the old one is now. OSError."""
     aside = next(path for number in range(1, 1000) if not (path := directory / f"{DAMAGED}{number}").exists())
-    aside.mkdir(mode=0o700)
+    (aside / "segments").mkdir(mode=0o700, parents=True)
     for name in _files(directory):
         os.link(directory / name, aside / name)
     new = directory / RECOVERING
@@ -125,7 +125,7 @@ def put_in_place(directory: Path) -> Path:
         if name != FILE:
             shutil.rmtree(new / name) if (new / name).is_dir() else (new / name).unlink()
     (new / "aside").write_text(aside.name)
-    for path in (new / FILE, new / "aside", new, aside, directory):
+    for path in (new / FILE, new / "aside", new, aside / "segments", aside, directory):
         _sync(path)
     new.rename(directory / RECOVERED)
     _sync(directory)
@@ -161,7 +161,9 @@ def _keep_leftovers(directory: Path, store: Path, aside: Path) -> None:
 
 
 def _files(directory: Path) -> list[str]:
-    return [name for name in (FILE, f"{FILE}-wal") if (directory / name).is_file()]
+    """What is kept of the damaged store; of segments what no message holds that was saved stays as it was."""
+    segments = [str(path.relative_to(directory)) for path in directory.glob("segments/*")]
+    return [name for name in (FILE, f"{FILE}-wal", *segments) if (directory / name).is_file()]
 
 
 def _sync(path: Path) -> None:

@@ -210,7 +210,15 @@ _TYPES: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 
 _OPTIONAL: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "message": {"spool": str, "ended": bytes, "destination": int, "recipients": bytes, "content": bytes},
+    "message": {
+        "spool": str,
+        "segment": int,
+        "at": int,
+        "ended": bytes,
+        "destination": int,
+        "recipients": bytes,
+        "content": bytes,
+    },
     "part": {"due": (int, float)},
 }
 

@@ -1,9 +1,10 @@
 """The store on SQLite: one file, write-ahead log, fsync at every commit (synchronous=FULL).
 
 ``docs/queue.md`` walks through every state on disk and what a crash leaves. In short: a message, its parts and its
-destinations appear in one transaction and disappear in later ones; content too large for the table is a file in
-``spool/`` that was fsynced before the transaction that names it, and that is unlinked after the transaction that
-removes it; a file that no row names is a leftover, removed at start.
+destinations appear in one transaction and disappear in later ones; content too large for the table is in a file, of
+its own in ``spool/`` or shared in ``segments/`` (``queue.segments``), that was fsynced before the transaction that
+names it, and that is unlinked after the transaction that removes it; a file that no row names is a leftover, removed
+at start.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import msgspec
 from ekiden.base.envelope import Recipient
 from ekiden.queue.damage import look, mark_closed, mark_open
 from ekiden.queue.database import Database
+from ekiden.queue.segments import LEAST, Place, Segments
 from ekiden.queue.sqlite_file import sync
 from ekiden.queue.store import (
     NEVER,
@@ -30,6 +32,7 @@ from ekiden.queue.store import (
     Found,
     MessageRow,
     Meta,
+    NewMessage,
     PartRow,
     StoreDamaged,
     StoreFailed,
@@ -88,6 +91,10 @@ _STATEMENTS = (
 )
 """What each kind of change does to the tables, in the order in which one may depend on another."""
 
+_PLACE = "INSERT INTO message (id, birth, sender, size, spool, meta, content, destination, recipients, segment, at) \
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+"""A message whose content is in a segment."""
+
 _recipients = msgspec.msgpack.Decoder(list[Recipient])
 _meta = msgspec.msgpack.Decoder(Meta)
 _ended = msgspec.msgpack.Decoder(tuple[Ended, ...])
@@ -97,9 +104,12 @@ class SQLiteStore:
     """The store in ``directory`` (``queue.sqlite`` and ``spool/``), made when absent; see ``queue.store.Store``.
 
     ``thorough``: look for damage in all pages but the leaves before it is opened (``queue.damage``).
+    ``segment_octets``: 0 for what suits the device (``queue.segments``).
     """
 
-    def __init__(self, directory: Path, checkpoint_pages: int = 4000, thorough: bool = False) -> None:
+    def __init__(
+        self, directory: Path, checkpoint_pages: int = 4000, thorough: bool = False, segment_octets: int = 0
+    ) -> None:
         look(directory, thorough)
         self._directory = directory
         self._spool = directory / "spool"
@@ -111,6 +121,7 @@ class SQLiteStore:
         self._turns = (0, 0)
         self._marked = 0
         self._db = Database(directory, checkpoint_pages)
+        self._segments = Segments(directory / "segments", segment_octets)
 
     # Start and end
 
@@ -128,9 +139,11 @@ class SQLiteStore:
         leftovers = [name for name in os.listdir(self._spool_descriptor) if name not in named]
         for name in leftovers:
             self.unlink_spool(name)
+        placed = "SELECT segment, count(*), max(id) FROM message WHERE segment IS NOT NULL GROUP BY segment"
+        removed = len(leftovers) + self._segments.recover(self._db.all(placed))
         self._count = self._db.one("SELECT count(DISTINCT message) FROM part")
         mark_open(self._directory)
-        return Found(self._count, len(leftovers), held)
+        return Found(self._count, removed, held)
 
     def close(self) -> None:
         """Give back unused ids and end cleanly, so that the next start has nothing to recover."""
@@ -141,6 +154,7 @@ class SQLiteStore:
         with contextlib.suppress(OSError):
             mark_closed(self._directory)
             self._db.close()
+        self._segments.close()
         os.close(self._spool_descriptor)
 
     # The hot path
@@ -152,14 +166,21 @@ class SQLiteStore:
         recorded on a full device.
         """
         groups = [results] if intake is None else [results, intake]
-        if intake is not None and intake.messages and not self._db.has_room():
+        if intake is not None and intake.messages and not self._has_room():
             raise StoreFull("no room for new messages")
         if any(row[4] for changes in groups for row in changes.messages):
             sync(self._spool_descriptor, self._spool)
+        large = [row for changes in groups for row in changes.messages if _is_large(row)]
+        places: list[Place] = []
+        left: list[tuple[int, int, int]] = []
 
         def run_all(db: sqlite3.Connection) -> None:
+            places[:] = self._segments.place([row[6] or b"" for row in large]) if large else []
+            left[:] = [found for changes in groups for found in self._in_lasting_segments(db, changes.removed)]
             for changes in groups:
-                _record(db, changes)
+                _record(db, changes, bool(large))
+            placed = zip(large, places, strict=True)
+            db.executemany(_PLACE, ((*row[:6], None, *row[7:], *place) for row, place in placed))
             if mark - self._marked >= _SET_ASIDE:
                 db.execute("INSERT OR REPLACE INTO sequence VALUES ('mark', ?)", (mark,))
 
@@ -167,9 +188,21 @@ class SQLiteStore:
         self._db.write(run_all, may_use_reserve=intake is None)
         if mark - self._marked >= _SET_ASIDE:
             self._marked = mark
+        if large:
+            self._segments.keep((row[0], place, row[3]) for row, place in zip(large, places, strict=True))
         for changes in groups:
             self._count += len(changes.messages) - len(changes.removed)
             self._follow(changes)
+            self._segments.give_back(changes.removed)
+        self._segments.give_back_lasting(left)
+
+    def _has_room(self) -> bool:
+        return self._db.has_room() or (self._segments.drop_spares() and self._db.has_room())
+
+    def _in_lasting_segments(self, db: sqlite3.Connection, removed: list[tuple[int]]) -> list[tuple[int, int, int]]:
+        """Segment, offset and size of those contents that only the rows know of."""
+        query = "SELECT segment, at, size FROM message WHERE id = ? AND segment IS NOT NULL"
+        return [row for number in self._segments.unknown(removed) for row in db.execute(query, (number,))]
 
     def _follow(self, changes: Changes) -> None:
         """Keep in mind which messages hold their part themselves."""
@@ -287,8 +320,10 @@ class SQLiteStore:
         )
 
     def content(self, message: int) -> bytes | None:
-        """Inline content; None for a message that has a spool file or is gone."""
-        rows = self._db.all("SELECT content FROM message WHERE id = ?", message)
+        """Content that has no file of its own; None for a message that has one or is gone."""
+        rows = self._db.all("SELECT content, segment, at, size FROM message WHERE id = ?", message)
+        if rows and rows[0][1] is not None:
+            return self._segments.read(*rows[0][1:])
         return rows[0][0] if rows else None
 
     def orphans(self) -> list[int]:
@@ -428,9 +463,17 @@ class SQLiteStore:
             os.unlink(name, dir_fd=self._spool_descriptor)
 
 
-def _record(db: sqlite3.Connection, changes: Changes) -> None:
+def _is_large(row: NewMessage) -> bool:
+    """Whether the content goes into a segment."""
+    return row[6] is not None and len(row[6]) >= LEAST
+
+
+def _record(db: sqlite3.Connection, changes: Changes, has_large: bool) -> None:
+    """Make the changes, but for messages whose content goes into a segment, of which there are some."""
     for name, statement in _STATEMENTS:
         if rows := getattr(changes, name):
+            if has_large and name == "messages":
+                rows = [row for row in rows if not _is_large(row)]
             db.executemany(statement, rows)
 
 

@@ -12,10 +12,11 @@ from ekiden.queue.store import StoreDamaged, StoreFailed
 _TABLES = """
 CREATE TABLE IF NOT EXISTS message (
     id INTEGER PRIMARY KEY, birth REAL NOT NULL, sender BLOB NOT NULL, size INTEGER NOT NULL, spool TEXT,
-    meta BLOB NOT NULL, ended BLOB, held INTEGER NOT NULL DEFAULT 0, destination INTEGER, recipients BLOB,
-    content BLOB);
+    segment INTEGER, at INTEGER, meta BLOB NOT NULL, ended BLOB, held INTEGER NOT NULL DEFAULT 0,
+    destination INTEGER, recipients BLOB, content BLOB);
 CREATE INDEX IF NOT EXISTS message_ended ON message (id) WHERE ended IS NOT NULL;
 CREATE INDEX IF NOT EXISTS message_spool ON message (spool) WHERE spool IS NOT NULL;
+CREATE INDEX IF NOT EXISTS message_segment ON message (segment) WHERE segment IS NOT NULL;
 CREATE TABLE IF NOT EXISTS part (
     message INTEGER NOT NULL, part INTEGER NOT NULL, destination INTEGER NOT NULL, due REAL,
     attempts INTEGER NOT NULL DEFAULT 0, recipients BLOB NOT NULL, last TEXT NOT NULL DEFAULT '',
@@ -30,8 +31,11 @@ CREATE TABLE IF NOT EXISTS foreign_message (key BLOB PRIMARY KEY, message INTEGE
 CREATE TABLE IF NOT EXISTS sequence (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_VERSION = 2
-_UPGRADES = {1: "ALTER TABLE message ADD COLUMN destination INTEGER; ALTER TABLE message ADD COLUMN recipients BLOB;"}
+_VERSION = 3
+_UPGRADES = {
+    1: "ALTER TABLE message ADD COLUMN destination INTEGER; ALTER TABLE message ADD COLUMN recipients BLOB;",
+    2: "ALTER TABLE message ADD COLUMN segment INTEGER; ALTER TABLE message ADD COLUMN at INTEGER;",
+}
 """What makes the tables of an earlier version those of the next."""
 
 PAGE = 4096

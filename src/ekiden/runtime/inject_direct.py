@@ -219,7 +219,7 @@ def give_to_owner(directory: Path) -> None:
     if os.geteuid() != 0:
         return
     owner = directory.stat()
-    for path in (*directory.iterdir(), *(directory / "spool").iterdir()):
+    for path in (*directory.iterdir(), *directory.glob("spool/*"), *directory.glob("segments/*")):
         if path.lstat().st_uid != owner.st_uid:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 

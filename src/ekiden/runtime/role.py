@@ -75,6 +75,8 @@ class Context:
         privileges may not be able to search the directories above the home.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Contents of 100 KiB leave in one piece. (The queue sees to its own end.)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
         # Where more wait to be accepted than the kernel keeps, a connection would wait too.
         connection.setblocking(False)
         try:

@@ -176,7 +176,7 @@ RECEIVING: Mapping[str, Setting] = {
         "always",
     ),
     "inlinebytes": number(
-        "Content up to this size is kept in the queue's database, larger content in a file.",
+        "Content up to this size is kept in memory and in the queue's files, larger content in a file of its own.",
         "Messages up to {} bytes are kept in the queue's database.",
         "octets",
         high=32 << 20,
