@@ -89,14 +89,10 @@ class Segments:
 
     def close(self) -> None:
         """Leave what rows name, and nothing else."""
-        if self._active is not None:
-            self._sealed.append(self._active)
-        for segment in self._sealed:
-            if segment.live:
+        self.drop_empty()
+        for segment in (*self._sealed, self._active):
+            if segment is not None:
                 self._make_lasting(segment)
-            else:
-                self._discard(segment)
-        self.drop_spares()
         os.close(self._descriptor)
 
     # What comes
@@ -106,31 +102,27 @@ class Segments:
         self._settle()
         if self._active is not None and not self._active.live:
             self._active.end = 0
-        while True:
-            try:
-                return self._write(contents)
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise StoreFailed(f"queue/segments: {error.strerror}") from error
-                if not self.drop_spares():
-                    raise StoreFull(f"queue/segments: {error.strerror}") from error
+        try:
+            return self._write(contents)
+        except StoreFull:
+            if not self.drop_empty():
+                raise
+        return self._write(contents)
 
     def _write(self, contents: Sequence[bytes]) -> list[Place]:
         places: list[Place] = []
         written: dict[int, Segment] = {}
-        for content in contents:
-            segment = self._with_room_for(len(content))
-            at = segment.end
-            rest = memoryview(content)
-            while rest:
-                count = os.pwrite(segment.descriptor, rest, segment.end)
-                segment.end += count
-                rest = rest[count:]
-            segment.end += -segment.end % _BLOCK
-            places.append((segment.number, at))
-            written[segment.number] = segment
-        for segment in written.values():
-            os.fdatasync(segment.descriptor)
+        try:
+            for content in contents:
+                segment = self._with_room_for(len(content))
+                places.append((segment.number, segment.end))
+                _append(segment, content)
+                written[segment.number] = segment
+            for segment in written.values():
+                os.fdatasync(segment.descriptor)
+        except OSError as error:
+            failure = StoreFull if error.errno in _FULL else StoreFailed
+            raise failure(f"queue/segments: {error.strerror}") from error
         return places
 
     def _with_room_for(self, octets: int) -> Segment:
@@ -209,9 +201,13 @@ class Segments:
         with contextlib.suppress(OSError):
             self._punch(segment.number, _between(sorted((at, size) for _, at, size in held.values()), segment.end))
 
-    def drop_spares(self) -> bool:
-        """Give the device the room of what is empty; False if there was nothing."""
+    def drop_empty(self) -> bool:
+        """Give the device the room of segments that hold nothing; False if there are none."""
+        self._settle()
         dropped, self._spares = self._spares, []
+        if self._active is not None and not self._active.live:
+            dropped.append(self._active)
+            self._active = None
         for segment in dropped:
             self._discard(segment)
         return bool(dropped)
@@ -248,6 +244,15 @@ class Segments:
             return b""
         finally:
             os.close(descriptor)
+
+
+def _append(segment: Segment, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        count = os.pwrite(segment.descriptor, rest, segment.end)
+        segment.end += count
+        rest = rest[count:]
+    segment.end += -segment.end % _BLOCK
 
 
 def _between(taken: Sequence[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:

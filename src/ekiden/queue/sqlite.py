@@ -197,7 +197,7 @@ class SQLiteStore:
         self._segments.give_back_lasting(left)
 
     def _has_room(self) -> bool:
-        return self._db.has_room() or (self._segments.drop_spares() and self._db.has_room())
+        return self._db.has_room() or (self._segments.drop_empty() and self._db.has_room())
 
     def _in_lasting_segments(self, db: sqlite3.Connection, removed: list[tuple[int]]) -> list[tuple[int, int, int]]:
         """Segment, offset and size of those contents that only the rows know of."""

@@ -177,7 +177,7 @@ RECEIVING: Mapping[str, Setting] = {
     ),
     "inlinebytes": number(
         "Content up to this size is kept in memory and in the queue's files, larger content in a file of its own.",
-        "Messages up to {} bytes are kept in the queue's database.",
+        "Messages up to {} bytes get no file of their own in the queue.",
         "octets",
         high=32 << 20,
     ),
