@@ -70,6 +70,8 @@ class Desk:
         spool = part.message.spool
         if spool and spool not in os.listdir(self._directory / "spool"):
             return False
+        if not spool and self.engine.content(part.message) is None:
+            return False
         self._attempts.append((part, envelope))
         return True
 
@@ -132,7 +134,7 @@ class Desk:
     def _content(self, part: Part) -> bytes:
         message = part.message
         if not message.spool:
-            return message.content or self.store.content(message.id) or b""
+            return self.engine.content(message) or b""
         with open(self.store.open_spool(message.spool), "rb") as file:
             return file.read()
 

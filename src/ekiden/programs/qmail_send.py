@@ -220,7 +220,7 @@ class Spawned(Deliverers):
     def _content(self, part: Part) -> Content | None:
         message, store = part.message, self._role.store
         if not message.spool:
-            data = message.content if message.content is not None else store.content(message.id)
+            data = self._role.engine.content(message)
             return None if data is None else WireContent(data)
         try:
             return WireFile(store.open_spool(message.spool))

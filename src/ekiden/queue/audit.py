@@ -100,7 +100,11 @@ def _look_at_queued(store: Store, found: Audited, message: MessageRow, entries: 
     if message.spool:
         found.files.append(SpoolFile(message.id, message.spool, message.size, message.meta.checksum))
         return
-    content = store.content(message.id) or b""
+    try:
+        content = store.content(message.id) or b""
+    except OSError as error:
+        yield f"has a content that cannot be read: {error.strerror}"
+        return
     yield from check_content(message.size, message.meta.checksum, len(content), crc32(content))
 
 

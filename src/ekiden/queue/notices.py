@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from zlib import crc32
 
 from ekiden.base.envelope import Origin
 from ekiden.base.outcome import Verdict
@@ -11,6 +12,7 @@ from ekiden.queue.bounce import compose
 from ekiden.queue.dsn import Original
 from ekiden.queue.intake import Intake
 from ekiden.queue.lane import Message
+from ekiden.queue.store import REMEDY
 
 
 class Notices(Intake):
@@ -49,12 +51,25 @@ class Notices(Intake):
         if stored and message.left:
             self.scheduler.changes.ended.append((None, message.id))
 
-    def _beginning(self, message: Message) -> bytes:
-        """The content, or of a large one as much as a notice may return and a little more."""
+    def content(self, message: Message) -> bytes | None:
+        """The content of a message without a file of its own; None, with an alert, if it cannot be had or is not what
+        came in."""
         if message.content is not None:
             return message.content
+        try:
+            content = self.store.content(message.id)
+        except OSError as error:
+            self._journal.alert(f"msg {message.id}: unable to read its content: {error.strerror}")
+            return None
+        if not isinstance(content, bytes) or (message.meta.checksum and crc32(content) != message.meta.checksum):
+            self._journal.alert(f"msg {message.id}: its content is damaged; {REMEDY}")
+            return None
+        return content
+
+    def _beginning(self, message: Message) -> bytes:
+        """The content, or of a large one as much as a notice may return and a little more."""
         if not message.spool:
-            return self.store.content(message.id) or b""
+            return self.content(message) or b""
         try:
             descriptor = self.store.open_spool(message.spool)
         except OSError as error:

@@ -233,15 +233,10 @@ class Segments:
     # Looking
 
     def read(self, number: int, at: int, size: int) -> bytes:
-        """A content; what there is of it if it is not whole."""
-        try:
-            descriptor = os.open(str(number), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._descriptor)
-        except OSError:
-            return b""
+        """A content; what there is of it if it is not whole. OSError."""
+        descriptor = os.open(str(number), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._descriptor)
         try:
             return os.pread(descriptor, size, at)
-        except OSError:
-            return b""
         finally:
             os.close(descriptor)
 

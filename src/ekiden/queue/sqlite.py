@@ -320,7 +320,7 @@ class SQLiteStore:
         )
 
     def content(self, message: int) -> bytes | None:
-        """Content that has no file of its own; None for a message that has one or is gone."""
+        """Content that has no file of its own; None for a message that has one or is gone. OSError."""
         rows = self._db.all("SELECT content, segment, at, size FROM message WHERE id = ?", message)
         if rows and rows[0][1] is not None:
             return self._segments.read(*rows[0][1:])

@@ -18,7 +18,7 @@ import msgspec
 from ekiden.queue.audit import LAST, Audited, audit
 from ekiden.queue.engine import Engine
 from ekiden.queue.inspect import Filter, describe, describe_end, matches
-from ekiden.queue.store import Store, StoreDamaged, StoreFull
+from ekiden.queue.store import MessageRow, Store, StoreDamaged, StoreFull
 from ekiden.runtime.frames import Frame, HostState
 from ekiden.settings.schema import Settings
 
@@ -191,19 +191,17 @@ class Administration:
             return Rows([])
         rows = [_json(describe(message, self._store.parts(message.id), self._store.destination_key))]
         if frame.octets:
-            if message.spool:
-                content = self._beginning(message.spool, frame.octets)
-            else:
-                content = (self._store.content(message.id) or b"")[: frame.octets]
-            rows.append(content)
+            rows.append(self._beginning(message, frame.octets))
         return Rows(rows)
 
-    def _beginning(self, spool: str, octets: int) -> bytes:
+    def _beginning(self, message: MessageRow, octets: int) -> bytes:
         try:
-            with open(self._store.open_spool(spool), "rb") as file:
+            if not message.spool:
+                return (self._store.content(message.id) or b"")[:octets]
+            with open(self._store.open_spool(message.spool), "rb") as file:
                 return file.read(octets)
         except OSError as error:
-            return f"spool/{spool}: {error.strerror}\n".encode()
+            return f"its content cannot be read: {error.strerror}\n".encode()
 
     def _ledger(self, frame: Ledger) -> Rows:
         stored = self._store.ledger(frame.after, frame.until, SCAN)

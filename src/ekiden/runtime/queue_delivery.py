@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import socket
-from zlib import crc32
 
 import msgspec
 
 from ekiden.base.envelope import Envelope
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.remote_hosts import CAPACITY
-from ekiden.queue.lane import Message, Part
-from ekiden.queue.store import REMEDY
+from ekiden.queue.lane import Part
 from ekiden.runtime.frames import Attempt, DeliveryAnswer, Draining, HostState
 from ekiden.runtime.host_table import HostTable
 from ekiden.runtime.link import Link
@@ -71,7 +69,7 @@ class Deliverers:
                 self._role.log.alert(f"msg {message.id}: unable to open spool/{message.spool}: {error.strerror}")
                 return False
         else:
-            stored = message.content if message.content is not None else self._stored(message)
+            stored = self._role.engine.content(message)
             if stored is None:
                 return False
             content = stored
@@ -83,14 +81,6 @@ class Deliverers:
             descriptor,
         )
         return True
-
-    def _stored(self, message: Message) -> bytes | None:
-        """A content that is not in memory any more; None if it is not what came in."""
-        content = self._role.store.content(message.id)
-        if not isinstance(content, bytes) or (message.meta.checksum and crc32(content) != message.meta.checksum):
-            self._role.log.alert(f"msg {message.id}: its content is damaged; {REMEDY}")
-            return None
-        return content
 
     def _take(self, link: AnyLink, frame: DeliveryAnswer) -> None:
         if isinstance(frame, HostState):
