@@ -58,7 +58,7 @@ class Desk:
         self._directory = directory
         self.store = SQLiteStore(directory, pages, segment_octets=segment_octets)
         self.store.recover()
-        self._attempts: list[tuple[Part, Envelope]] = []
+        self._attempts: list[tuple[Part, Envelope, bytes]] = []
         settings = Settings(me=b"me", smtproutes={b"": b"192.0.2.9"}, bouncefrom=b"MAILER-DAEMON")
         self.engine = Engine(settings, self.store, SILENCE, self)
         self.engine.recover(now)
@@ -70,9 +70,10 @@ class Desk:
         spool = part.message.spool
         if spool and spool not in os.listdir(self._directory / "spool"):
             return False
-        if not spool and self.engine.content(part.message) is None:
+        content = b"" if spool else self.engine.content(part.message)
+        if content is None:
             return False
-        self._attempts.append((part, envelope))
+        self._attempts.append((part, envelope, content))
         return True
 
     def inject(self, number: int, *recipients: Recipient, size: int = SMALL, foreign: str = "") -> None:
@@ -109,17 +110,19 @@ class Desk:
         """Commit, and have what is started come to its result, which is committed too."""
         self.engine.turn(self.now)
         attempts, self._attempts = self._attempts, []
-        for part, envelope in attempts:
-            outcomes = [self._attempt(part, envelope, recipient) for recipient in part.recipients]
+        for part, envelope, content in attempts:
+            outcomes = [self._attempt(part, envelope, content, recipient) for recipient in part.recipients]
             self.engine.report(part, outcomes, False, self.now)
         self.commit()
 
-    def _attempt(self, part: Part, envelope: Envelope, recipient: Recipient) -> Outcome:
+    def _attempt(self, part: Part, envelope: Envelope, content: bytes, recipient: Recipient) -> Outcome:
         if recipient.address.startswith(b"no@"):
             return NEVER
         if recipient.address.startswith(b"later@") and self.deferring:
             return LATER
-        content = self._content(part)
+        if part.message.spool:
+            with open(self.store.open_spool(part.message.spool), "rb") as file:
+                content = file.read()
         if envelope.sender:
             identity = header_field(content, b"message-id").strip("<>") or "nobody's"
             self.tell(f"delivered {identity} {body_hash(content)} {recipient.address.decode()}")
@@ -130,13 +133,6 @@ class Desk:
                 if named.endswith(b"@load.example"):
                     self.tell(f"{word} {named.decode()}")
         return OK
-
-    def _content(self, part: Part) -> bytes:
-        message = part.message
-        if not message.spool:
-            return self.engine.content(message) or b""
-        with open(self.store.open_spool(message.spool), "rb") as file:
-            return file.read()
 
     def drain(self) -> int:
         """Release what is held and deliver all; how many messages are stuck."""
