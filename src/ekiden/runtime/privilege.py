@@ -103,13 +103,23 @@ def become(identity: Identity | None, root: Path | None = None) -> None:
     os.setresuid(identity.uid, identity.uid, identity.uid)
 
 
-def act_as_owner(home: Path) -> None:
-    """As root in a home of somebody else's: be its owner from now on, but for what ``as_root`` is used for."""
+def act_as_owner(home: Path) -> Path:
+    """As root in a home of somebody else's: be its owner from now on, but for what ``as_root`` is used for.
+
+    The home, by a path that its owner can follow: through a descriptor if it lies in a directory, as /root may be,
+    that only root can search.
+    """
     owner = home.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        os.setgroups([])
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return home
+    way = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.setgroups([])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    if os.access(home, os.F_OK, effective_ids=True):
+        os.close(way)
+        return home
+    return Path(f"/proc/self/fd/{way}")
 
 
 def be_root_again() -> None:

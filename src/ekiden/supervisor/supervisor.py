@@ -77,6 +77,8 @@ class Supervisor:
     _suspected: float = -math.inf
     _ready: int = -1
     """Where the queue tells that it has recovered, while that is waited for."""
+    _way: Path = field(init=False)
+    """To the home, for whom this process acts as."""
     _roster: socket.socket | None = None
     """Where the queue is told who the others are."""
 
@@ -85,13 +87,13 @@ class Supervisor:
         preload()
         identities_ = identities(self.home)
         # Of a home's files only its owner's rights count: as root we could be led to others by links in it.
-        act_as_owner(self.home)
+        self._way = act_as_owner(self.home)
         try:
-            self.settings = read(self.home / "control")
+            self.settings = read(self._way / "control")
         except SettingsError as error:
             raise CannotStart(str(error)) from None
-        self._premises = prepare(self.home, self.settings, identities_)
-        self._roles_file = RolesFile(self.home)
+        self._premises = prepare(self._way, self.settings, identities_)
+        self._roles_file = RolesFile(self._way)
         self._shown = Shown(self.settings)
         self._table = Table(self._columns())
         self._hear_signals()
@@ -335,7 +337,7 @@ class Supervisor:
     def _reload(self) -> None:
         """Take over new settings whole, or keep the old ones and say why."""
         try:
-            settings = read(self.home / "control")
+            settings = read(self._way / "control")
             listeners = rebind(self._premises.listeners, settings)
         except (SettingsError, CannotListen) as error:
             self.log.alert(f"settings not changed: {error}")
@@ -367,7 +369,7 @@ class Supervisor:
         if not running:
             return  # The next one begins with them.
         try:
-            request_of(running[0], self.home, Configure(self.settings))
+            request_of(running[0], self._way, Configure(self.settings))
         except (OSError, msgspec.DecodeError) as error:
             self.log.warning(f"queue process did not take the new settings, restarting it: {error}")
             self._signal("queue", signal.SIGTERM)
@@ -388,7 +390,7 @@ class Supervisor:
         self._end(("log",))
         notify_systemd("STOPPED=1")
         for name in (*SOCKETS, "roles"):
-            (self.home / "run" / name).unlink(missing_ok=True)
+            (self._way / "run" / name).unlink(missing_ok=True)
 
     def _end(self, roles: tuple[str, ...]) -> None:
         deadline = time.monotonic() + self.settings.shutdownseconds + 5
