@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import smtplib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.peers.ekiden import COMMAND, Ekiden
 from tests.peers.processes import run, wait_until
+from tests.peers.sinks import Sink
 
 TRY_IT = Path(__file__).parent.parent / "boot" / "try-it"
 
@@ -64,3 +66,15 @@ def test_nothing_of_it_is_root(tried: Ekiden, try_it: Try) -> None:
         status = Path(f"/proc/{pid}/status").read_text()
         assert re.search(r"^Uid:(\t[1-9]\d*){4}$", status, re.MULTILINE)
         assert re.search(r"^Gid:(\t[1-9]\d*){4}$", status, re.MULTILINE)
+
+
+def test_a_smart_host_gets_what_is_for_others(tried: Ekiden, try_it: Try, sink: Sink) -> None:
+    try_it()
+    with smtplib.SMTP("127.0.0.1", tried.port) as client, pytest.raises(smtplib.SMTPRecipientsRefused):
+        client.sendmail("you@mail.example.test", "joe@other.example", "Subject: before\n\n")
+
+    try_it(SMARTHOST=sink.route)
+
+    with smtplib.SMTP("127.0.0.1", tried.port) as client:
+        client.sendmail("you@mail.example.test", "joe@other.example", "Subject: after\n\n")
+    sink.wait_for(1)
