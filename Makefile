@@ -8,6 +8,7 @@ PROCESSES ?= 2
 .PHONY: run test quick lint bench peers deb clean
 
 $(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' || { apt-get update --quiet && apt-get install --yes --quiet python3-venv; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
