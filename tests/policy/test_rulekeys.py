@@ -67,6 +67,7 @@ def test_networks(address: bytes, keys: list[bytes]) -> None:
         b":",
         b"1:2",
         b"2001:db8::1-2",
+        b"joe@1.2.3.4:",
         b"1-" + b"9" * 5000,
     ],
 )

@@ -109,7 +109,7 @@ def test_any_text_is_rules_or_a_named_line(lines: list[str]) -> None:
         assert error.number >= 1
 
 
-@pytest.mark.parametrize("text", [b"", RULES, b"1-2.3-4.:deny\n-3:allow\n:allow\n:deny\n 1:allow\n"])
+@pytest.mark.parametrize("text", [b"", RULES, b"1-2.3-4.:deny\n-3:allow\n:allow\n:deny\n 1:allow\na=1-2:deny\n"])
 def test_the_octets_are_those_of_tcprules(tmp_path: Path, text: bytes) -> None:
     theirs, ours = tmp_path / "theirs.cdb", tmp_path / "ours.cdb"
     subprocess.run([program("tcprules"), theirs, tmp_path / "tmp"], input=text, check=True)

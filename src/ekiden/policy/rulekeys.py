@@ -38,9 +38,9 @@ def rule_keys(address: bytes) -> list[Key]:
 
     Raises AddressError.
     """
-    if b"@" in address or address.startswith(b"="):
+    if b"@" in address or b"=" in address:
         user, at, host = address.rpartition(b"@")
-        return [(user + at + (_ipv6_key(host) or host), EXACT)]
+        return [(user + at + (_required_ipv6_key(host) if b":" in host else host), EXACT)]
     if b":" in address:
         return _ipv6_keys(address)
     network = _IPV4_NETWORK.fullmatch(address)
@@ -133,10 +133,7 @@ def _ipv6_keys(address: bytes) -> list[Key]:
     if match is None:
         raise AddressError("this is neither an IPv4 nor an IPv6 address")
     if match[2] is None:
-        key = _ipv6_key(address)
-        if key is None:
-            raise AddressError("this is not an IPv6 address")
-        return [(key, EXACT)]
+        return [(_required_ipv6_key(address), EXACT)]
     width, ipv4 = int(match[2]), _mapped_ipv4(match[1])
     if ipv4 is not None and width >= 96:
         return [(key, width) for key in _ipv4_network(ipv4, width - 96)]
@@ -145,6 +142,13 @@ def _ipv6_keys(address: bytes) -> list[Key]:
         raise AddressError("an IPv6 network is an IPv6 address, a slash and a number from 0 to 128")
     key = inet_ntop(AF_INET6, packed).encode() if width == 128 else _ipv6_network(packed, width)
     return [(key, width)]
+
+
+def _required_ipv6_key(text: bytes) -> bytes:
+    key = _ipv6_key(text)
+    if key is None:
+        raise AddressError("this is not an IPv6 address")
+    return key
 
 
 def _ipv6_key(text: bytes) -> bytes | None:
