@@ -159,3 +159,12 @@ def test_problems_for_people(tmp_path: Path) -> None:
     ]
     assert str(problems(path, "control/tcp.smtp")[1]).startswith("control/tcp.smtp:3: :alow is no rule; after the")
     assert problems(tmp_path / "absent", "control/tcp.smtp")[0].fatal
+
+
+@pytest.mark.parametrize("rule", ["=host.example:deny", "=.example:deny", "=:allow", "joe@192.0.2.1:allow"])
+def test_a_rule_by_name_is_told(tmp_path: Path, rule: str) -> None:
+    path = tmp_path / "tcp.smtp"
+    path.write_text(f"192.0.2.1:allow\n{rule}\n:deny\n")
+    (found,) = problems(path, "control/tcp.smtp")
+    assert (found.line, found.fatal) == (2, False)
+    assert "never applies" in found.message

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ekiden.policy.rulekeys import ipv6_width, probe_keys
-from ekiden.policy.ruletext import Record, RuleError, compile_rules, parse_rules
+from ekiden.policy.ruletext import Record, Rule, RuleError, compile_rules, parse_rules
 from ekiden.settings.problem import Problem
 from ekiden.tables.cdb import Cdb
 from ekiden.tables.table import TableError
@@ -142,14 +142,21 @@ def problems(path: Path, shown: str) -> list[Problem]:
     found: list[Problem] = []
     try:
         for rule in parse_rules(path.read_bytes().split(b"\n")):
-            if not rule.keys:
-                remedy = "write ADDRESS:allow or ADDRESS:deny, or # before a remark"
-                found.append(
-                    Problem(file=shown, line=rule.number, message="names no address", remedy=remedy, fatal=False)
-                )
+            if doubt := _doubt(rule):
+                message, remedy = doubt
+                found.append(Problem(file=shown, line=rule.number, message=message, remedy=remedy, fatal=False))
     except RuleError as error:
         text = error.line.decode("utf-8", "backslashreplace")
         found.append(Problem(file=shown, line=error.number, message=f"{text} is no rule", remedy=error.reason))
     except OSError as error:
         found.append(Problem(file=shown, message=f"cannot be read: {error.strerror}", remedy="see its permissions"))
     return found
+
+
+def _doubt(rule: Rule) -> tuple[str, str] | None:
+    """Why a rule does nothing here, and the remedy."""
+    if not rule.keys:
+        return "names no address", "write ADDRESS:allow or ADDRESS:deny, or # before a remark"
+    if any(b"=" in key or b"@" in key for key, _width in rule.keys):
+        return "never applies, because nobody looks up clients' names here", "write addresses, or use tcpserver"
+    return None
