@@ -73,6 +73,20 @@ def test_a_foreign_home_works_and_may_listen_where_root_may(foreign: Ekiden, sin
     assert {path.stat().st_uid for path in made} == {NOBODY}
 
 
+def test_a_home_that_only_root_may_enter_is_served_by_others(home: Ekiden, sink: Sink) -> None:
+    home.routes(f":{sink.route}")
+    home.control("tcp.smtp", "127.0.0.1:allow")
+    home.control("morercpthosts", "b.example")
+    home.command("qmail-newmrh")
+    home.home.chmod(0o700)
+
+    home.start()
+
+    options = ["--from", "a@a.example", "--to", "b@b.example", "--helo", "c.example"]
+    run([program("swaks"), "--server", f"127.0.0.1:{home.port}", *options])
+    assert len(sink.wait_for(1)) == 1
+
+
 def test_a_stranger_cannot_hold_the_lock(home: Ekiden) -> None:
     home.start()
     lock = home.home / "run" / "lock"

@@ -67,7 +67,7 @@ async def main(context: Context) -> None:
 
 def _read_again(context: Context) -> list[Path]:
     """What is read when it changes: rules and tables, which may be put in their place or be links to elsewhere."""
-    control = context.home / "control"
+    control = context.control
     names = (*RULES.values(), *(f"tcp.{service}" for service in NETSTRING_SERVICES), "morercpthosts")
     return [control, *(control / (name + end) for name in names for end in ("", ".cdb"))]
 
@@ -78,7 +78,7 @@ class SmtpdRole:
     def __init__(self, context: Context) -> None:
         self.loop = asyncio.get_running_loop()
         self.settings = settings = context.settings
-        self.control = context.home / "control"
+        self.control = context.control
         self.log = context.log
         self.stopping = False
         self.now = 0

@@ -45,7 +45,7 @@ async def main(context: Context, connection: socket.socket) -> None:
     ``connection`` leads to the keeper, without which there is nothing to do.
     """
     listening = Listening(context, connection)
-    rules = [context.home / "control" / name for name in ("", RULES, f"{RULES}.cdb")]
+    rules = [context.control / name for name in ("", RULES, f"{RULES}.cdb")]
     context.isolate("pop3d", reads=rules)
     servers = []
     for listener, bound in context.listeners:
@@ -82,7 +82,7 @@ class Listening:
         self._secure = ServerCertificate(context)
         self.tls = self._secure.context
         self._census = context.census
-        self._rules = RulesFile(context.home / "control" / RULES)
+        self._rules = RulesFile(context.control / RULES)
         self._problem: str | None = None
         self._proxies = self._parse_proxies()
         self._tokens = itertools.count(1)

@@ -41,6 +41,8 @@ class Context:
 
     run: int = -1
     """A descriptor of the directory ``run/``, opened while every directory above it could be searched."""
+    control: Path = field(init=False)
+    """The home's directory ``control``, by a way that this process can go."""
     life: int = -1
     """A descriptor that becomes readable when the supervisor has died; -1 if there is none."""
     certificate: socket.socket | None = None
@@ -55,6 +57,9 @@ class Context:
     """The queue role's directory, as that role sees it."""
     isolated: bool = False
     """Whether ``isolate`` means anything: isolation has begun."""
+
+    def __post_init__(self) -> None:
+        self.control = self.home / "control"
 
     def isolate(self, role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
         """Give up for good what the role's profile in ``runtime.isolation`` does not hold.

@@ -118,12 +118,12 @@ class Entrance:
 
     def _make_reachable(self, context: Context) -> None:
         """Let a role without privileges find its files even where it may not search the directories above."""
-        descriptor = os.open(self._home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        context.home = Path(f"/proc/self/fd/{descriptor}")
+        control = str(self._home / "control")
+        context.home, context.control = _way(self._home), _way(control)
         paths = {
-            name: value.replace(str(self._home), str(context.home), 1)
+            name: value.replace(control, str(context.control), 1)
             for name in ("servercert", "serverkey", "clientcert", "clientkey", "morercpthosts_cdb", "remoteauth")
-            if (value := getattr(self._settings, name)).startswith(str(self._home))
+            if (value := getattr(self._settings, name)).startswith(control)
         }
         context.settings = msgspec.structs.replace(self._settings, **paths)
 
@@ -150,6 +150,11 @@ class Entrance:
             complete("syslog" if to_daemon else "log", reads=zone, writes=[Path(".")])
         except OSError as error:
             os.write(2, f"ekiden: log: process {os.getpid()} is not isolated: {error.strerror}\n".encode())
+
+
+def _way(directory: Path | str) -> Path:
+    """A path to a directory that begins in it, so that nothing above need be searched."""
+    return Path(f"/proc/self/fd/{os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}")
 
 
 def _allow_descriptors() -> None:
