@@ -15,6 +15,7 @@ from ekiden.settings.first import (
     appended,
     canonical_name,
     configure,
+    configure_by_dns,
     default_domain,
     make_aliases,
     make_home,
@@ -46,6 +47,15 @@ def test_a_home_is_made_once(tmp_path: Path) -> None:
     make_home(tmp_path / "new" / "home")
     assert sorted(os.listdir(tmp_path / "new" / "home")) == sorted(DIRECTORIES)
     assert (tmp_path / "new" / "home" / "alias" / ".qmail-root").exists()
+
+
+def test_all_may_enter_a_new_home(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        make_home(tmp_path / "home")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "home", *(tmp_path / "home").iterdir())} == {0o755}
 
 
 def test_a_configured_home_is_sound(tmp_path: Path) -> None:
@@ -137,6 +147,15 @@ def test_the_canonical_name(canonical: str, reverse: str | None, name: str) -> N
 def test_a_name_without_a_dot_is_not_canonical() -> None:
     with pytest.raises(ConfigurationError):
         canonical_name("host", Resolver(forward=lambda host: (host, ["127.0.0.1"]), reverse=lambda address: "host"))
+
+
+def test_without_a_name_not_even_a_home_is_made(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with pytest.raises(ConfigurationError):
+        configure(home, "a b", lambda line: None, prepare=make_home)
+    with pytest.raises(ConfigurationError):
+        configure_by_dns(home, lambda line: None, Resolver(forward=lambda host: (host, [])), prepare=make_home)
+    assert not home.exists()
 
 
 def test_the_aliases_that_must_exist_are_empty_files(tmp_path: Path) -> None:

@@ -27,12 +27,10 @@ def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
     from ekiden.settings import first
 
     try:
-        first.require_unconfigured(home)
-        first.make_home(home)
         if fqdn:
-            first.configure(home, fqdn, click.echo)
+            first.configure(home, fqdn, click.echo, prepare=first.make_home)
         else:
-            first.configure_by_dns(home, click.echo)
+            first.configure_by_dns(home, click.echo, prepare=first.make_home)
         first.make_aliases(home)
         write_bin(home)
         if places or not (home / "control" / "listen").exists():

@@ -56,9 +56,14 @@ def plus_domain(name: str) -> str:
 
 
 def make_home(home: Path) -> None:
-    """Make the home and the directories in it that do not exist yet; OSError if that fails."""
-    for name in DIRECTORIES:
-        (home / name).mkdir(parents=True, exist_ok=True)
+    """Make the home and the directories in it that do not exist yet; OSError if that fails.
+
+    Everyone may enter them, whatever the umask: the roles are other users than root.
+    """
+    for directory in (home, *(home / name for name in DIRECTORIES)):
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            directory.chmod(0o755)
 
 
 def make_aliases(home: Path) -> None:
@@ -75,11 +80,20 @@ def write_listen(home: Path, places: Sequence[str], service: str = "smtp") -> No
     write(home / "control" / "listen", [f"{service} {place}" for place in places])
 
 
-def configure(home: Path, name: str, say: Say) -> None:
-    """What ``config-fast NAME`` does: no DNS, and the name is all there is; ``ConfigurationError``."""
+def require_control(home: Path) -> None:
+    """``ConfigurationError`` if there is nowhere to write to."""
+    if not (home / "control").is_dir():
+        raise ConfigurationError(f"There is no directory {home / 'control'}.")
+
+
+def configure(home: Path, name: str, say: Say, prepare: Callable[[Path], None] = require_control) -> None:
+    """What ``config-fast NAME`` does: no DNS, and the name is all there is; ``ConfigurationError``.
+
+    ``prepare`` is called for the home when it is known that files will be written.
+    """
     require_host_name(name)
     require_unconfigured(home)
-    _require_control(home)
+    prepare(home)
     say(f"This host's fully qualified name is {name}.")
     control = home / "control"
     hosts = {file: appended(control / file, [name]) for file in ("rcpthosts", "locals")}
@@ -90,18 +104,20 @@ def configure(home: Path, name: str, say: Say) -> None:
     _say_refusal(name, say)
 
 
-def configure_by_dns(home: Path, say: Say, resolver: Resolver | None = None) -> None:
+def configure_by_dns(
+    home: Path, say: Say, resolver: Resolver | None = None, prepare: Callable[[Path], None] = require_control
+) -> None:
     """What ``config`` does: the host's name and those of its addresses come from DNS; ``ConfigurationError``.
 
-    Nothing is written if the host's canonical name is not found.
+    Nothing is written, and ``prepare`` not called, if the host's canonical name is not found.
     """
     resolver = resolver or Resolver()
     require_unconfigured(home)
-    _require_control(home)
     host = resolver.hostname().lower()
     say(f"This host calls itself {host}.")
     name, addresses = canonical_name(host, resolver)
     say(f"Its canonical name in DNS is {name}.")
+    prepare(home)
     named = local_names(sorted({*addresses, *resolver.addresses()}), resolver)
     hosts = list(dict.fromkeys([name, *(local for _, local in named if local)]))
     _write_all(home / "control", name, {"rcpthosts": hosts, "locals": hosts})
@@ -144,11 +160,6 @@ def require_unconfigured(home: Path) -> None:
     """``ConfigurationError`` if there is a control/me. The home itself need not exist yet."""
     if os.path.lexists(home / "control" / "me"):
         raise ConfigurationError("control/me exists, so this host is configured already. Remove it to start afresh.")
-
-
-def _require_control(home: Path) -> None:
-    if not (home / "control").is_dir():
-        raise ConfigurationError(f"There is no directory {home / 'control'}.")
 
 
 def appended(path: Path, hosts: Sequence[str]) -> list[str]:
