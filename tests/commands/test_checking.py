@@ -35,6 +35,14 @@ def test_problems_of_users(home: Ekiden, joe: Path) -> None:
     assert [(json.loads(line)["file"], json.loads(line)["line"]) for line in listed] == [(f"{joe}/.qmail", 2)]
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be two users")
+def test_rules_that_their_reader_cannot_read(home: Ekiden, joe: Path) -> None:
+    (home.home / "control" / "tcp.smtp").chmod(0o600)
+    said = home.command("check").stdout
+    assert said.startswith("control/tcp.smtp: warning: cannot be read by user ")
+    assert said.endswith(f"so that every client is denied; chmod 644 {home.home}/control/tcp.smtp\n")
+
+
 @pytest.mark.parametrize("name", ["joe", "joe@ekiden.example", "u@v.example"])
 def test_one_user(home: Ekiden, joe: Path, name: str) -> None:
     home.control("virtualdomains", "u@v.example:joe")

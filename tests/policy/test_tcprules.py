@@ -100,7 +100,7 @@ def test_wrong_text_leaves_the_rules_from_before(tmp_path: Path) -> None:
     replace(path, b"# x\n:alow\n")
     assert not allows(file)
     assert file.problem is not None
-    assert file.problem.startswith(f"{path}: line 2: :alow: after the address")
+    assert file.problem.startswith("control/tcp.smtp: line 2: :alow: after the address")
     replace(path, b":allow\n")
     assert allows(file)
     assert file.problem is None
@@ -138,7 +138,7 @@ def test_a_compiled_file_serves_without_text(tmp_path: Path) -> None:
     assert allows(file)
     cdb.write_bytes(b"damaged")
     assert allows(file)
-    assert file.problem == f"unable to read {cdb}: the file is damaged"
+    assert file.problem == "unable to read control/tcp.smtp.cdb: the file is damaged"
     path.write_bytes(b":deny\n")
     assert not allows(file), "the text goes before"
 
@@ -147,7 +147,7 @@ def test_an_unreadable_file_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "tcp.smtp").mkdir()
     file = RulesFile(tmp_path / "tcp.smtp")
     assert not allows(file)
-    assert file.problem == f"unable to read {tmp_path}/tcp.smtp: Is a directory"
+    assert file.problem == "unable to read control/tcp.smtp: Is a directory"
 
 
 def test_problems_for_people(tmp_path: Path) -> None:

@@ -55,18 +55,16 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
 
     from ekiden.delivery.checking import users_problems
     from ekiden.installation.reach import programs_problems
-    from ekiden.policy import tcprules
     from ekiden.runtime.pop3_advice import pop3_problems
     from ekiden.runtime.remote_advice import remote_login_problems
+    from ekiden.runtime.rules_advice import rules_problems
     from ekiden.settings.control import problems
 
     if not (home / "control").is_dir():
         raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
     found = problems(home / "control") if user is None else _user_problems(home, user, as_json)
-    for rules in sorted((home / "control").glob("tcp.*")) if user is None else ():
-        if not rules.name.endswith(".cdb"):
-            found += tcprules.problems(rules, f"control/{rules.name}")
     if user is None:
+        found += rules_problems(home)
         found += users_problems(home, _default_delivery(home)) + programs_problems(home)
         found += pop3_problems(home) + remote_login_problems(home)
     for problem in found:

@@ -91,6 +91,7 @@ class RulesFile:
 
     def __init__(self, path: Path) -> None:
         self._text = path
+        self._name = f"control/{path.name}"
         self._cdb = path.with_name(path.name + ".cdb")
         self._seen: tuple[Path, _Signature] | None = None
         self._rules: Rules | None = None
@@ -103,7 +104,7 @@ class RulesFile:
         if seen is None and self._seen is not None:
             # An editor may be about to put the new file there.
             self._seen = _VANISHED
-            self.problem = f"{self._text} has disappeared; the rules from before apply until a reload"
+            self.problem = f"{self._name} has disappeared; the rules from before apply until a reload"
         elif seen != self._seen or self._rules is None:
             self._seen = seen
             self._read(seen[0] if seen is not None else None)
@@ -125,9 +126,13 @@ class RulesFile:
             self._rules = Rules(_load(path, path == self._cdb) if path is not None else ())
             self.problem = None
         except (RuleError, TableError) as error:
-            self.problem = f"{path}: {error}" if isinstance(error, RuleError) else str(error)
+            self.problem = f"{self._name}: {error}" if isinstance(error, RuleError) else self._named(str(error))
         except OSError as error:
-            self.problem = f"unable to read {path}: {error.strerror}"
+            self.problem = self._named(f"unable to read {path}: {error.strerror}")
+
+    def _named(self, text: str) -> str:
+        """A text with the file's name as its administrator knows it; a role may see it from elsewhere."""
+        return text.replace(str(self._text), self._name)
 
 
 def _load(path: Path, compiled: bool) -> list[Record]:
