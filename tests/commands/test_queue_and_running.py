@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import smtplib
 import subprocess
 
@@ -164,6 +166,20 @@ def test_reload_keeps_sessions_and_refuses_wrong_settings(home: Ekiden) -> None:
             return "SIZE 12345" in client.ehlo()[1].decode()
 
     wait_until(announced, 10, "new sessions have the new settings")
+
+
+def test_reload_refuses_wrong_rules(home: Ekiden) -> None:
+    home.start()
+    home.control("tcp.smtp", ":allow", ":alow")
+
+    refused = home.command("reload", check=False)
+
+    assert refused.returncode == 1
+    assert "control/tcp.smtp:2: :alow is no rule" in refused.stdout
+    os.kill(home.supervisor(), signal.SIGHUP)
+    wait_until(lambda: "settings not changed: control/tcp.smtp:2" in home.log(), 10, "the supervisor says so too")
+    with smtplib.SMTP("127.0.0.1", home.port) as client:
+        assert client.noop()[0] == 250
 
 
 def test_reload_moves_to_another_port(home: Ekiden) -> None:

@@ -153,18 +153,18 @@ def test_an_unreadable_file_is_a_problem(tmp_path: Path) -> None:
 def test_problems_for_people(tmp_path: Path) -> None:
     path = tmp_path / "tcp.smtp"
     path.write_bytes(b"10.3-2.:deny\n127.:allow\n:alow\n")
-    assert [(problem.line, problem.fatal) for problem in problems(path, "control/tcp.smtp")] == [
+    assert [(problem.line, problem.fatal) for problem in problems(path)] == [
         (1, False),
         (3, True),
     ]
-    assert str(problems(path, "control/tcp.smtp")[1]).startswith("control/tcp.smtp:3: :alow is no rule; after the")
-    assert problems(tmp_path / "absent", "control/tcp.smtp")[0].fatal
+    assert str(problems(path)[1]).startswith("control/tcp.smtp:3: :alow is no rule; after the")
+    assert problems(tmp_path / "absent")[0].fatal
 
 
 @pytest.mark.parametrize("rule", ["=host.example:deny", "=.example:deny", "=:allow", "joe@192.0.2.1:allow"])
 def test_a_rule_by_name_is_told(tmp_path: Path, rule: str) -> None:
     path = tmp_path / "tcp.smtp"
     path.write_text(f"192.0.2.1:allow\n{rule}\n:deny\n")
-    (found,) = problems(path, "control/tcp.smtp")
+    (found,) = problems(path)
     assert (found.line, found.fatal) == (2, False)
     assert "never applies" in found.message

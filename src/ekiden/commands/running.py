@@ -137,12 +137,14 @@ def stop(home: Path) -> int:
 @click.pass_obj
 def reload(home: Path) -> int:
     """Read the control files anew without dropping a connection; wrong ones are refused, with file and line."""
+    from ekiden.policy.tcprules import require_sound
     from ekiden.settings.control import read
     from ekiden.settings.problem import SettingsError
 
     pid = _running(home)
     try:
         read(home / "control")
+        require_sound(home / "control")
     except SettingsError as error:
         raise click.ClickException(f"settings not changed:\n{error}") from None
     before = _roles(home)

@@ -14,9 +14,12 @@ import msgspec
 
 from ekiden.policy.rulekeys import ipv6_width, probe_keys
 from ekiden.policy.ruletext import Record, Rule, RuleError, compile_rules, parse_rules
-from ekiden.settings.problem import Problem
+from ekiden.settings.problem import Problem, SettingsError
 from ekiden.tables.cdb import Cdb
 from ekiden.tables.table import TableError
+
+FILES = ("tcp.smtp", "tcp.lmtp", "tcp.qmtp", "tcp.qmqp", "tcp.pop3")
+"""The names under control/ of all rules that are in use, as texts."""
 
 _Signature = tuple[int, int, int]
 """Modification time in nanoseconds, size in octets, inode: another file has another one."""
@@ -142,8 +145,9 @@ def _load(path: Path, compiled: bool) -> list[Record]:
         return list(table.items())
 
 
-def problems(path: Path, shown: str) -> list[Problem]:
-    """What is wrong in a text of rules, or says nothing, for ``ekiden check``; ``shown`` is the file's name there."""
+def problems(path: Path) -> list[Problem]:
+    """What is wrong in a text of rules under control/, or says nothing."""
+    shown = f"control/{path.name}"
     found: list[Problem] = []
     try:
         for rule in parse_rules(path.read_bytes().split(b"\n")):
@@ -156,6 +160,13 @@ def problems(path: Path, shown: str) -> list[Problem]:
     except OSError as error:
         found.append(Problem(file=shown, message=f"cannot be read: {error.strerror}", remedy="see its permissions"))
     return found
+
+
+def require_sound(control: Path) -> None:
+    """``SettingsError`` if there are rules under ``control`` that whoever starts now could not use."""
+    found = [problem for name in FILES if (control / name).exists() for problem in problems(control / name)]
+    if fatal := [problem for problem in found if problem.fatal]:
+        raise SettingsError(fatal)
 
 
 def _doubt(rule: Rule) -> tuple[str, str] | None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ekiden.policy.tcprules import problems
+from ekiden.policy.tcprules import FILES, problems
 from ekiden.runtime.privilege import identities
 from ekiden.settings.problem import Problem
 
 
 def rules_problems(home: Path) -> list[Problem]:
-    """Every problem in the texts control/tcp.*, and of who reads them."""
+    """What is wrong in the rules in use, and warnings of those that the role which reads them cannot read."""
     who = identities(home).roles
     found: list[Problem] = []
-    for path in sorted((home / "control").glob("tcp.*")):
-        shown = f"control/{path.name}"
-        if path.suffix != ".cdb":
-            found += problems(path, shown)
-        reader = who["pop3d" if path.name.startswith("tcp.pop3") else "smtpd"]
-        if reader is not None and path.exists() and not reader.may_read(path.stat()):
-            message = f"cannot be read by user {reader.uid}, so that every client is denied"
-            found.append(Problem(file=shown, message=message, remedy=f"chmod 644 {path}", fatal=False))
+    for name in FILES:
+        text = home / "control" / name
+        if text.exists():
+            found += problems(text)
+        path = text if text.exists() else text.with_name(f"{name}.cdb")
+        reader = who["pop3d" if name == "tcp.pop3" else "smtpd"]
+        if path.exists() and reader is not None and not reader.may_read(path.stat()):
+            found.append(
+                Problem(
+                    file=f"control/{path.name}",
+                    message=f"cannot be read by user {reader.uid}, so that every client is denied",
+                    remedy=f"chmod 644 {path}",
+                    fatal=False,
+                )
+            )
     return found

@@ -22,6 +22,7 @@ from typing import NoReturn
 
 import msgspec
 
+from ekiden.policy.tcprules import require_sound
 from ekiden.roles.queue import DAMAGED
 from ekiden.runtime import roster
 from ekiden.runtime.administration import Configure
@@ -338,6 +339,8 @@ class Supervisor:
         """Take over new settings whole, or keep the old ones and say why."""
         try:
             settings = read(self._way / "control")
+            # Those at work go on with the rules from before a mistake; those that a reload makes would not know them.
+            require_sound(self._way / "control")
             listeners = rebind(self._premises.listeners, settings)
         except (SettingsError, CannotListen) as error:
             self.log.alert(f"settings not changed: {error}")
