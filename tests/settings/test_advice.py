@@ -52,6 +52,7 @@ def test_a_sound_directory_gives_no_warning(control: Control) -> None:
             {"activebytes": "1048576", "inlinebytes": "2000000"},
             "control/activebytes: warning: is less than inlinebytes",
         ),
+        ({"helohost": "\n"}, "control/helohost: warning: is empty"),
         ({"serverkey.pem": "x"}, "control/serverkey.pem: warning: has no certificate beside it"),
         ({"morercpthosts.cdb": ""}, "control/morercpthosts.cdb: warning: has no morercpthosts beside it"),
     ],

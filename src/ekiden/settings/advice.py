@@ -13,7 +13,7 @@ from pathlib import Path
 from ekiden.settings.catalogue import CATALOGUE, control_file
 from ekiden.settings.file import entries, load, shown
 from ekiden.settings.problem import Problem
-from ekiden.settings.schema import Settings
+from ekiden.settings.schema import FOLLOWING_ME, Settings
 
 KNOWN_FILES = frozenset(control_file(name) for name in CATALOGUE) | {"aliases", "aliases.cdb"}
 
@@ -168,6 +168,13 @@ def _routes_to_itself(control: Path, settings: Settings) -> Iterator[Problem]:
             )
 
 
+def _empty_names(control: Path, settings: Settings) -> Iterator[Problem]:
+    """An empty localiphost has a meaning: address literals stay as they are."""
+    for name in sorted(FOLLOWING_ME - {"localiphost"}):
+        if not getattr(settings, name):
+            yield _warning(name, "is empty, and so is what is sent", "write a name into it, or remove it")
+
+
 def _contradictions(control: Path, settings: Settings) -> Iterator[Problem]:
     if settings.concurrencydestinationstart > settings.concurrencydestination:
         yield _warning(
@@ -209,6 +216,7 @@ QUESTIONS: tuple[Callable[[Path, Settings], Iterator[Problem]], ...] = (
     _addresses_for_hosts,
     _hosts_for_addresses,
     _routes_to_itself,
+    _empty_names,
     _contradictions,
     _exposed_keys,
 )
