@@ -149,6 +149,14 @@ def test_a_home_that_is_not_configured(home: Ekiden) -> None:
     assert "config FQDN" in refused.stdout
 
 
+@pytest.mark.parametrize("where", ["foo", ":2525", "127.0.0.1", ""])
+def test_nothing_is_configured_to_listen_nowhere(home: Ekiden, where: str) -> None:
+    absent = Ekiden(home.home.parent / "absent")
+    refused = absent.command("config", "a.example", "--listen", where, check=False)
+    assert (refused.returncode, "--listen" in refused.stdout) == (2, True)
+    assert not absent.home.exists()
+
+
 def test_reload_keeps_sessions_and_refuses_wrong_settings(home: Ekiden) -> None:
     home.start()
     with smtplib.SMTP("127.0.0.1", home.port) as client:

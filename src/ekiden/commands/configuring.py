@@ -15,9 +15,27 @@ DEFAULT_LISTEN = {True: "*:25", False: "127.0.0.1:2525"}
 """Where a first configuration listens, by whether root makes it."""
 
 
+def _checked(_context: click.Context, _option: click.Parameter, places: tuple[str, ...]) -> tuple[str, ...]:
+    from ekiden.settings.listeners import parse_listener
+
+    try:
+        for place in places:
+            parse_listener(f"smtp {place}")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return places
+
+
 @click.command()
 @click.argument("fqdn", required=False)
-@click.option("--listen", "places", metavar="ADDR:PORT", multiple=True, help="Where to speak SMTP; may be repeated.")
+@click.option(
+    "--listen",
+    "places",
+    metavar="ADDR:PORT",
+    multiple=True,
+    callback=_checked,
+    help="Where to speak SMTP; may be repeated.",
+)
 @click.pass_obj
 def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
     """Make a home and its first control files, from FQDN or, without it, from the DNS."""
