@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -37,6 +38,23 @@ def test_any_address_means_both_families() -> None:
         port = bound.getsockname()[1]
         for address in ("127.0.0.1", "::1"):
             socket.create_connection((address, port)).close()
+
+
+def test_any_address_means_ipv4_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = socket.socket
+
+    def without_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return make(family, kind)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", without_ipv6)
+        bound = listen(Listener("smtp", "*", 0), 10)
+        with pytest.raises(CannotListen, match="not supported"):
+            listen(Listener("smtp", "[::1]", 0), 10)
+    with bound:
+        socket.create_connection(("127.0.0.1", bound.getsockname()[1])).close()
 
 
 def test_a_port_in_use_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -26,11 +27,8 @@ def listen(listener: Listener, backlog: int) -> socket.socket:
             # As with a port, whoever can reach it may connect, unless the administrator says otherwise.
             os.chmod(listener.path, int(listener.options.get("mode", "666"), 8))
         else:
-            family = socket.AF_INET6 if listener.host == "*" or ":" in listener.address else socket.AF_INET
-            bound = socket.socket(family, socket.SOCK_STREAM)
+            bound = _tcp_socket(listener)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(listener.host != "*"))
             with as_root():
                 bound.bind((listener.address, listener.port))
         bound.listen(backlog)
@@ -39,6 +37,20 @@ def listen(listener: Listener, backlog: int) -> socket.socket:
         raise CannotListen(f"control/listen: {listener.service} {listener.where}: {error.strerror}{remedy}") from None
     bound.setblocking(False)
     return bound
+
+
+def _tcp_socket(listener: Listener) -> socket.socket:
+    if listener.host != "*" and ":" not in listener.address:
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    except OSError as error:
+        if listener.host != "*" or error.errno != errno.EAFNOSUPPORT:
+            raise
+        # A kernel without IPv6 has no other addresses.
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(listener.host != "*"))
+    return both
 
 
 Bound = list[tuple[Listener, socket.socket]]
