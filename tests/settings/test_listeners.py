@@ -20,8 +20,8 @@ from ekiden.settings.schema import Listener
         ("qmtp [2001:db8::1]:209", Listener("qmtp", "[2001:db8::1]", 209)),
         ("pop3 localhost:110", Listener("pop3", "127.0.0.1", 110)),
         ("lmtp /var/run/lmtp", Listener("lmtp", path="/var/run/lmtp")),
-        ("lmtp run/lmtp mode=660", Listener("lmtp", path="run/lmtp", options={"mode": "660"})),
-        ("smtp\t*:25   a=1 b-c=x=y d=", Listener("smtp", "*", 25, options={"a": "1", "b-c": "x=y", "d": ""})),
+        ("lmtp /run/lmtp mode=660", Listener("lmtp", path="/run/lmtp", options={"mode": "660"})),
+        ("smtp\t*:25   auth=yes ", Listener("smtp", "*", 25, options={"auth": "yes"})),
     ],
 )
 def test_a_line_is_a_listener(line: str, listener: Listener) -> None:
@@ -49,7 +49,9 @@ def test_a_line_is_a_listener(line: str, listener: Listener) -> None:
         ("smtp *:25 starttls", "starttls is no option"),
         ("smtp *:25 auth=maybe", "auth is for smtp, smtps, submission, and one of no, yes, required"),
         ("lmtp *:24 auth=yes", "auth is for smtp"),
-        ("smtp *:25 a=1 a=2", "the option a is given twice"),
+        ("smtp *:25 auth=no auth=yes", "the option auth is given twice"),
+        ("smtp *:25 auht=required", "the option auht is unknown; allowed are auth, mode"),
+        ("lmtp run/lmtp", "run/lmtp is no address"),
     ],
 )
 def test_anything_else_is_refused_with_what_is_allowed(line: str, complaint: str) -> None:

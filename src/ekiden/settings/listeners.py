@@ -1,8 +1,8 @@
 """control/listen: where the daemon listens, one listener a line.
 
 A line is a service, a place and options: ``smtp 127.0.0.1:2525 name=value``. A place is ``*:PORT`` (every IPv4 and
-IPv6 address), ``ADDRESS:PORT``, ``[IPV6]:PORT``, ``localhost:PORT`` (127.0.0.1) or the path of a unix socket, which
-has a slash in it.
+IPv6 address), ``ADDRESS:PORT``, ``[IPV6]:PORT``, ``localhost:PORT`` (127.0.0.1) or the absolute path of a unix
+socket.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ekiden.settings.file import ControlFile, shown
 from ekiden.settings.schema import SERVICES, Listener
 
 _FORM = "a line is SERVICE ADDRESS:PORT, then name=value words"
+OPTIONS = ("auth", "mode")
 _PLACE = re.compile(r"(\*|localhost|[0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 _OPTION = re.compile(r"([a-z][a-z0-9_-]*)=(.*)")
 AUTH_SERVICES = ("smtp", "smtps", "submission")
@@ -58,7 +59,7 @@ def parse_listeners(file: ControlFile) -> tuple[Listener, ...]:
 
 def _place(text: str) -> tuple[str, int, str]:
     """Host, port and path; ValueError."""
-    if "/" in text:
+    if text.startswith("/"):
         return "", 0, text
     match = _PLACE.fullmatch(text)
     if not match or not 1 <= int(match[2]) <= 65535 or not _is_host(match[1]):
@@ -89,6 +90,8 @@ def _options(words: list[str]) -> dict[str, str]:
         match = _OPTION.fullmatch(word)
         if not match:
             raise ValueError(f"{word} is no option; options are written as name=value")
+        if match[1] not in OPTIONS:
+            raise ValueError(f"the option {match[1]} is unknown; allowed are {', '.join(OPTIONS)}")
         if match[1] in options:
             raise ValueError(f"the option {match[1]} is given twice")
         options[match[1]] = match[2]

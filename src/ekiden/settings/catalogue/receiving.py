@@ -40,7 +40,7 @@ NAMES: Mapping[str, Setting] = {
 RECEIVING: Mapping[str, Setting] = {
     "listen": many(
         Kind.LISTENERS,
-        "Where the daemon listens: service, address and port (or socket path), then name=value options.",
+        "Where the daemon listens: service, address and port (or socket path), then the options auth= and mode=.",
         "Listening: {}",
         "Not listening anywhere.",
     ),
