@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # In how many processes the tests run; 0: in pytest's own.
 PROCESSES ?= 2
 
-.PHONY: run test quick lint bench peers deb clean
+.PHONY: run test tested quick lint bench peers deb clean
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' || { apt-get update --quiet && apt-get install --yes --quiet python3-venv; }
@@ -23,7 +23,10 @@ lint: $(VENV)/ready
 quick: $(VENV)/ready lint
 	$(BIN)/pytest -m 'not slow'
 
-test: $(VENV)/ready peers lint
+test:
+	sh tests/in-the-open make tested PYTHON=$(PYTHON) PROCESSES=$(PROCESSES)
+
+tested: $(VENV)/ready peers lint
 	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
 
 peers:
