@@ -161,6 +161,14 @@ def test_problems_for_people(tmp_path: Path) -> None:
     assert problems(tmp_path / "absent")[0].fatal
 
 
+def test_a_variable_that_nobody_reads_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "tcp.smtp"
+    path.write_text(':allow,RELAYCLIENT="",RBLSMTPD="-no"\n:allow,DATABYTES="0",TCPREMOTEHOST="a",TCPREMOTEINFO="b"\n')
+    (found,) = problems(path)
+    assert (found.line, found.fatal) == (1, False)
+    assert found.message == "sets RBLSMTPD, which nobody reads here"
+
+
 @pytest.mark.parametrize("rule", ["=host.example:deny", "=.example:deny", "=:allow", "joe@192.0.2.1:allow"])
 def test_a_rule_by_name_is_told(tmp_path: Path, rule: str) -> None:
     path = tmp_path / "tcp.smtp"

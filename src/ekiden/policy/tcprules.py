@@ -21,6 +21,9 @@ from ekiden.tables.table import TableError
 FILES = ("tcp.smtp", "tcp.lmtp", "tcp.qmtp", "tcp.qmqp", "tcp.pop3")
 """The names under control/ of all rules that are in use, as texts."""
 
+VARIABLES = frozenset({b"RELAYCLIENT", b"DATABYTES", b"TCPREMOTEHOST", b"TCPREMOTEINFO"})
+"""Those of a rule that count."""
+
 _Signature = tuple[int, int, int]
 """Modification time in nanoseconds, size in octets, inode: another file has another one."""
 
@@ -175,4 +178,7 @@ def _doubt(rule: Rule) -> tuple[str, str] | None:
         return "names no address", "write ADDRESS:allow or ADDRESS:deny, or # before a remark"
     if any(b"=" in key or b"@" in key for key, _width in rule.keys):
         return "never applies, because nobody looks up clients' names here", "write addresses, or use tcpserver"
+    if unknown := decode_instructions(b"", rule.instructions).environment.keys() - VARIABLES:
+        names = b", ".join(sorted(unknown)).decode("utf-8", "backslashreplace")
+        return f"sets {names}, which nobody reads here", "use tcpserver for programs that read it, or remove it"
     return None
