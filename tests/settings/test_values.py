@@ -102,6 +102,7 @@ def test_anything_else_is_refused_with_file_and_line(name: str, raw: bytes, prob
     ("name", "raw", "problem"),
     [
         ("locals", b"a\n b\n", 'control/locals:2: warning: " b" begins with a blank'),
+        ("rcpthosts", b"a.example # ours\n", 'control/rcpthosts:1: warning: "a.example # ours" is one entry'),
         ("smtproutes", b"a:b\nA:c\n", 'control/smtproutes:2: warning: "a" was given another value above'),
     ],
 )

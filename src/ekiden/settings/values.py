@@ -175,6 +175,8 @@ def _texts(file: ControlFile, convert: Callable[[bytes], bytes]) -> list[bytes]:
             file.refuse(number, f"{shown(entry)} holds a carriage return", _UNIX_LINES)
         elif entry[:1] in (b" ", b"\t"):
             file.warn(number, f"{shown(entry)} begins with a blank", "remove it: it is part of the entry")
+        elif b" #" in entry or b"\t#" in entry:
+            file.warn(number, f"{shown(entry)} is one entry", "give the remark a line of its own")
     return [convert(entry) for _, entry in file.entries()]
 
 
