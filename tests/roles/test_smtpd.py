@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -310,6 +312,21 @@ def test_proxy(door: Doorway) -> None:
     bad = door.talk()
     assert bad.say(b"EHLO x\r\n") == ""
     wait_for(lambda: "refuse: 127.0.0.1: no PROXY header" in door.log())
+
+
+def test_no_descriptor_for_another_client_of_a_proxy(door: Doorway) -> None:
+    """The role waits, and says so once a second, until there is one."""
+    door.start(proxyclients=("192.0.2.1",))
+    first = greeted(door)
+    used = set(os.listdir(f"/proc/{door.role.pid}/fd"))
+    free = next(number for number in range(1000) if str(number) not in used)
+    resource.prlimit(door.role.pid, resource.RLIMIT_NOFILE, (free, free))
+    second = door.talk()
+    wait_for(lambda: "unable to accept a connection: Too many open files" in door.log())
+    time.sleep(0.2)
+    assert door.log().count("unable to accept") == 1
+    first.connection.close()
+    assert second.reply()[:3] == "220"
 
 
 def test_proxy_before_tls(door: Doorway) -> None:

@@ -18,6 +18,7 @@ from ekiden.wire.proxy import LONGEST, ProxyHeader, parse_header
 HEADER_SECONDS = 10.0
 
 _AT_ONCE = 64
+_PAUSE_SECONDS = 1.0
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -59,13 +60,20 @@ class ProxiedListener:
         self._make = make
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
         bound.setblocking(False)
-        loop.add_reader(bound.fileno(), self._accept)
+        self._listen()
 
     def close(self) -> None:
         """Accept no more."""
+        if self._pause is not None:
+            self._pause.cancel()
         self._loop.remove_reader(self._bound.fileno())
         self._bound.close()
+
+    def _listen(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._bound.fileno(), self._accept)
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
@@ -73,8 +81,14 @@ class ProxiedListener:
                 connection, name = self._bound.accept()
             except BlockingIOError:
                 return
+            except ConnectionError:
+                # This one has left again.
+                continue
             except OSError as error:
+                # Whoever waits goes on waiting: without a pause this would be tried, and logged, without end.
                 self._log.warning(f"unable to accept a connection: {error.strerror}")
+                self._loop.remove_reader(self._bound.fileno())
+                self._pause = self._loop.call_later(_PAUSE_SECONDS, self._listen)
                 return
             task = self._loop.create_task(self._begin(connection, plain_address(name)))
             self._tasks.add(task)
