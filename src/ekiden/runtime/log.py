@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ekiden.base.outcome import Outcome
+from ekiden.base.reply import Reply
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,11 +41,17 @@ _NEWLINE = ord("\n")
 _UNSAFE = frozenset((*range(33), ord("%"), *range(127, 256)))
 _SAFE = bytes(ord("/") if c == _NEWLINE else ord("_") if c in _UNSAFE else c for c in range(256))
 _PRINTABLE = bytes(ord("/") if c == _NEWLINE else c if 32 <= c <= 126 else ord("?") for c in range(256))
+_WORD = _PRINTABLE.replace(b" ", b"_")
 
 
 def safe(octets: bytes) -> str:
     """Octets as qmail-send logs them: newline is ``/``, spaces and whatever is not printable ASCII is ``_``."""
     return octets.translate(_SAFE).decode("ascii")
+
+
+def word(octets: bytes) -> str:
+    """Octets fit for one word of a line: as ``printable``, with ``_`` for each space."""
+    return octets.translate(_WORD).decode("ascii")
 
 
 def printable(text: str) -> str:
@@ -155,6 +162,24 @@ class Log:
         self.flush()
 
     # Everything else.
+
+    def refusal(self, client: str, how: str, sender: bytes, recipient: bytes, reply: Reply, **fields: Any) -> None:
+        """A client's wish was not granted; ``how`` tells its protocol, or what it calls itself.
+
+        What the client has said has no spaces in the line, so that it cannot pass for other parts of it.
+        """
+        sent, to = word(sender), word(recipient)
+        self.event(
+            "refuse",
+            f"refuse: {client} {how} from <{sent}> to <{to}>: {reply.code} {reply.status} {reply.text}",
+            client=client,
+            **fields,
+            sender=sender,
+            recipient=recipient,
+            code=reply.code,
+            status=reply.status,
+            reason=reply.text,
+        )
 
     def warning(self, text: str, **fields: Any) -> None:
         """Something went wrong and will be tried again or done without."""

@@ -31,7 +31,7 @@ _PATTERNS = [
         ("end", r"end msg (?P<message>\d+)$"),
         (
             "refuse",
-            r"refuse: (?P<client>\S+) helo (?P<helo>\S+) from <(?P<sender>.*?)> to <(?P<recipient>.*?)>:"
+            r"refuse: (?P<client>\S+) (?:helo (?P<helo>\S+)|\w+) from <(?P<sender>.*?)> to <(?P<recipient>.*?)>:"
             r" (?P<reason>.*)$",
         ),
         ("refuse", r"refuse: (?P<client>\S+): (?P<reason>.*)$"),
@@ -86,7 +86,8 @@ def _line_event(line: bytes) -> Event | None:
     for event, pattern in _PATTERNS:
         found = pattern.match(said)
         if found:
-            fields: Event = {"time": when, "event": event, **found.groupdict()}
+            known = {name: value for name, value in found.groupdict().items() if value is not None}
+            fields: Event = {"time": when, "event": event, **known}
             fields.update((name, int(fields[name])) for name in _NUMBERS if name in fields)
             return fields
     return None

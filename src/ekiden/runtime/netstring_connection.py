@@ -15,7 +15,6 @@ from ekiden.base.dates import utc_date
 from ekiden.base.reply import Reply
 from ekiden.policy.tcprules import RulesFile
 from ekiden.runtime.deposit import Deposit
-from ekiden.runtime.log import printable
 from ekiden.runtime.netstring_reception import Desk, NetstringReception
 from ekiden.runtime.proxied import plain_address
 from ekiden.runtime.reception import Client, Reception
@@ -92,17 +91,7 @@ def _desk(service: str, desk: SmtpDesk) -> Desk:
         return b"Received: (qmail %d invoked from network); %b\r\n" % (desk.pid, utc_date(time.time()))
 
     def refused(client: str, reply: Reply, sender: bytes, recipient: bytes) -> None:
-        sent, to = (printable(octets.decode("ascii", "replace")) for octets in (sender, recipient))
-        desk.log.event(
-            "refuse",
-            f"refuse: {client} {service} from <{sent}> to <{to}>: {reply.code} {reply.status} {reply.text}",
-            client=client,
-            sender=sender,
-            recipient=recipient,
-            code=reply.code,
-            status=reply.status,
-            reason=reply.text,
-        )
+        desk.log.refusal(client, service, sender, recipient, reply)
 
     return Desk(
         service.upper(),

@@ -21,7 +21,7 @@ from ekiden.base.reply import Refused, Reply
 from ekiden.policy.acceptance import Acceptance, ClientPolicy
 from ekiden.runtime.deposit import Deposit
 from ekiden.runtime.frames import Accepted, Rejected
-from ekiden.runtime.log import Log, printable
+from ekiden.runtime.log import Log, word
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.events import (
     Content,
@@ -267,19 +267,8 @@ class Reception:
         self._log(reply, sender, recipient)
 
     def _log(self, reply: Reply, sender: bytes, recipient: bytes) -> None:
-        client = self._client.address
-        helo, sent, to = (printable(octets.decode("ascii", "replace")) for octets in (self._helo, sender, recipient))
-        self._desk.log.event(
-            "refuse",
-            f"refuse: {client} helo {helo or '-'} from <{sent}> to <{to}>: {reply.code} {reply.status} {reply.text}",
-            client=client,
-            helo=self._helo,
-            sender=sender,
-            recipient=recipient,
-            code=reply.code,
-            status=reply.status,
-            reason=reply.text,
-        )
+        how = f"helo {word(self._helo) or '-'}"
+        self._desk.log.refusal(self._client.address, how, sender, recipient, reply, helo=self._helo)
 
     def _label(self, envelope: Envelope) -> str:
         """The "with" protocol type (RFC 3848, RFC 6531 section 4.3)."""
