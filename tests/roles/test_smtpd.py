@@ -192,7 +192,9 @@ def test_fault_of_ours(door: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_many_connections(door: Doorway) -> None:
     door.start(connectionsperclient=2)
     first, second, third = greeted(door), greeted(door), door.talk()
-    assert third.rest() == "421 4.7.0 too many connections from your address, try again later"
+    busy = "421 4.7.0 too many connections from your address, try again later"
+    assert third.rest() == busy
+    wait_for(lambda: f"refuse: 127.0.0.1: {busy}\n" in door.log())
     first.say(b"QUIT\r\n")
     wait_for(lambda: door.talk().reply()[:3] == "220")
     assert second.say(b"NOOP\r\n")[:3] == "250"
@@ -202,6 +204,17 @@ def test_silence(door: Doorway) -> None:
     door.start(timeoutsmtpd=1)
     talk = greeted(door)
     assert talk.rest() == "421 4.4.2 timeout"
+    wait_for(lambda: "refuse: 127.0.0.1 helo client.example from <> to <>: 421 4.4.2 timeout\n" in door.log())
+
+
+def test_too_many_errors(door: Doorway) -> None:
+    door.start(errorsmax=2)
+    talk = greeted(door)
+    talk.say(b"MAIL FROM:<a b@c>\r\n")
+    talk.say(b"MAIL FROM:<a@b>\r\n")
+    assert talk.say(b"RCPT TO:<>\r\n")[:3] == "501"
+    assert talk.rest() == "421 4.7.0 too many errors"
+    wait_for(lambda: "from <a@b> to <>: 421 4.7.0 too many errors\n" in door.log())
 
 
 def test_long_session(door: Doorway) -> None:
@@ -218,6 +231,7 @@ def test_stop(door: Doorway) -> None:
         busy.say(command)
     os.kill(door.role.pid, signal.SIGTERM)
     assert idle.rest() == "421 4.3.2 shutting down, try again later"
+    wait_for(lambda: "421 4.3.2 shutting down, try again later\n" in door.log())
     assert busy.say(b"\r\nlate\r\n.\r\n").startswith("250 2.0.0 ok ")
     assert busy.rest() == "421 4.3.2 shutting down, try again later"
     door.role.join(10)

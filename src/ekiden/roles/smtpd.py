@@ -162,7 +162,7 @@ class SmtpdRole:
         door = connection.door
         client = door.client(address) if isinstance(door, NetstringDoor) else self._client(address, door.kind)
         if client is None:
-            self._refused(address, "denied by rule")
+            self.log.event("refuse", f"refuse: {address}: denied by rule", client=address, reason="denied by rule")
             return None
         where = connection.door.listener.where
         at_listener, of_client = self._census.enter(where, address)
@@ -171,7 +171,7 @@ class SmtpdRole:
             busy = _BUSY_CLIENT
         if busy is not None:
             self._census.leave(where, address)
-            self._refused(address, busy.text)
+            self._refused(address, busy)
             return busy
         self.connections.add(connection)
         return client
@@ -213,8 +213,16 @@ class SmtpdRole:
         here = address.startswith("127.") or address in ("::1", "unknown")
         return allowed == "always" or (allowed == "local" and here)
 
-    def _refused(self, address: str, reason: str) -> None:
-        self.log.event("refuse", f"refuse: {address}: {reason}", client=address, reason=reason)
+    def _refused(self, address: str, reply: Reply) -> None:
+        said = f"{reply.code} {reply.status} {reply.text}"
+        self.log.event(
+            "refuse",
+            f"refuse: {address}: {said}",
+            client=address,
+            code=reply.code,
+            status=reply.status,
+            reason=reply.text,
+        )
 
     def _sweep(self) -> None:
         self.now = int(self.loop.time() - self._began)

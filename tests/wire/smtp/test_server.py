@@ -233,6 +233,7 @@ def test_farewell_ends_whatever_the_state() -> None:
         pass
     server.farewell(Reply(421, "4.4.2", "timeout"), "timeout")
     assert server.output() == b"421 4.4.2 timeout\r\n"
+    assert server.next_event() == Refusal(Reply(421, "4.4.2", "timeout"), True)
     assert server.next_event() == Ended("timeout")
     server.receive(b".\r\nNOOP\r\n")
     assert server.next_event() is None

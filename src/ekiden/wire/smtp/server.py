@@ -78,7 +78,7 @@ class Server(Authentication):
         counted = 1 <= len(words) <= 2 and len(words[0]) <= 18 and words[0].isdigit()
         if not counted or (len(words) == 2 and words[1].upper() != b"LAST"):
             self.farewell(replies.BDAT_SYNTAX, "no end of BDAT can be known")
-            return Refusal(replies.BDAT_SYNTAX, True)
+            return ANSWERED
         self._remaining = int(words[0])
         self._last = len(words) == 2
         self._lenient = False

@@ -52,6 +52,7 @@ class Session:
         "_last",
         "_lenient",
         "_out",
+        "_parting",
         "_reason",
         "_remaining",
         "_state",
@@ -68,6 +69,7 @@ class Session:
     _dots: DotReader
     _gate: ContentGate
     _last: bool
+    _parting: Reply
     _remaining: int
     _utf8: bool
 
@@ -104,6 +106,8 @@ class Session:
         self._asked = None
         self._out.append(reply.encode())
         self._end(reason)
+        self._parting = reply
+        self._enter(State.PARTING)
 
     def receive(self, data: bytes) -> None:
         """Take octets from the client."""
@@ -335,6 +339,10 @@ class Session:
             return ANSWERED
         return None
 
+    def _read_parting(self) -> Event | None:
+        self._enter(State.ENDING)
+        return Refusal(self._parting, True)
+
     def _read_ending(self) -> Event | None:
         self._enter(State.ENDED)
         return Ended(self._reason)
@@ -354,6 +362,7 @@ Session.readers = {
     State.SKIP: Session._read_skip,
     State.OVERLONG: Session._read_overlong,
     State.HANDSHAKE: Session._read_handshake,
+    State.PARTING: Session._read_parting,
     State.ENDING: Session._read_ending,
     State.ENDED: Session._read_nothing,
 }

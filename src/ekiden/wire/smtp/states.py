@@ -26,6 +26,7 @@ class State(enum.IntEnum):
     OVERLONG = enum.auto()  # the rest of a line that is too long
     EXCHANGE = enum.auto()  # a line of AUTH's exchange is awaited
     HANDSHAKE = enum.auto()  # TLS is being negotiated
+    PARTING = enum.auto()  # the client is sent away: the shell must be told with which words
     ENDING = enum.auto()  # the shell must be told so
     ENDED = enum.auto()
 
