@@ -201,7 +201,7 @@ def test_certificates_of_root_alone_are_shown_and_exchanged(home: Ekiden, certif
         wait_until(lambda: shown(*ports[0]) == der(other), 10, "the new certificate is shown")
         assert {shown(*port) for port in ports} == {der(other)}
         assert session.noop()[0] == 250
-    assert "new certificate" in home.log()
+    assert f"tls: new certificate from {home.home}/control/servercert.pem\n" in home.log()
     put(home, "serverkey.pem", one.key.read_bytes())
     wait_until(lambda: "TLS goes on with the certificate that it had" in home.log(), 10, "the log says what is wrong")
     assert {shown(*port) for port in ports} == {der(other)}

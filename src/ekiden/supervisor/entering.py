@@ -126,6 +126,7 @@ class Entrance:
             if (value := getattr(self._settings, name)).startswith(control)
         }
         context.settings = msgspec.structs.replace(self._settings, **paths)
+        context.log.translate(str(context.home), str(self._home))
 
     def _tell_ready(self) -> None:
         if self._ready >= 0:
