@@ -34,6 +34,7 @@ RULES = {False: "tcp.smtp", True: "tcp.lmtp"}
 
 _SWEEP_SECONDS = 1.0
 _BEGINNING_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 0.1
 _CLIENTS_REMEMBERED = 10_000
 
 _BUSY = Reply(421, "4.7.0", "too many connections, try again later")
@@ -152,6 +153,9 @@ class SmtpdRole:
             async with asyncio.timeout(self.settings.shutdownseconds):
                 await self._empty()
         except TimeoutError:
+            for connection in tuple(self.connections):
+                connection.stop()
+            await asyncio.sleep(_LAST_WORDS_SECONDS)
             for connection in tuple(self.connections):
                 connection.abort()
         self._sweeper.cancel()

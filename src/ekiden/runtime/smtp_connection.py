@@ -146,9 +146,14 @@ class Connection(asyncio.Protocol):
 
     def ready(self) -> None:
         """An answer came, or there is room for content again."""
-        reception = self._reception
-        if reception is not None:
-            self._stirred = self._hall.now
+        reception, hall = self._reception, self._hall
+        if reception is None:
+            return
+        self._stirred = hall.now
+        if hall.stopping:
+            # Before the next transaction begins, which may be pipelined.
+            self.stop_if_idle()
+        if not self._closing:
             self._advance(reception)
 
     def start_tls(self) -> None:
@@ -179,9 +184,13 @@ class Connection(asyncio.Protocol):
 
     def stop_if_idle(self) -> None:
         """Send the client away unless a transaction is at hand."""
-        reception = self._reception
-        if reception is not None and self._handshake is None and reception.server.idle and not self._closing:
-            self._dismiss(reception, _STOPPING)
+        if self._reception is not None and self._reception.server.idle:
+            self.stop()
+
+    def stop(self) -> None:
+        """Send the client away, whatever is at hand."""
+        if self._reception is not None and self._handshake is None and not self._closing:
+            self._dismiss(self._reception, _STOPPING)
 
     def abort(self) -> None:
         """Cut the connection off."""
