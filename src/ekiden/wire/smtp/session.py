@@ -302,7 +302,7 @@ class Session:
         if not done:
             return Content(block) if block else ANSWERED
         if gate.fault is not None:
-            return self._refuse_content(gate.fault)
+            return self._refuse_content(gate.fault, self._last)
         if self._last:
             return self._ask(EndOfMessage(block))
         self._out.append(replies.CHUNK)
@@ -328,8 +328,11 @@ class Session:
         """Reply to the end of a message's content."""
         self._out.append(encoded)
 
-    def _refuse_content(self, fault: Reply) -> Event:
-        self._say_of_message(fault.encode())
+    def _refuse_content(self, fault: Reply, whole: bool = True) -> Event:
+        if whole:
+            self._say_of_message(fault.encode())
+        else:
+            self._out.append(fault.encode())
         self._enter(State.READY)
         return Refusal(fault, True)
 
