@@ -39,7 +39,7 @@ def test_message(door: Doorway) -> None:
     door.start()
     talk = greeted(door)
     reply = talk.message(b"Subject: t\r\n\r\n..dot\r\n")
-    assert re.fullmatch(r"250 2\.0\.0 ok [0-9]{10} qp 1", reply)
+    assert re.fullmatch(rf"250 2\.0\.0 ok [0-9]{{10}} qp {door.role.pid} msg 1", reply)
     assert talk.say(b"QUIT\r\n") == "221 2.0.0 mx.example"
     assert talk.reply() == ""
     (taken,) = door.taken()

@@ -47,7 +47,7 @@ def test_the_envelope_arrives_whole(queue: Doorway, length: int) -> None:
         Recipient("b@\xfc".encode(), Notify.SUCCESS | Notify.DELAY),
     ]
     envelope = Envelope(b"s@x", recipients, 2, True, b"HDRS", b"id+2B")
-    assert put(queue.home, [b"x" * length, b"\r\n"], envelope) == Accepted(0, 1)
+    assert put(queue.home, [b"x" * length, b"\r\n"], envelope) == Accepted(0, ORIGIN.pid)
     (taken,) = queue.taken()
     assert taken.envelope == envelope
     assert taken.origin.pid == 4711

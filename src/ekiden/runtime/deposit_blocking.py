@@ -113,6 +113,7 @@ class _Waiting:
         raise NotImplementedError
 
     def _queue(self, envelope: Envelope, origin: Origin) -> int:
+        """What the log shows as ``qp``."""
         raise NotImplementedError
 
 
@@ -141,7 +142,8 @@ class _QueueDeposit(_Waiting):
         if self._door is None:
             self._door = door(self._home)
         body = Body(bytes(self._start), bool(envelope.body), self._size, self._spool)
-        return self._door.queue_envelope(envelope, origin.pid, body)
+        self._door.queue_envelope(envelope, origin.pid, body)
+        return origin.pid
 
 
 class _ProgramDeposit(_Waiting):

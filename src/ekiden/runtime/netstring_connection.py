@@ -81,9 +81,14 @@ class NetstringConnection(Connection):
             transport.close()
             return
         assert isinstance(self.door, NetstringDoor)
-        reception = NetstringReception(self.door.desk, client, self, self.door.session(client))
+        reception = _Reception(self.door.desk, client, self, self.door.session(client))
         # It has all that a connection needs of one.
         self._reception = cast(Reception, reception)
+
+
+class _Reception(NetstringReception):
+    def _receipt(self, message: int) -> bytes:
+        return b"qp %d msg %d" % (self._desk.pid, message)
 
 
 def _desk(service: str, desk: SmtpDesk) -> Desk:

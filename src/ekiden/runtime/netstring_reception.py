@@ -201,12 +201,16 @@ class NetstringReception:
         desk = self._desk
         return Origin(desk.protocol, desk.pid, desk.uid, self._caller.address)
 
+    def _receipt(self, message: int) -> bytes:
+        """By what the log knows the message."""
+        return b"qp %d" % message
+
     def _answered(self, answer: Accepted | Rejected) -> None:
         """The queue has spoken; nobody is told if the client is gone meanwhile."""
         self._deposit = None
         if self.server.answering:
             if isinstance(answer, Accepted):
-                self.server.accept(b"ok %d qp %d" % (time.time(), answer.message))
+                self.server.accept(b"ok %d %b" % (time.time(), self._receipt(answer.message)))
             else:
                 self._refuse(Reply(answer.code, answer.status, answer.text), b"")
             self._begin()

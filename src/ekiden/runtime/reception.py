@@ -238,10 +238,14 @@ class Reception:
         if not self.server.answering:
             return
         if isinstance(answer, Accepted):
-            self.server.accept(b"250 2.0.0 ok %d qp %d\r\n" % (time.time(), answer.message))
+            self.server.accept(b"250 2.0.0 ok %d %b\r\n" % (time.time(), self._receipt(answer.message)))
         else:
             self._refuse(Reply(answer.code, answer.status, answer.text), b"", b"")
         self._shell.ready()
+
+    def _receipt(self, message: int) -> bytes:
+        """By what the log knows the message; ``qp`` alone would name all messages of this process."""
+        return b"qp %d msg %d" % (self._desk.pid, message)
 
     def _reset(self, _event: Reset) -> None:
         self.drop()

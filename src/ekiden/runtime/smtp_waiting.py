@@ -153,6 +153,9 @@ class _WaitingReception(Reception):
             self._deposit.write(chunk)
         return self._deposit
 
+    def _receipt(self, message: int) -> bytes:
+        return b"qp %d" % message
+
     def _trace(self) -> bytes:
         """The field that says where the message is from; qmail-queue's before it, unless another one writes it."""
         _own, _newline, network = super()._trace().partition(b"\r\n")
