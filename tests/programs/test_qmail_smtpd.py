@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -116,6 +118,19 @@ def test_silence(recorded: Site) -> None:
     with started(recorded) as (process, client):
         client.sendall(b"MAIL FROM:<s@x>\r\n")
         assert b"".join(iter(lambda: client.recv(4096), b"")).endswith(b"250 2.1.0 ok\r\n451 4.4.2 timeout\r\n")
+        assert process.wait(10) == 1
+
+
+def test_a_command_in_drops(recorded: Site) -> None:
+    recorded.control("timeoutsmtpd", "1\n")
+    with started(recorded) as (process, client):
+        said = client.recv(4096)
+        deadline = time.monotonic() + 10
+        while b"451 4.4.2 timeout\r\n" not in said and time.monotonic() < deadline:
+            client.sendall(b"N")
+            if select.select([client], [], [], 0.2)[0]:
+                said += client.recv(4096)
+        assert said.endswith(b"451 4.4.2 timeout\r\n")
         assert process.wait(10) == 1
 
 

@@ -207,6 +207,24 @@ def test_silence(door: Doorway) -> None:
     wait_for(lambda: "refuse: 127.0.0.1 helo client.example from <> to <>: 421 4.4.2 timeout\n" in door.log())
 
 
+@pytest.mark.parametrize("begun", [b"", b"NO", b"x" * 3000])
+def test_a_command_in_drops(door: Doorway, begun: bytes) -> None:
+    """Its octets do not make the time longer that a client has for all of it."""
+    door.start(timeoutsmtpd=2)
+    talk = greeted(door)
+    talk.connection.sendall(begun)
+    talk.connection.settimeout(0.2)
+    deadline = time.monotonic() + 8
+    while time.monotonic() < deadline:
+        talk.connection.sendall(b"O")
+        try:
+            assert talk.reply() == "421 4.4.2 timeout"
+            return
+        except TimeoutError:
+            continue
+    pytest.fail("there was no end")
+
+
 def test_too_many_errors(door: Doorway) -> None:
     door.start(errorsmax=2)
     talk = greeted(door)

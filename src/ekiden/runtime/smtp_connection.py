@@ -115,8 +115,11 @@ class Connection(asyncio.Protocol):
         reception = self._reception
         if reception is None or self._closing:
             return
-        self._stirred = self._hall.now
-        reception.server.receive(data)
+        server = reception.server
+        if not server.halfway:
+            # Who sends a command octet by octet has no more time for it than who is silent.
+            self._stirred = self._hall.now
+        server.receive(data)
         self._advance(reception)
 
     def eof_received(self) -> bool:

@@ -59,7 +59,7 @@ class Session:
     def __init__(self, settings: Settings, home: str, connection: Descriptors, environment: TcpEnvironment) -> None:
         self._settings = settings
         self._connection = connection
-        self._began = time.monotonic()
+        self._began = self._stirred = time.monotonic()
         self._securing = self._ended = False
         self._code = 0
         acceptance = Acceptance(settings)
@@ -82,6 +82,8 @@ class Session:
             if self._ended:
                 self._connection.finish()
                 return self._code
+            if not server.halfway:
+                self._stirred = time.monotonic()
             try:
                 data = self._connection.read(self._patience())
             except TimeoutError:
@@ -109,8 +111,9 @@ class Session:
     def _patience(self) -> float:
         """How long the next octets may take."""
         longest = self._settings.sessionseconds
-        left = self._began + longest - time.monotonic() if longest else self._connection.seconds
-        return max(0.0, min(left, self._connection.seconds))
+        end = self._stirred + self._connection.seconds
+        end = min(end, self._began + longest) if longest else end
+        return max(0.0, end - time.monotonic())
 
     def _dismiss(self) -> None:
         """The client was silent for too long, or is here for too long."""

@@ -130,6 +130,9 @@ class NetstringSession:
         self._asked = None
         self._steps = _nothing()
 
+    halfway = False
+    """As in SMTP's sessions: there are no commands here that could be begun and not ended."""
+
     @property
     def answering(self) -> bool:
         """Whether a question waits for its answer."""

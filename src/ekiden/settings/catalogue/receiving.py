@@ -116,7 +116,7 @@ RECEIVING: Mapping[str, Setting] = {
         "normalise",
     ),
     "timeoutsmtpd": number(
-        "Longest wait for the next octets of an SMTP client.",
+        "Longest wait for an SMTP client's next octets, and for a command as a whole.",
         "A silent SMTP client is sent away after {} seconds.",
         "seconds",
         low=1,

@@ -125,6 +125,11 @@ class Session:
         return self._state in (State.READY, State.EXCHANGE) and self._asked is None
 
     @property
+    def halfway(self) -> bool:
+        """Whether the beginning of a command is here, and not yet its end."""
+        return self._at < len(self._input) or self._state is State.OVERLONG
+
+    @property
     def answering(self) -> bool:
         """Whether a question waits for its answer."""
         return self._asked is not None
