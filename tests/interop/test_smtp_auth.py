@@ -108,6 +108,20 @@ def scram(word: str) -> Callable[[bytes | None], str]:
     return answer
 
 
+def test_what_a_login_in_clear_allowed_ends_with_the_clear(office: Submission) -> None:
+    office.ekiden.control("authplaintext", "always")
+    office.ekiden.start()
+    with contextlib.closing(office.client(office.ekiden.port, tls=False)) as client:
+        client.login("jiro", WORD)
+        client.mail("jiro@a.example")
+        assert client.rcpt(FAR)[0] == 250
+        client.rset()
+        client.starttls(context=office.tls())
+        client.ehlo("client.example")
+        client.mail("jiro@a.example")
+        assert client.rcpt(FAR)[0] == 553
+
+
 def test_who_logs_in_may_relay(office: Submission) -> None:
     office.ekiden.start()
     common = [program("swaks"), "--to", FAR, "--from", "jiro@a.example", "--server", "127.0.0.1", "--silent", "2"]

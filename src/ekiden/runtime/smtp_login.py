@@ -15,16 +15,17 @@ from ekiden.base.reply import Reply
 from ekiden.runtime.password_frames import BeginScram, CheckPassword, CheckScram, Denied, ScramOffer, ToSmtpd
 from ekiden.runtime.passwords import TEMPORARY, Asked
 from ekiden.runtime.reception import Client, Desk, Reception, Shell
-from ekiden.wire.smtp.events import Login, Proven, ScramBegins, ScramProof
+from ekiden.wire.smtp.events import Login, Proven, ScramBegins, ScramProof, StartTls
 
 
 class LoginReception(Reception):
     """A session in which AUTH may be offered."""
 
-    __slots__ = ("_token",)
+    __slots__ = ("_stranger", "_token")
 
     def __init__(self, desk: Desk, client: Client, shell: Shell, secured: bool = False) -> None:
         super().__init__(desk, client, shell, secured)
+        self._stranger = client
         self._token = 0
 
     def drop(self) -> None:
@@ -67,6 +68,11 @@ class LoginReception(Reception):
             self._admit(user)
         self._shell.ready()
 
+    def _start_tls(self, event: StartTls) -> None:
+        """What a login in clear allowed is forgotten with it (RFC 3207 section 4.2)."""
+        self._client = self._stranger
+        super()._start_tls(event)
+
     def _proven(self, event: Proven) -> None:
         self._admit(event.user)
 
@@ -85,4 +91,5 @@ LoginReception.handlers = {
     ScramBegins: LoginReception._scram_begins,
     ScramProof: LoginReception._scram_proof,
     Proven: LoginReception._proven,
+    StartTls: LoginReception._start_tls,
 }
