@@ -108,6 +108,16 @@ def scram(word: str) -> Callable[[bytes | None], str]:
     return answer
 
 
+def test_senders_are_their_owners(office: Submission) -> None:
+    office.ekiden.control("senderlogins", "@a.example:%u")
+    office.ekiden.start()
+    with contextlib.closing(office.client()) as client:
+        client.login("jiro", WORD)
+        assert client.mail("haruo@a.example") == (553, b"5.7.1 sorry, jiro may not send as that address (#5.7.1)")
+        office.send(client)
+    wait_until(lambda: "from <haruo@a.example> to <>: 553 5.7.1 sorry, jiro" in office.ekiden.log(), 10, "a line")
+
+
 def test_what_a_login_in_clear_allowed_ends_with_the_clear(office: Submission) -> None:
     office.ekiden.control("authplaintext", "always")
     office.ekiden.start()

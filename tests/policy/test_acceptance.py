@@ -199,6 +199,41 @@ def test_badmailfrom(sender: bytes, refused: bool) -> None:
     assert caught.value.reply == BAD_SENDER
 
 
+@pytest.mark.parametrize(
+    ("sender", "login", "taken"),
+    [
+        (b"jiro@nix.co.jj", b"jiro", True),
+        (b"JIRO@Nix.co.jj", b"jiro", True),
+        (b"haruo@nix.co.jj", b"haruo@nix.co.jj", True),
+        (b"haruo@nix.co.jj", b"jiro", False),
+        (b"sales@nix.co.jj", b"jiro", True),
+        (b"sales@nix.co.jj", b"sales", False),
+        (b"nobody@nix.co.jj", b"nobody", False),
+        (b"any@lists.example", b"admin", True),
+        (b"any@lists.example", b"jiro", False),
+        (b"jiro@elsewhere.example", b"jiro", False),
+        (b"jiro", b"jiro", False),
+        (b"@nix.co.jj", b"", True),
+        (b"", b"jiro", True),
+        (b"haruo@nix.co.jj", b"", True),
+    ],
+)
+def test_senderlogins(sender: bytes, login: bytes, taken: bool) -> None:
+    entries = {b"@nix.co.jj": b"%u", b"sales@nix.co.jj": b"jiro haruo", b"@lists.example": b"admin"}
+    acceptance = make_acceptance(senderlogins={**entries, b"nobody@nix.co.jj": b""})
+    if taken:
+        assert acceptance.sender(sender, login) == sender
+    else:
+        with pytest.raises(Refused) as raised:
+            acceptance.sender(sender, login)
+        text = f"sorry, {login.decode()} may not send as that address (#5.7.1)"
+        assert raised.value.reply == Reply(553, "5.7.1", text)
+
+
+def test_without_senderlogins_who_has_logged_in_may_send_as_anybody() -> None:
+    assert make_acceptance().sender(b"root@elsewhere.example", b"jiro") == b"root@elsewhere.example"
+
+
 @pytest.mark.parametrize("client", [WORLD, INSIDE])
 def test_badrcptto(client: ClientPolicy) -> None:
     acceptance = make_acceptance(

@@ -175,7 +175,7 @@ def test_queue_dies_with_a_large_message(door: Doorway) -> None:
 def test_fault_of_ours(door: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session that we cannot go on with ends with 421, and the log tells why; others go on."""
 
-    def sender(self: Acceptance, address: bytes) -> bytes:
+    def sender(self: Acceptance, address: bytes, _login: bytes) -> bytes:
         if address == b"trouble@b":
             raise RuntimeError("unforeseen")
         return address

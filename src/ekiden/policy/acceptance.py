@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ekiden.settings.schema import Settings
 
 BAD_SENDER = "sorry, your envelope sender is in my badmailfrom list (#5.7.1)"
+NOT_YOURS = "sorry, %s may not send as that address (#5.7.1)"
 BAD_RECIPIENT = "sorry, that recipient is in my badrcptto list (#5.7.1)"
 NOT_LISTED = "sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)"
 ROUTED = "sorry, I don't relay by %, ! or @ within an address (#5.7.1)"
@@ -39,15 +40,16 @@ _KNOWN_DOMAINS = 4096
 
 class ClientPolicy(msgspec.Struct, frozen=True, gc=False):
     """What a client may do. ``suffix`` is RELAYCLIENT's value, put to every recipient if ``relay``; ``databytes`` is
-    the largest message in octets as stored, 0 for no limit."""
+    the largest message in octets as stored, 0 for no limit. ``login``: as whom it has logged in, if it has."""
 
     relay: bool = False
     suffix: bytes = b""
     databytes: int = 0
+    login: bytes = b""
 
 
 class Acceptance:
-    """Decides by badmailfrom, badrcptto, rcpthosts, morercpthosts, percenthack, localiphost, databytes.
+    """Decides by badmailfrom, senderlogins, badrcptto, rcpthosts, morercpthosts, percenthack, localiphost, databytes.
 
     ``own`` gives this host's IP addresses in text.
     """
@@ -58,6 +60,7 @@ class Acceptance:
         self._localiphost = settings.localiphost
         self._envnoathost = settings.envnoathost
         self._badmailfrom = settings.badmailfrom
+        self._senderlogins = settings.senderlogins
         self._badrcptto = settings.badrcptto
         self._percenthack = settings.percenthack
         self._open = settings.rcpthosts is None
@@ -78,13 +81,25 @@ class Acceptance:
         databytes = self._databytes if limit is None else _leading_number(limit)
         return ClientPolicy(suffix is not None, suffix or b"", databytes)
 
-    def sender(self, address: bytes) -> bytes:
-        """The reverse-path as it shall be kept. Raises Refused if it or its host is in badmailfrom."""
+    def sender(self, address: bytes, login: bytes = b"") -> bytes:
+        """The reverse-path as it shall be kept. Raises Refused if it or its host is in badmailfrom.
+
+        Also if it is not among those that senderlogins lets ``login`` use; the null reverse-path is everybody's.
+        """
         if b"@[" in address:
             address = self._with_own_name(address)
         if self._badmailfrom and _listed(address, self._badmailfrom):
             raise Refused(553, "5.7.1", BAD_SENDER)
+        if login and address and self._senderlogins and not self._is_of(address.lower(), login):
+            raise Refused(553, "5.7.1", NOT_YOURS % login.decode("ascii", "backslashreplace"))
         return address
+
+    def _is_of(self, address: bytes, login: bytes) -> bool:
+        """Whether a sender, in lower case, may be used by ``login``. An address counts before its host."""
+        local, at, domain = address.rpartition(b"@")
+        table = self._senderlogins
+        logins = table.get(address, table.get(at + domain, b"")).split()
+        return login in logins or (b"%u" in logins and login.lower() in (local, address))
 
     def recipient(self, address: bytes, client: ClientPolicy) -> bytes:
         """The forward-path as it shall be kept. Raises Refused if it is not accepted from this client."""

@@ -166,7 +166,7 @@ class Reception:
     def _mail(self, event: Mail) -> None:
         envelope = event.envelope
         try:
-            sender = self._desk.acceptance.sender(envelope.sender)
+            sender = self._desk.acceptance.sender(envelope.sender, self._client.policy.login)
         except Refused as refused:
             self._refuse(refused.reply, envelope.sender, b"")
             return

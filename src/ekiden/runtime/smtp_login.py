@@ -79,7 +79,7 @@ class LoginReception(Reception):
     def _admit(self, user: bytes) -> None:
         """From now on the client may relay, and what it sends bears its name."""
         old = self._client
-        policy = msgspec.structs.replace(old.policy, relay=True)
+        policy = msgspec.structs.replace(old.policy, relay=True, login=user)
         self._client = Client(old.address, policy, old.profile, old.name, user)
         self._protocol = "ESMTPSA" if self.server.tls else "ESMTPA"
         self.server.accept()

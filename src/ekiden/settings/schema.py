@@ -87,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     proxyclients: tuple[str, ...] = ()
     authmechanisms: tuple[bytes, ...] = (b"plain", b"login")
     authplaintext: Literal["never", "local", "always"] = "never"
+    senderlogins: dict[bytes, bytes] = {}
     inlinebytes: int = 262_144
     injectconnections: int = 1000
     injectperuser: int = 200

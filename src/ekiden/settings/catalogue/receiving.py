@@ -175,6 +175,12 @@ RECEIVING: Mapping[str, Setting] = {
         "local",
         "always",
     ),
+    "senderlogins": many(
+        Kind.MAP,
+        "Senders, user@host or @host, and the logins that may use them, with spaces between; %u is the user's own.",
+        "Sender and logins: {}",
+        "Who has logged in may send as anybody.",
+    ),
     "inlinebytes": number(
         "Content up to this size is kept in memory and in the queue's files, larger content in a file of its own.",
         "Messages up to {} bytes get no file of their own in the queue.",
