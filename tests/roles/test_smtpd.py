@@ -312,6 +312,19 @@ def test_failed_handshake(door: Doorway) -> None:
     assert talk.reply()[:3] == "220"
 
 
+def test_too_many_handshakes(door: Doorway) -> None:
+    """Who only connects where TLS comes first is held to the limits, too."""
+    certificate = make_certificate(door.home)
+    door.start("smtps", servercert=str(certificate.both), connectionsperclient=2)
+    silent = [door.talk() for _ in range(3)]
+    assert silent[2].rest() == ""
+    wait_for(lambda: "refuse: 127.0.0.1: too many handshakes at once\n" in door.log())
+    silent[0].connection.close()
+    wait_for(lambda: "tls: 127.0.0.1: handshake failed: " in door.log())
+    talk = Talk(trusting(door.home).wrap_socket(door.talk().connection))
+    assert talk.reply()[:3] == "220"
+
+
 def test_failed_starttls(door: Doorway) -> None:
     certificate = make_certificate(door.home)
     door.start(servercert=str(certificate.both))

@@ -21,7 +21,7 @@ from ekiden.runtime.interfaces import own_addresses
 from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
 from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDoor
 from ekiden.runtime.passwords import MECHANISMS, Passwords
-from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
+from ekiden.runtime.proxied import Network, Porch, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
 from ekiden.runtime.smtp_connection import Connection, Door, Kind
@@ -105,7 +105,7 @@ class SmtpdRole:
         self._began = self.loop.time()
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | ProxiedListener | None:
+    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | Porch | None:
         """Accept on a bound socket; None if that cannot be."""
         tls = self.tls if listener.service == "smtps" else None
         if tls is None and listener.service == "smtps":
@@ -118,16 +118,14 @@ class SmtpdRole:
         if listener.service in NETSTRING_SERVICES:
             kind, door = NetstringConnection, NetstringDoor(listener, self.control, self.desk)
         make = partial(kind, self, door)
-        if self._proxies and not listener.path:
-            return ProxiedListener(self.loop, bound, self._proxies, make, self.log, tls)
-        timeout = HANDSHAKE_SECONDS if tls is not None else None
+        if (self._proxies or tls is not None) and not listener.path:
+            return Porch(self.loop, bound, self._proxies, make, self.settings, self.log, tls)
         if listener.path:
+            timeout = HANDSHAKE_SECONDS if tls is not None else None
             return await self.loop.create_unix_server(
                 make, sock=bound, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout
             )
-        return await self.loop.create_server(
-            make, sock=bound, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout
-        )
+        return await self.loop.create_server(make, sock=bound, backlog=backlog)
 
     async def drain(self, stopping: asyncio.Task[bool]) -> None:
         """Wait until all clients have left, or we are to stop; at most ``reloadseconds``."""

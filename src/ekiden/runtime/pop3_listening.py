@@ -21,7 +21,7 @@ from ekiden.runtime.link import Link
 from ekiden.runtime.password_frames import Forget
 from ekiden.runtime.pop3_connection import Connection, Door
 from ekiden.runtime.pop3_frames import Enter, Left, Question, ToDoor
-from ekiden.runtime.proxied import Network, ProxiedListener, parse_networks
+from ekiden.runtime.proxied import Network, Porch, parse_networks
 from ekiden.runtime.role import Context
 from ekiden.settings.schema import Listener, Settings
 from ekiden.wire.pop3.profile import Profile
@@ -95,7 +95,7 @@ class Listening:
         )
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | ProxiedListener | None:
+    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | Porch | None:
         """Accept on a bound socket; None if that cannot be."""
         tls = self.tls if listener.service == "pop3s" else None
         if tls is None and listener.service == "pop3s":
@@ -103,8 +103,8 @@ class Listening:
             bound.close()
             return None
         make = partial(Connection, self, Door(listener, tls))
-        if self._proxies and not listener.path:
-            return ProxiedListener(self.loop, bound, self._proxies, make, self.log, tls)
+        if (self._proxies or tls is not None) and not listener.path:
+            return Porch(self.loop, bound, self._proxies, make, self._settings, self.log, tls)
         timeout = HANDSHAKE_SECONDS if tls is not None else None
         backlog = self._settings.listenbacklog
         start = self.loop.create_unix_server if listener.path else self.loop.create_server

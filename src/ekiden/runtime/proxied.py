@@ -1,7 +1,8 @@
-"""Accepting connections that may come from a proxy which names the real client (PROXY protocol).
+"""Accepting connections that begin with something else than their protocol: a PROXY header, a TLS handshake.
 
-The header is taken off the bare socket, before a transport exists: what follows it, be it SMTP or the beginning of a
-TLS handshake, stays in the kernel for whoever reads next. A proxy whose header is malformed or late is closed.
+The header, in which a proxy names the real client, is taken off the bare socket, before a transport exists: what
+follows it, be it SMTP or the beginning of a handshake, stays in the kernel for whoever reads next. A proxy whose
+header is malformed or late is closed.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable
 
+from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.log import Log
+from ekiden.settings.schema import Settings
 from ekiden.wire.proxy import LONGEST, ProxyHeader, parse_header
 
 HEADER_SECONDS = 10.0
@@ -38,10 +42,11 @@ def parse_networks(words: Iterable[str]) -> list[Network]:
     return [ipaddress.ip_network(word, strict=False) for word in words]
 
 
-class ProxiedListener:
+class Porch:
     """Accepts on ``bound``. ``make(address)`` makes the protocol for a client of that address.
 
-    With ``tls`` its connection begins with a handshake, after the PROXY header.
+    With ``tls`` its connection begins with a handshake, after the PROXY header. Who is still at either has not come
+    in and is not counted there: here the same limits hold, for each process by itself.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class ProxiedListener:
         bound: socket.socket,
         proxies: list[Network],
         make: Callable[[str], asyncio.Protocol],
+        settings: Settings,
         log: Log,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -58,8 +64,10 @@ class ProxiedListener:
         self._bound = bound
         self._proxies = proxies
         self._make = make
+        self._settings = settings
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
+        self._shaking: Counter[str] = Counter()
         self._pause: asyncio.TimerHandle | None = None
         bound.setblocking(False)
         self._listen()
@@ -90,7 +98,11 @@ class ProxiedListener:
                 self._loop.remove_reader(self._bound.fileno())
                 self._pause = self._loop.call_later(_PAUSE_SECONDS, self._listen)
                 return
-            task = self._loop.create_task(self._begin(connection, plain_address(name)))
+            address = plain_address(name)
+            if len(self._tasks) >= self._settings.connectionsmax:
+                self._refuse(connection, address, "too many connections at once")
+                continue
+            task = self._loop.create_task(self._begin(connection, address))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -101,11 +113,35 @@ class ProxiedListener:
                 async with asyncio.timeout(HEADER_SECONDS):
                     header = await self._read_header(connection)
                 address = header.address or address
-            await self._loop.connect_accepted_socket(lambda: self._make(address), connection, ssl=self._tls)
         except (OSError, ValueError) as error:
             # TimeoutError is an OSError.
-            self._log.event("refuse", f"refuse: {address}: {str(error) or 'no PROXY header came'}", client=address)
+            self._refuse(connection, address, str(error) or "no PROXY header came")
+            return
+        if self._shaking[address] >= self._settings.connectionsperclient:
+            self._refuse(connection, address, "too many handshakes at once")
+            return
+        self._shaking[address] += 1
+        try:
+            await self._let_in(connection, address)
+        except OSError as error:
+            self._log.event("tls", f"tls: {address}: handshake failed: {error}", client=address)
             connection.close()
+        finally:
+            self._shaking[address] -= 1
+            if not self._shaking[address]:
+                del self._shaking[address]
+
+    async def _let_in(self, connection: socket.socket, address: str) -> None:
+        await self._loop.connect_accepted_socket(
+            lambda: self._make(address),
+            connection,
+            ssl=self._tls,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls is not None else None,
+        )
+
+    def _refuse(self, connection: socket.socket, address: str, reason: str) -> None:
+        self._log.event("refuse", f"refuse: {address}: {reason}", client=address, reason=reason)
+        connection.close()
 
     def _is_proxy(self, address: str) -> bool:
         if address == "unknown":
