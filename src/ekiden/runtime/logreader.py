@@ -34,7 +34,7 @@ _PATTERNS = [
             r"refuse: (?P<client>\S+) (?:helo (?P<helo>\S+)|\w+) from <(?P<sender>.*?)> to <(?P<recipient>.*?)>:"
             r" (?P<reason>.*)$",
         ),
-        ("refuse", r"refuse: (?P<client>\S+): (?P<reason>.*)$"),
+        ("refuse", r"refuse: (?:(?:pop3|smtp): )?(?P<client>\S+): (?P<reason>.*)$"),
     )
 ]
 _WORDS = frozenset(event for event, _ in _PATTERNS)
