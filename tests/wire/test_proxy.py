@@ -64,7 +64,7 @@ def test_header(header: bytes, address: str) -> None:
     ],
 )
 def test_no_header(data: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"PROXY header"):
         parse_header(data)
 
 

@@ -54,8 +54,11 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
     if match is None:
         raise ValueError("malformed PROXY header")
     parse = ipaddress.IPv4Address if match.group(1) == b"TCP4" else ipaddress.IPv6Address
-    source = parse(match.group(2).decode())
-    parse(match.group(3).decode())
+    try:
+        source = parse(match.group(2).decode())
+        parse(match.group(3).decode())
+    except ValueError:
+        raise ValueError("malformed PROXY header") from None
     return ProxyHeader(_text(source), len(line))
 
 
