@@ -148,6 +148,7 @@ def test_queue_says_no(door: Doorway) -> None:
     door.start()
     talk = greeted(door)
     assert talk.message(b"\r\n", sender="reject@b") == "452 4.3.1 no room"
+    wait_for(lambda: "from <reject@b> to <>: 452 4.3.1 no room\n" in door.log())
     assert talk.message(b"\r\n")[0] == "2"
 
 

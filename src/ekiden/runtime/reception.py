@@ -222,10 +222,8 @@ class Reception:
         looping = hops(self._header or event.chunk) >= self._desk.settings.hopsmax
         deposit = self._put(event.chunk)
         self._header = b""
-        self._envelope = None
         if looping:
-            deposit.abort()
-            self._deposit = None
+            self.drop()
             self._refuse(_LOOPING, envelope.sender, b"")
             return
         desk, client = self._desk, self._client
@@ -235,12 +233,13 @@ class Reception:
     def _answered(self, answer: Accepted | Rejected) -> None:
         """The queue has spoken; nobody is told if the client is gone meanwhile."""
         self._deposit = None
-        if not self.server.answering:
+        envelope, self._envelope = self._envelope, None
+        if envelope is None or not self.server.answering:
             return
         if isinstance(answer, Accepted):
             self.server.accept(b"250 2.0.0 ok %d %b\r\n" % (time.time(), self._receipt(answer.message)))
         else:
-            self._refuse(Reply(answer.code, answer.status, answer.text), b"", b"")
+            self._refuse(Reply(answer.code, answer.status, answer.text), envelope.sender, b"")
         self._shell.ready()
 
     def _receipt(self, message: int) -> bytes:
