@@ -114,12 +114,65 @@ def test_memory_is_bounded_and_the_rest_comes_from_the_store(tmp_path: Path) -> 
         house.commit()
         house.scheduler.refill(101.0)
         parts = list(house.scheduler.pick(101.0))
-        assert len(house.scheduler._at_hand) <= 10 + 50
+        assert at_hand(house) <= 10
         for part in parts:
             assert part.message.id not in seen
             seen.add(part.message.id)
             house.done(part)
     assert len(seen) == 300
+
+
+def at_hand(house: House) -> int:
+    return sum(lane.at_hand for lane in house.scheduler.lanes())
+
+
+@pytest.mark.parametrize("slow", [1, 5, 100])
+def test_slow_destinations_with_any_backlog_leave_room_in_memory(tmp_path: Path, slow: int) -> None:
+    house = House(tmp_path, Settings(me=b"me", concurrencyremote=500, activemessages=2000))
+    for number in range(slow):
+        house.put(b"slow%d" % number, 10_000 // slow)
+        picked(house)
+    house.scheduler.refill(100.0)
+    for channel, key in (("remote", b"other"), ("local", b"local:a@me")):
+        house.put(key, 3, channel=channel)
+        assert set(picked(house)) == {key}
+    assert at_hand(house) <= 2000 + slow
+
+
+def test_every_destination_gets_its_turn_though_there_are_more_than_fit_into_memory(tmp_path: Path) -> None:
+    house = House(tmp_path, Settings(me=b"me", activemessages=20))
+    for number in range(100):
+        house.put(b"d%d" % number, 5)
+    seen = set()
+    for _ in range(50):
+        house.scheduler.refill(100.0)
+        for part in list(house.scheduler.pick(100.0)):
+            seen.add(part.lane.key)
+            house.done(part)
+        house.commit()
+    assert len(seen) == 100
+
+
+def test_destinations_without_room_in_memory_wait_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ekiden.queue.scheduler._LANES", 50)
+    house = House(tmp_path, Settings(me=b"me", activemessages=20))
+    for number in range(200):
+        house.put(b"d%d" % number, 1)
+    house.scheduler.tick(100.0)
+    house.commit()
+    assert len(house.scheduler.lanes()) <= 50 + 1
+    seen = set()
+    for second in range(40):
+        house.scheduler.tick(101.0 + second)
+        house.scheduler.refill(101.0 + second)
+        for part in list(house.scheduler.pick(101.0 + second)):
+            seen.add(part.lane.key)
+            house.done(part)
+        house.commit()
+        assert len(house.scheduler.lanes()) < 200
+    assert len(seen) == 200
 
 
 def test_a_deferred_part_comes_back_when_it_is_due(house: House) -> None:

@@ -169,7 +169,7 @@ class Intake:
         parts = self._split(message, envelope.recipients)
         message.left = len(parts)
         whose: tuple[int | None, bytes | None] = (None, None)
-        if len(parts) == 1 and not held and self.scheduler.has_room(len(self._accepted)):
+        if len(parts) == 1 and not held and self.scheduler.has_room(parts[0].lane, len(self._accepted)):
             parts[0].stored = False
             whose = parts[0].lane.id, self._encode(parts[0].recipients)
         else:

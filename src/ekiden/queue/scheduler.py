@@ -3,8 +3,9 @@
 The store holds every part with the time at which it is due. The scheduler holds *lanes*, one per destination that has
 something due or had so lately, each with a short queue of parts at hand; it fills them from the store as they drain.
 A lane's turn comes round and round (a ring per channel), and no lane may take the last free places of its channel:
-it may have three times as many transactions in progress as places stay free. So a slow destination with any backlog
-leaves room for whoever comes next.
+it may have three times as many transactions in progress as places stay free, and three times as many parts at hand as
+there is room for more. So a slow destination with any backlog leaves room for whoever comes next, and where many slow
+ones have left none, one part of each other is held all the same.
 
 Some more local deliveries are handed over than may run (``localahead``), so that the local role can begin the next
 ones the moment others end; it keeps to the same rule (``may_begin``).
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from ekiden.queue.backoff import pause
 from ekiden.queue.lane import Lane, Message, Part
@@ -27,6 +29,10 @@ from ekiden.settings.schema import Settings
 CHANNELS = ("local", "remote")
 _SHARE = 3
 _REFILL = 50
+_FILLED = 20
+"""Lanes that are filled at once."""
+_LOOKED_AT = 200
+"""Lanes that are looked at for that."""
 _LANES = 5000
 _LINGER = 30.0
 """Seconds for which an idle lane is remembered before it goes back to the store."""
@@ -44,12 +50,12 @@ class Scheduler:
         self._store = store
         self._lanes: dict[bytes, Lane] = {}
         self._rings: dict[str, deque[Lane]] = {channel: deque() for channel in CHANNELS}
-        self._hungry: set[Lane] = set()
+        self._hungry: dict[Lane, None] = {}
         self._expected: set[Lane] = set()
-        self._at_hand: dict[tuple[int, int], Part] = {}
+        self._at_hand: dict[str, dict[tuple[int, int], Part]] = {channel: {} for channel in CHANNELS}
         self._messages: dict[int, Message] = {}
         self._leaving: list[Message] = []
-        self._done: list[tuple[int, int]] = []
+        self._done: list[Part] = []
         self._content_bytes = 0
         self._idle_check = 0.0
         self._moved: set[Lane] = set()
@@ -86,7 +92,7 @@ class Scheduler:
             lane = self._add_lane(number, key, channel)
         elif not lane.at_hand:
             lane.more = True
-            self._hungry.add(lane)
+            self._hungry[lane] = None
         self._expected.add(lane)
         return lane
 
@@ -95,25 +101,27 @@ class Scheduler:
         lane = self._lanes[key] = Lane(number, key, channel, max(1.0, window))
         # What the store has for it is unknown; one look tells.
         lane.more = True
-        self._hungry.add(lane)
+        self._hungry[lane] = None
         return lane
 
-    def has_room(self, coming: int = 0) -> bool:
-        """Whether more parts may be held at hand, beside those that are coming anyway."""
-        return len(self._at_hand) + coming < self._settings.activemessages
+    def has_room(self, lane: Lane, coming: int = 0) -> bool:
+        """Whether the lane may hold one more part at hand, beside those that are coming anyway."""
+        taken = lane.at_hand + coming
+        free = self._settings.activemessages - len(self._at_hand[lane.channel]) - coming
+        return may_begin(taken, free) or (not taken and len(self._lanes) <= _LANES)
 
     def admit(self, message: Message, parts: list[Part]) -> None:
         """Hold new parts, just stored and due now, or leave them in the store if there are too many at hand."""
         for part in parts:
-            if not part.stored or self.has_room():
+            if not part.stored or self.has_room(part.lane):
                 self._hold(part)
             else:
                 part.lane.more = True
-                self._hungry.add(part.lane)
+                self._hungry[part.lane] = None
 
     def _hold(self, part: Part) -> None:
         message = part.message
-        self._at_hand[message.id, part.number] = part
+        self._at_hand[part.lane.channel][message.id, part.number] = part
         if message.id not in self._messages:
             self._messages[message.id] = message
             if message.content is not None:
@@ -171,7 +179,7 @@ class Scheduler:
         self.in_flight[lane.channel] += 1
         part.message.in_flight += 1
         if lane.more and len(lane.waiting) <= lane.window:
-            self._hungry.add(lane)
+            self._hungry[lane] = None
         return part
 
     def finish(self, part: Part, now: float) -> None:
@@ -183,7 +191,7 @@ class Scheduler:
         lane.in_flight -= 1
         self.in_flight[lane.channel] -= 1
         message.in_flight -= 1
-        self._done.append((message.id, part.number))
+        self._done.append(part)
         message.at_hand -= 1
         if not message.at_hand:
             self._leaving.append(message)
@@ -194,14 +202,14 @@ class Scheduler:
 
     def committed(self) -> None:
         """The collected changes are in the store; begin to collect anew."""
-        for key in self._done:
-            self._at_hand.pop(key, None)
+        for part in self._done:
+            self._at_hand[part.lane.channel].pop((part.message.id, part.number), None)
         self._done.clear()
         self.changes = Changes()
         self._expected.clear()
         for lane in self._moved:
             lane.more = True
-            self._hungry.add(lane)
+            self._hungry[lane] = None
         self._moved.clear()
         for message in self._leaving:
             if not message.at_hand:
@@ -239,8 +247,8 @@ class Scheduler:
         message = part.message
         self._messages[message.id] = message
         self._leaving.append(message)
-        self._at_hand[message.id, part.number] = part
-        self._done.append((message.id, part.number))
+        self._at_hand[part.lane.channel][message.id, part.number] = part
+        self._done.append(part)
         self._moved.add(part.lane)
         self._moved.update(lanes)
         self._expected.add(part.lane)
@@ -252,14 +260,18 @@ class Scheduler:
     # From the store
 
     def refill(self, now: float) -> bool:
-        """Fill lanes that ran low; whether there is more to do at once."""
-        for _ in range(min(len(self._hungry), 20)):
-            if not self.has_room():
-                return False
-            lane = self._hungry.pop()
-            if lane.more:
+        """Fill lanes that ran low, those first that have waited longest; whether there is more to do at once."""
+        filled = 0
+        for lane in list(islice(self._hungry, _LOOKED_AT)):
+            del self._hungry[lane]
+            if lane.more and self.has_room(lane):
                 self._fill(lane, now)
-        return bool(self._hungry) and self.has_room()
+                filled += 1
+                if filled == _FILLED:
+                    break
+            elif lane.more:
+                self._hungry[lane] = None
+        return bool(filled and self._hungry)
 
     def _fill(self, lane: Lane, now: float) -> None:
         # The oldest due are at hand already, or done and not committed; so as many more must be asked for.
@@ -267,7 +279,10 @@ class Scheduler:
         limit = lane.at_hand + done + _REFILL
         rows = self._store.claim(lane.id, now, limit)
         for row in rows:
-            if (row.message, row.part) not in self._at_hand:
+            if (row.message, row.part) not in self._at_hand[lane.channel]:
+                if not self.has_room(lane):
+                    self._hungry[lane] = None
+                    return
                 self._hold_stored(lane, row)
         if len(rows) < limit:
             lane.more = False
@@ -297,12 +312,12 @@ class Scheduler:
 
         Whether there is more to do at once.
         """
-        found = self._store.due_destinations(now, 100) if self.has_room() else []
+        found = self._store.due_destinations(now, 100) if self._may_have_lanes() else []
         for number, key in found:
             self.changes.parked.append((None, number))
             if key in self._lanes:
                 self._lanes[key].more = True
-                self._hungry.add(self._lanes[key])
+                self._hungry[self._lanes[key]] = None
             else:
                 self._add_lane(number, key, channel_of(key))
         crowded = len(self._lanes) > _LANES
@@ -310,15 +325,20 @@ class Scheduler:
             if lane.next_due <= now:
                 lane.next_due = math.inf
                 lane.more = True
-                self._hungry.add(lane)
+                self._hungry[lane] = None
             elif (
                 not lane.at_hand
-                and not lane.more
                 and lane not in self._expected
+                and not (lane.more and (not crowded or self.has_room(lane)))
                 and (crowded or now - lane.idle_since > _LINGER)
             ):
                 self._forget(lane, now)
         return len(found) == 100
+
+    def _may_have_lanes(self) -> bool:
+        """Whether destinations that are due may be fetched from the store."""
+        most = self._settings.activemessages
+        return len(self._lanes) < 2 * _LANES and any(len(parts) < most for parts in self._at_hand.values())
 
     def _forget(self, lane: Lane, now: float) -> None:
         if lane.paused_until > now and len(self._lanes) <= 2 * _LANES:
@@ -329,7 +349,7 @@ class Scheduler:
         else:
             self.changes.parked.append((due, lane.id))
         del self._lanes[lane.key]
-        self._hungry.discard(lane)
+        self._hungry.pop(lane, None)
 
     def wake_all(self) -> None:
         """Look at every lane anew, pauses forgotten (after ALRM, a flush or a release)."""
@@ -337,7 +357,7 @@ class Scheduler:
             lane.paused_until = 0.0
             lane.failures = 0
             lane.more = True
-            self._hungry.add(lane)
+            self._hungry[lane] = None
 
     def is_attempting(self, message: int) -> bool:
         """Whether a part of the message is in flight."""
@@ -352,13 +372,14 @@ class Scheduler:
         del self._messages[message]
         held.withdrawn = True
         self._drop_content(held)
-        for lane in {part.lane for (number, _), part in list(self._at_hand.items()) if number == message}:
+        at_hand = [part for parts in self._at_hand.values() for part in parts.values()]
+        for lane in {part.lane for part in at_hand if part.message is held}:
             for part in [part for part in lane.waiting if part.message is held]:
                 lane.waiting.remove(part)
-                del self._at_hand[message, part.number]
+                del self._at_hand[lane.channel][message, part.number]
                 held.at_hand -= 1
             if lane.more:
-                self._hungry.add(lane)
+                self._hungry[lane] = None
 
     def lanes(self) -> list[Lane]:
         """Lanes at hand, for the administrator to see."""

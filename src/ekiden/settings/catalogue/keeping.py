@@ -112,8 +112,8 @@ QUEUE: Mapping[str, Setting] = {
         high=1000,
     ),
     "activemessages": number(
-        "Most messages held in memory for delivery; the others wait on disk.",
-        "Up to {} messages are held in memory.",
+        "Most messages held in memory for local delivery, and for remote; the others wait on disk.",
+        "Up to {} messages are held in memory for local delivery, and for remote.",
         "messages",
         low=10,
         high=1_000_000,
