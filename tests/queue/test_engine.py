@@ -200,7 +200,17 @@ def test_the_null_sender_gets_a_double_bounce_to_postmaster_and_that_is_the_end(
     world.engine.report(second, [NEVER], False, 1002.0)
     world.turn(1002.0)
     assert world.store.count() == 0
-    assert world.logged("triple_bounce") == [(2,)]
+    assert world.logged("discarding") == [(2, "triple")]
+
+
+def test_without_a_user_for_them_double_bounces_are_thrown_away(tmp_path: Path) -> None:
+    world = World(tmp_path, doublebounceto=b"")
+    world.inject(to(b"a@example.com"), sender=b"")
+    ((part, _),) = world.turn()
+    world.engine.report(part, [NEVER], False, 1001.0)
+    assert world.turn(1001.0) == []
+    assert world.store.count() == 0
+    assert world.logged("discarding") == [(1, "double")]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def say_everything(log):
     log.result(3, Outcome(Verdict.FAILED, "5.1.1", "no such user: \u99c5\udce9\n"))
     log.mangled(4)
     log.bounce(5, 6)
-    log.triple_bounce(7)
+    log.discarding(7, "triple")
     log.end(5)
     log.warning("trouble reading spool")
     log.alert("disk failed", path=b"/q\xff")

@@ -162,6 +162,7 @@ _SENTENCES = {
     "deferral": "put off for {recipient}: {report}",
     "failure": "failed for {recipient}: {report}",
     "bounce": "message {notice} tells the sender",
+    "double bounce": "nobody is told: a notice failed, and double bounces are thrown away",
     "triple bounce": "nobody can be told: a notice about a notice failed",
     "end": "left the queue",
     "delivered": "ended for {recipient}: delivered {status} {report}",

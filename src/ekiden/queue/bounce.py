@@ -50,9 +50,8 @@ def compose(
 ) -> Notice | None:
     """The notice about recipients that came to an end, or to a delay that is to be told; None if none is due.
 
-    None is due if nobody wants to be told of any of them (NOTIFY), if the original was a double bounce (triple
-    bounces are thrown away, see qmail-send(8)), and if it was a bounce of which no recipient failed. ``pid`` is for
-    the ``Received`` field.
+    None is due if nobody wants to be told of any of them (NOTIFY), if there must not be one (``reply_path``), and if
+    the original was a bounce of which no recipient failed. ``pid`` is for the ``Received`` field.
     """
     path = reply_path(settings, original.sender)
     told = [one for one in ended if wanted(one.recipient.notify, action_of(one.outcome))]
@@ -68,13 +67,18 @@ def compose(
 
 
 def reply_path(settings: Settings, sender: bytes) -> tuple[bytes, bytes] | None:
-    """Envelope sender and recipient of a notice about a message from ``sender``; None if there must not be one."""
+    """Envelope sender and recipient of a notice about a message from ``sender``; None if there must not be one.
+
+    An empty ``doublebounceto`` means that double bounces are thrown away too (qmail-send(8) of netqmail).
+    """
     if sender == DOUBLE_BOUNCE:
         return None
     if sender.endswith(PER_RECIPIENT):
         sender = sender[: -len(PER_RECIPIENT)]
     if sender:
         return b"", sender
+    if not settings.doublebounceto:
+        return None
     return DOUBLE_BOUNCE, settings.doublebounceto + b"@" + settings.doublebouncehost
 
 

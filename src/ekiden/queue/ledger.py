@@ -58,7 +58,7 @@ class Beginning(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``notice`` is the id of the message that told the sender; 0 beside part NOTICE means that nobody was told,
-    because the sender is itself such a notice (a triple bounce)."""
+    because the sender is itself such a notice (a triple bounce, or a double bounce where nobody wants those)."""
 
     ends: list[End] = []
     beginning: Beginning | None = None

@@ -8,7 +8,7 @@ from zlib import crc32
 from ekiden.base.envelope import Origin
 from ekiden.base.outcome import Verdict
 from ekiden.queue import ledger
-from ekiden.queue.bounce import compose
+from ekiden.queue.bounce import DOUBLE_BOUNCE, compose
 from ekiden.queue.dsn import Original
 from ekiden.queue.intake import Intake
 from ekiden.queue.lane import Message
@@ -36,7 +36,7 @@ class Notices(Intake):
         told = 0
         if notice is None:
             if any(ended.outcome.verdict == Verdict.FAILED for ended in message.ended):
-                self._journal.triple_bounce(message.id)
+                self._journal.discarding(message.id, "triple" if message.sender == DOUBLE_BOUNCE else "double")
         else:
             origin = Origin("bounce", os.getpid(), os.getuid())
             changes = self.scheduler.changes

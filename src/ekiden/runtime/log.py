@@ -155,8 +155,9 @@ class Log:
         """``notice`` is the new message's id."""
         self._add(f"bounce msg {message} qp {notice}", "bounce", {"message": message, "notice": notice})
 
-    def triple_bounce(self, message: int) -> None:
-        self._add(f"triple bounce: discarding bounce/{message}", "triple bounce", {"message": message})
+    def discarding(self, message: int, bounce: str) -> None:
+        """What failed gets no notice: ``bounce``, ``double`` or ``triple``, is what that would have been."""
+        self._add(f"{bounce} bounce: discarding bounce/{message}", f"{bounce} bounce", {"message": message})
 
     def end(self, message: int) -> None:
         self._add(f"end msg {message}", "end", {"message": message})

@@ -27,6 +27,7 @@ _PATTERNS = [
         ("deferral", r"delivery (?P<delivery>\d+): deferral: (?P<report>.*)$"),
         ("failure", r"delivery (?P<delivery>\d+): failure: (?P<report>.*)$"),
         ("bounce", r"bounce msg (?P<message>\d+) qp (?P<notice>\d+)$"),
+        ("double bounce", r"double bounce: discarding bounce/(?P<message>\d+)$"),
         ("triple bounce", r"triple bounce: discarding bounce/(?P<message>\d+)$"),
         ("end", r"end msg (?P<message>\d+)$"),
         (

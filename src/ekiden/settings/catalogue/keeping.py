@@ -136,7 +136,9 @@ QUEUE: Mapping[str, Setting] = {
 
 BOUNCES: Mapping[str, Setting] = {
     "bouncefrom": line("User part of the sender of bounces.", "Bounces come from the user {}."),
-    "doublebounceto": line("User that double bounces go to.", "Double bounces go to the user {}."),
+    "doublebounceto": line(
+        "User that double bounces go to; an empty line throws them away.", "Double bounces go to the user {}."
+    ),
     "delaynotice": number(
         "After how long a sender who asked for it (NOTIFY=DELAY) is told of a delay; 0 is never.",
         "Delay notices, when asked for, are sent after {} seconds.",
