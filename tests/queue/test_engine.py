@@ -16,6 +16,7 @@ from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import Changes, StoreFull
 from ekiden.settings.schema import Settings
+from ekiden.wire.smtp.client_command import Extensions, rcpt_command
 
 SMTP = Origin("smtp", 77, 2, "192.0.2.1", b"client")
 CONTENT = b"Subject: test\r\n\r\nbody\r\n"
@@ -231,8 +232,10 @@ def test_notices_are_sent_as_asked(world: World, notify: Notify, outcome: Outcom
     assert world.store.count() == notices
 
 
-def test_a_delay_is_told_once_and_only_if_asked_for(world: World) -> None:
-    world.inject(to(b"a@example.com", notify=int(Notify.DELAY | Notify.FAILURE)), to(b"b@example.com"))
+@pytest.mark.parametrize(("delaynotice", "notices"), [(14_400, 1), (1, 1), (0, 0)])
+def test_a_delay_is_told_once_and_only_if_asked_for(tmp_path: Path, delaynotice: int, notices: int) -> None:
+    world = World(tmp_path, delaynotice=delaynotice)
+    world.inject(to(b"a@example.com", notify=int(Notify.DELAY)), to(b"b@example.com"))
     now = 1000.0
     for _ in range(12):
         world.engine.tick(now)
@@ -243,8 +246,10 @@ def test_a_delay_is_told_once_and_only_if_asked_for(world: World) -> None:
         (row,) = world.store.parts(1)
         assert row.due is not None
         now = row.due
-    assert now > 1000 + world.settings.delaynotice
-    assert len(world.logged("bounce")) == 1
+    assert now > 1000 + 14_400
+    assert len(world.logged("bounce")) == notices
+    asked = rcpt_command(row.recipients[0], Extensions(dsn=True))
+    assert asked == b"RCPT TO:<a@example.com> NOTIFY=DELAY\r\n", "what the next hop is asked for does not change"
 
 
 def test_a_destination_that_cannot_be_reached_rests(world: World) -> None:

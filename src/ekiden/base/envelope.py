@@ -21,13 +21,17 @@ class Body(enum.IntEnum):
 
 
 class Notify(enum.IntFlag):
-    """RFC 3461 NOTIFY. ``DEFAULT`` means that the sender did not say: failures and delays are reported."""
+    """RFC 3461 NOTIFY. ``DEFAULT`` means that the sender did not say: failures are reported.
+
+    ``TOLD`` is this queue's own mark: the sender knows of the delay here. The next hop is still asked for its own.
+    """
 
     DEFAULT = 0
     NEVER = 1
     SUCCESS = 2
     FAILURE = 4
     DELAY = 8
+    TOLD = 16
 
 
 class Recipient(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -135,16 +135,12 @@ class Attempts(Notices):
         return remaining
 
     def _delayed(self, message: Message, recipient: Recipient, outcome: Outcome, now: float) -> Recipient:
-        """Tell of a delay once, if that was asked for; the recipient without the wish afterwards."""
-        if not recipient.notify & Notify.DELAY or now < message.birth + self._settings.delaynotice:
+        """Tell of a delay once, if that was asked for; the recipient with a mark afterwards."""
+        wait = self._settings.delaynotice
+        if recipient.notify & (Notify.DELAY | Notify.TOLD) != Notify.DELAY or not wait or now < message.birth + wait:
             return recipient
         message.ended.append(Ended(recipient, outcome))
-        return msgspec.structs.replace(recipient, notify=recipient.notify & ~Notify.DELAY | _told(recipient))
-
-
-def _told(recipient: Recipient) -> int:
-    """A wish for delay notices only becomes a wish for none, not the default."""
-    return 0 if recipient.notify & ~Notify.DELAY else Notify.NEVER
+        return msgspec.structs.replace(recipient, notify=recipient.notify | Notify.TOLD)
 
 
 def _verp(sender: bytes, recipient: bytes) -> bytes:
