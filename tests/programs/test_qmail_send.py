@@ -176,6 +176,19 @@ def test_a_delivery_on_each_channel(theatre: Theatre) -> None:
     assert theatre.finish() == 0
 
 
+def test_what_goes_beyond_is_told_as_relayed(theatre: Theatre) -> None:
+    theatre.spawners_say()
+    command = [theatre.home / "bin" / "sendmail", "-N", "success", "-f", "s@b.org", "jiro@a.example", "far@c.org"]
+    subprocess.run(command, input=b"Subject: x\n\nbody\n", timeout=60, check=True)
+    number, *_ = theatre.local.command()
+    theatre.local.say(bytes((number,)) + b"Kdid 0+2+0\nqp 99\n\0")
+    number, *_ = theatre.remote.command()
+    theatre.remote.say(bytes((number,)) + b"K1.2.3.4 took it.\n\0")
+    _number, name, sender, recipient = theatre.remote.command()
+    assert (sender, recipient) == (b"", b"s@b.org")
+    assert theatre.file(name).read_bytes().count(b"\nAction: relayed\n") == 2
+
+
 def test_reports_byte_by_byte_and_several_at_once(theatre: Theatre) -> None:
     theatre.spawners_say()
     theatre.inject("a@a.example", "b@a.example", "c@a.example")

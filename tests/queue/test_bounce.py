@@ -125,7 +125,7 @@ def test_news_beside_failures_is_not_read_as_failure():
         ended(b"good@x.jj", Verdict.DELIVERED, Notify.SUCCESS, "did 1+0+0\n"),
         ended(b"slow@x.jj", Verdict.DEFERRED, Notify.DELAY, "<bad>:\n- wait\n"),
         ended(b"far@x.jj", Verdict.DELIVERED, Notify.SUCCESS, "mx accepted message.\n", remote="mx"),
-        ended(b"list@x.jj", Verdict.DELIVERED, Notify.SUCCESS, "did 0+3+0\nqp 4\n"),
+        ended(b"list@x.jj", Verdict.DELIVERED, Notify.SUCCESS, "did 0+3+0\nqp 4\n", action="expanded"),
     ]
     notice = composed(None, *reports)
     message, text, status, _returned = parsed(notice)

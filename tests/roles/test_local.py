@@ -235,7 +235,7 @@ def test_unknown_addresses(queue: Queue) -> None:
 def test_alias_forwards(queue: Queue) -> None:
     (queue.home / "alias" / ".qmail-root").write_text("&jiro@nix.co.jj\n&ann@x.org\n")
     (outcome,) = queue.deliver(b"root@x.org")
-    assert outcome.verdict == Verdict.DELIVERED
+    assert (outcome.verdict, outcome.action) == (Verdict.DELIVERED, "expanded")
     (frame,) = queue.injected
     assert outcome.text == f"did 0+2+0\nqp {frame.origin.pid}\n"
     assert frame.origin.uid == UID
@@ -243,6 +243,15 @@ def test_alias_forwards(queue: Queue) -> None:
     received, delivered, rest = frame.content.split(b"\r\n", 2)
     assert received.startswith(b"Received: (qmail %d invoked by alias); " % frame.origin.pid)
     assert (delivered, rest) == (b"Delivered-To: root@x.org", CONTENT)
+
+
+def test_who_gets_the_only_forward_tells_of_success(queue: Queue) -> None:
+    joe = queue.user("joe")
+    (joe / ".qmail").write_text("&jiro@nix.co.jj\n")
+    (joe / ".qmail-gone").write_text("|exit 99\n&jiro@nix.co.jj\n")
+    forwarded, dropped = queue.deliver(b"joe@x.org", b"joe-gone@x.org")
+    assert (forwarded.verdict, forwarded.relayed_dsn) == (Verdict.DELIVERED, True)
+    assert (dropped.verdict, dropped.relayed_dsn) == (Verdict.DELIVERED, False)
 
 
 def test_a_broken_database_defers(queue: Queue) -> None:

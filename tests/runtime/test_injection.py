@@ -68,8 +68,8 @@ def inject(
             loop.call_later(0.02, loop.stop)
 
     for _ in range(times):
-        envelope = Envelope(b"a@b", [], 1, True)
-        injection.inject(envelope, [b"c@d", b"e@f"], b"uid 5", b"Delivered-To: x@y\n", lambda: [content], ended)
+        envelope = Envelope(b"a@b", [Recipient(b"c@d"), Recipient(b"e@f")], 1, True)
+        injection.inject(envelope, b"uid 5", b"Delivered-To: x@y\n", lambda: [content], ended)
     loop.call_later(10, loop.stop)
     loop.run_forever()
     return queue, results
@@ -154,7 +154,7 @@ def test_no_queue(loop: asyncio.AbstractEventLoop) -> None:
 
     results: list[int | NotQueued] = []
     injection = Injection(lambda: Intake(loop, refuse, 10, 60, Log("test", 2)))
-    injection.inject(Envelope(b"", []), [b"a@b"], b"x", b"\n", list, results.append)
+    injection.inject(Envelope(b"", [Recipient(b"a@b")]), b"x", b"\n", list, results.append)
     loop.call_later(0.02, loop.stop)
     loop.run_forever()
     assert isinstance(results[0], NotQueued)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -23,6 +23,8 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     log shows it with spaces as ``_`` and newlines as ``/``. ``status`` is the enhanced status code (RFC 3463).
     ``remote`` names the next hop that spoke (empty if none did) and ``reply`` is its reply (RFC 3464
     Diagnostic-Code), empty if there was none. ``relayed_dsn``: the next hop took over the duty to report success.
+    ``action``: what a success is called in a report (RFC 3464 section 2.3.3); empty: ``relayed`` if there is a
+    ``remote``, else ``delivered``.
     """
 
     verdict: Annotated[int, msgspec.Meta(ge=0, le=2)]
@@ -31,3 +33,4 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     remote: str = ""
     reply: str = ""
     relayed_dsn: bool = False
+    action: Literal["", "relayed", "expanded"] = ""

@@ -54,13 +54,17 @@ class Run:
 
 
 class Forward:
-    """Inject the message for all recipients at once; the answer is the injection's number for the log, ``qp``."""
+    """Inject the message for all recipients at once; the answer is the injection's number for the log, ``qp``.
 
-    __slots__ = ("recipients", "sender")
+    ``only``: nothing else is done with the message.
+    """
 
-    def __init__(self, sender: bytes, recipients: Sequence[bytes]) -> None:
+    __slots__ = ("only", "recipients", "sender")
+
+    def __init__(self, sender: bytes, recipients: Sequence[bytes], only: bool) -> None:
         self.sender = sender
         self.recipients = recipients
+        self.only = only
 
 
 Step = ToMaildir | ToMbox | Run | Forward
@@ -126,7 +130,7 @@ def deliver(letter: Letter) -> Delivery:
             path = os.path.join(letter.home, instruction.text)
             yield ToMaildir(path) if instruction.kind == dotqmail.MAILDIR else ToMbox(path)
     if recipients:
-        queued = yield Forward(planned.new_sender, recipients)
+        queued = yield Forward(planned.new_sender, recipients, not files + programs)
     return Report(DELIVERED, summary(files, len(recipients), programs, queued))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import stat
 import sys
@@ -51,6 +52,7 @@ CLEANUP_SECONDS = 76_431
 
 _FOREVER = 1_000_000
 _VERDICTS = {b"K": Verdict.DELIVERED, b"Z": Verdict.DEFERRED, b"D": Verdict.FAILED}
+_ONLY_FORWARDED = re.compile(r"^did 0\+[1-9]\d*\+0$", re.MULTILINE)
 _MANGLED = Outcome(Verdict.DEFERRED, "4.3.0", "Unable to understand the delivery report. (#4.3.0)\n")
 
 
@@ -229,8 +231,17 @@ class Spawned(Deliverers):
             return None
 
     def _reported(self, key: tuple[Part, int], text: bytes) -> None:
+        self._note(*key, self._outcome(text))
+
+    def _outcome(self, text: bytes) -> Outcome:
         verdict = _VERDICTS.get(text[:1])
-        self._note(*key, _MANGLED if verdict is None else outcome_of(verdict, readable(text[1:])))
+        if verdict is None:
+            return _MANGLED
+        outcome = outcome_of(verdict, readable(text[1:]))
+        if verdict == Verdict.DELIVERED and (self._channel == "remote" or _ONLY_FORWARDED.search(outcome.text)):
+            # qmail's programs hand on nothing of what was asked for about notices (RFC 3461 sections 5.2.2, 5.2.7.3).
+            return msgspec.structs.replace(outcome, action="relayed")
+        return outcome
 
     def _note(self, part: Part, place: int, outcome: Outcome) -> None:
         outcomes = self._attempts[part]

@@ -27,7 +27,6 @@ _CONTROL = bytes(ord("?") if c < 32 or c == 127 else c for c in range(256))
 _ASCII = bytes(ord("?") if c > 126 or c < 32 else c for c in range(256))
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _STATUSES = {Verdict.DELIVERED: "2.0.0", Verdict.DEFERRED: "4.0.0", Verdict.FAILED: "5.0.0"}
-_ONLY_FORWARDED = re.compile(r"^did 0\+([1-9]\d*)\+0$", re.MULTILINE)
 _NOT_UNITEXT = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -62,18 +61,13 @@ class Original:
 
 
 def action_of(outcome: Outcome) -> Action:
-    """What an outcome is called in a report.
-
-    What a host beyond took without promising reports of its own, and what a .qmail file forwarded to one address,
-    is relayed; what it forwarded to several and kept nowhere is expanded.
-    """
+    """What an outcome is called in a report; what a host beyond took is relayed, unless it says otherwise."""
     if outcome.verdict == Verdict.FAILED:
         return Action.FAILED
     if outcome.verdict == Verdict.DEFERRED:
         return Action.DELAYED
-    forwarded = _ONLY_FORWARDED.search(outcome.text)
-    if forwarded and not outcome.remote:
-        return Action.EXPANDED if int(forwarded.group(1)) > 1 else Action.RELAYED
+    if outcome.action:
+        return Action(outcome.action)
     return Action.RELAYED if outcome.remote else Action.DELIVERED
 
 

@@ -22,10 +22,11 @@ from typing import Any
 
 import msgspec
 
-from ekiden.base.envelope import Envelope
+from ekiden.base.envelope import Envelope, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.carrier import Carrier
 from ekiden.delivery.content import Content, WireContent, WireFile
+from ekiden.delivery.handing_on import NOWHERE, Beyond, hand_on
 from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import NO_MAILBOX, Forward
 from ekiden.delivery.local_limits import LocalLimits
@@ -54,7 +55,10 @@ _DEFAULT_STATUS = ("2.0.0", "4.0.0", "5.0.0")
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One delivery for a child; the fields are those of delivery.letter.Letter, content in wire form."""
+    """One delivery for a child; the fields are those of delivery.letter.Letter, content in wire form.
+
+    ``envelope`` has the one recipient.
+    """
 
     token: int
     user: bytes
@@ -63,9 +67,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     dash: bytes
     ext: bytes
     domain: bytes
-    sender: bytes
-    body: int
-    smtputf8: bool
+    envelope: Envelope
     content: bytes
     has_descriptor: bool
 
@@ -76,6 +78,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
     token: int
     verdict: Verdict
     text: str
+    beyond: Beyond = NOWHERE
 
 
 async def main(context: Context) -> None:
@@ -155,7 +158,7 @@ class LocalRole:
                 self._end(whose)
 
         for number, recipient in enumerate(recipients):
-            self._deliver(attempt, recipient.address, descriptor, partial(ended, number))
+            self._deliver(attempt, recipient, descriptor, partial(ended, number))
 
     def _end(self, whose: bytes) -> None:
         """One that ran has ended; the next may begin once all that end at the same time have."""
@@ -168,19 +171,19 @@ class LocalRole:
             self._loop.call_soon(self._begin)
 
     def _deliver(
-        self, attempt: Attempt, recipient: bytes, descriptor: int | None, ended: Callable[[Outcome], None]
+        self, attempt: Attempt, recipient: Recipient, descriptor: int | None, ended: Callable[[Outcome], None]
     ) -> None:
-        local, at, domain = recipient.rpartition(b"@")
+        local, at, domain = recipient.address.rpartition(b"@")
         try:
             if not at:
                 raise failed("Sorry, address must include host name. (#5.1.3)")
-            if b"\0" in recipient:
+            if b"\0" in recipient.address:
                 raise failed(NO_MAILBOX)
             if not local:
                 # qmail-lspawn(8): an empty mailbox name is a trash address.
                 ended(Outcome(Verdict.DELIVERED, "2.0.0", ""))
                 return
-            self._give(attempt, self._users.find(local), local, domain, descriptor, ended)
+            self._give(attempt, recipient, self._users.find(local), local, domain, descriptor, ended)
         except Trouble as trouble:
             ended(outcome_of(trouble.verdict, trouble.text + "\n"))
         except UsersUnavailable as error:
@@ -191,13 +194,13 @@ class LocalRole:
     def _give(
         self,
         attempt: Attempt,
+        recipient: Recipient,
         user: User,
         local: bytes,
         domain: bytes,
         descriptor: int | None,
         ended: Callable[[Outcome], None],
     ) -> None:
-        envelope: Envelope = attempt.envelope
         self._tokens += 1
         task = Task(
             self._tokens,
@@ -207,9 +210,7 @@ class LocalRole:
             user.dash,
             user.ext,
             domain,
-            envelope.sender,
-            envelope.body,
-            envelope.smtputf8,
+            msgspec.structs.replace(attempt.envelope, recipients=[recipient]),
             attempt.content,
             descriptor is not None,
         )
@@ -225,7 +226,10 @@ class LocalRole:
 def _outcome(done: Done | None) -> Outcome:
     if done is None:
         return outcome_of(Verdict.DEFERRED, "The delivery's process crashed. (#4.3.0)\n")
-    return outcome_of(done.verdict, done.text[:TEXT_CHARACTERS])
+    outcome = outcome_of(done.verdict, done.text[:TEXT_CHARACTERS])
+    if done.beyond == NOWHERE or done.verdict != Verdict.DELIVERED:
+        return outcome
+    return msgspec.structs.replace(outcome, relayed_dsn=done.beyond.taken, action=done.beyond.action)
 
 
 def outcome_of(verdict: int, text: str) -> Outcome:
@@ -260,7 +264,8 @@ class Worker:
         quota = define(settings.quotabytes, settings.quotamessages)
         limits = LocalLimits(settings.programseconds, quota, settings.quotaover == "fail")
         self._carrier = Carrier(loop, self._forward, surroundings(os.environ, str(context.home)), limits)
-        self._envelopes: dict[Letter, Task] = {}
+        self._tasks: dict[Letter, Task] = {}
+        self._beyond: dict[Letter, Beyond] = {}
         self._closed = False
         self._fault: BaseException | None = None
         self._grace = context.settings.shutdownseconds
@@ -288,17 +293,18 @@ class Worker:
             task.dash,
             task.ext,
             task.domain,
-            task.sender,
+            task.envelope.sender,
             self._default,
             content,
             time.time(),
         )
-        self._envelopes[letter] = task
+        self._tasks[letter] = task
         self._carrier.take(letter, lambda report: self._done(letter, report))
 
     def _done(self, letter: Letter, report: Report) -> None:
-        task = self._envelopes.pop(letter)
-        self._link.send(Done(task.token, Verdict(report.verdict), report.text))
+        task = self._tasks.pop(letter)
+        beyond = self._beyond.pop(letter, NOWHERE)
+        self._link.send(Done(task.token, Verdict(report.verdict), report.text, beyond))
         if self._closed and not self._carrier.busy:
             self._loop.stop()
 
@@ -318,7 +324,7 @@ class Worker:
         self._loop.call_later(1.0, self._give_up)
 
     def _forward(self, step: Forward, letter: Letter, answer: Callable[[int | Trouble], None]) -> None:
-        task = self._envelopes[letter]
+        task = self._tasks[letter]
 
         def ended(result: int | NotQueued) -> None:
             if isinstance(result, int):
@@ -327,6 +333,6 @@ class Worker:
             text = f"Unable to forward message: {result.text} (#{result.status})."
             answer(failed(text) if result.permanent else deferred(text))
 
-        envelope = Envelope(step.sender, [], task.body, task.smtputf8)
+        envelope, self._beyond[letter] = hand_on(step, task.envelope)
         name = b"alias" if task.user == b"alias" else b"uid %d" % os.getuid()
-        self._injection.inject(envelope, step.recipients, name, letter.delivered_to, letter.content.wire, ended)
+        self._injection.inject(envelope, name, letter.delivered_to, letter.content.wire, ended)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from ekiden.base.dates import utc_date
-from ekiden.base.envelope import Envelope, Origin, Recipient
+from ekiden.base.envelope import Envelope, Origin
 from ekiden.runtime.frames import Accepted, Rejected, SpoolGrant
 from ekiden.runtime.intake import Intake
 
@@ -41,7 +41,6 @@ class Injection:
     def inject(
         self,
         envelope: Envelope,
-        recipients: Sequence[bytes],
         invoker: bytes,
         field: bytes,
         wire: Callable[[], Iterable[bytes]],
@@ -49,15 +48,12 @@ class Injection:
     ) -> None:
         """Queue ``field`` (a header field ended by LF) and the content of ``wire`` (pieces in wire form).
 
-        ``envelope`` is taken without its recipients. A Received field in qmail-queue's form goes before; ``invoker``
+        A Received field in qmail-queue's form goes before; ``invoker``
         is who it says invoked us. ``ended`` is called once: with this process's id, which is the message's ``qp`` in
         the log, when the queue has the message. OSError if ``wire`` cannot be read.
         """
         if self._intake is None:
             self._intake = self._open_intake()
-        envelope = Envelope(
-            envelope.sender, [Recipient(each) for each in recipients], envelope.body, envelope.smtputf8
-        )
         front = b"Received: (qmail %d invoked by %b); %b\r\n" % (os.getpid(), invoker, utc_date(time.time()))
         chunks = chain((front, field[:-1] + b"\r\n"), wire())
         content = bytearray()
