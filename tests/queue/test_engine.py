@@ -263,6 +263,16 @@ def test_a_destination_that_cannot_be_reached_rests(world: World) -> None:
     assert len(world.turn(1011.0)) == 1, "after the pause one is tried"
 
 
+def test_what_was_too_much_at_once_is_tried_again_soon(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    world.inject(to(b"b@example.com"))
+    (first, _), (second, _) = world.turn()
+    world.engine.report(first, [LATER], True, 1000.0)
+    world.engine.report(second, [LATER], True, 1000.0)
+    assert world.turn(1000.0) == []
+    assert [world.store.parts(number)[0].due for number in (1, 2)] == [1001.0, 1400.0]
+
+
 def test_what_a_lost_process_had_in_hand_is_tried_again_soon(world: World) -> None:
     world.inject(to(b"a@example.com"))
     ((part, _),) = world.turn()

@@ -96,7 +96,7 @@ def test_the_window_grows_with_success_and_closes_with_failure(house: House) -> 
     assert len(first) == 5
     for part in first:
         house.done(part)
-        house.scheduler.reached(lane)
+        house.scheduler.reached(lane, 80.0)
     assert lane.window == 10
     house.scheduler.unreachable(lane, 100.0, "no answer\n")
     assert (lane.window, lane.paused_until, lane.failures) == (1, 110.0, 1)
@@ -120,6 +120,34 @@ def test_memory_is_bounded_and_the_rest_comes_from_the_store(tmp_path: Path) -> 
             seen.add(part.message.id)
             house.done(part)
     assert len(seen) == 300
+
+
+def test_a_destination_that_takes_some_at_a_time_gets_no_more_but_does_not_rest(house: House) -> None:
+    lane = house.put(b"narrow", 100)
+    first = list(house.scheduler.pick(100.0))
+    for part in first[:2]:  # the third to fifth connection was taken
+        house.done(part)
+        house.scheduler.unreachable(lane, 100.0, "421 too many connections\n")
+    assert (lane.window, lane.in_flight, lane.paused_until) == (3, 3, 0.0)
+    assert picked(house) == []
+    for part in first[2:]:
+        house.done(part)
+        house.scheduler.reached(lane, 100.0)
+    assert 3 < lane.window < 4, "it asks for one more, but not with each success"
+    assert len(picked(house)) == 3
+
+
+def test_a_destination_that_has_just_answered_does_not_rest(house: House) -> None:
+    lane = house.put(b"a", 10)
+    (first, second, *others) = house.scheduler.pick(100.0)
+    for part in (first, *others):
+        house.done(part)
+        house.scheduler.reached(lane, 100.0)
+    house.done(second)
+    house.scheduler.unreachable(lane, 109.0, "421 too many connections\n")
+    assert (lane.window, lane.paused_until) == (1, 0.0)
+    house.scheduler.unreachable(lane, 110.0, "no answer\n")
+    assert lane.paused_until == 120.0
 
 
 def at_hand(house: House) -> int:

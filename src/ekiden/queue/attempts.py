@@ -65,7 +65,8 @@ class Attempts(Notices):
     ) -> None:
         """An attempt has ended, one outcome per recipient.
 
-        ``attempted``: the destination was really talked to. ``soon``: a failure was ours, not the destination's.
+        ``attempted``: the destination was really talked to. ``soon``: a failure was ours, not the destination's; so
+        is one that comes of too many at once.
         """
         message = part.message
         self.scheduler.finish(part, now)
@@ -75,8 +76,9 @@ class Attempts(Notices):
             number += 1
         if unreachable:
             self.scheduler.unreachable(part.lane, now, outcomes[0].text)
+            soon = part.lane.paused_until <= now
         elif attempted:
-            self.scheduler.reached(part.lane)
+            self.scheduler.reached(part.lane, now)
         self._status()
         if not message.withdrawn:
             self._record(part, outcomes, now, soon)

@@ -51,8 +51,9 @@ class Lane:
     """One destination: its parts at hand, and what its recent attempts taught.
 
     ``window`` is how many transactions it may have at once: it grows with success and shrinks when the destination
-    cannot be reached. ``more``: the store may hold parts that are due now. ``next_due``: when, at the earliest, the
-    store's others are due.
+    cannot be reached. ``answered``: when it last could. ``crowded``: once it could not while it had others.
+    ``more``: the store may hold parts that are due now. ``next_due``: when, at the earliest, the store's others are
+    due.
     """
 
     id: int
@@ -64,6 +65,8 @@ class Lane:
     in_ring: bool = False
     more: bool = False
     next_due: float = math.inf
+    answered: float = -math.inf
+    crowded: bool = False
     failures: int = 0
     paused_until: float = 0.0
     last: str = ""

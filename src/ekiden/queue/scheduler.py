@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from ekiden.queue.backoff import pause
+from ekiden.queue.backoff import FIRST_PAUSE, pause
 from ekiden.queue.lane import Lane, Message, Part
 from ekiden.queue.rerouting import Rerouting
 from ekiden.queue.store import Changes, MessageRow, PartRow, Store
@@ -163,10 +163,10 @@ class Scheduler:
                 lane.in_ring = False
                 continue
             paused = lane.paused_until > now
-            if paused or (lane.in_flight < lane.window and may_begin(lane.in_flight, free)):
+            if paused or (lane.in_flight + 1 <= lane.window and may_begin(lane.in_flight, free)):
                 ring.append(lane)
                 return self._take(lane)
-            if lane.in_flight >= lane.window:
+            if lane.in_flight + 1 > lane.window:
                 # Its own next finish brings it back.
                 lane.in_ring = False
             else:
@@ -217,17 +217,26 @@ class Scheduler:
                 self._messages.pop(message.id, None)
         self._leaving.clear()
 
-    def reached(self, lane: Lane) -> None:
-        """The destination answered: it may have one more transaction at once."""
+    def reached(self, lane: Lane, now: float) -> None:
+        """The destination answered: it may have more transactions at once, with care if it has refused one."""
         lane.failures = 0
         lane.paused_until = 0.0
-        if lane.channel == "remote" and lane.window < self._settings.concurrencydestination:
-            lane.window += 1
+        lane.answered = now
+        most = self._settings.concurrencydestination
+        if lane.channel == "remote" and lane.window < most:
+            lane.window = min(lane.window + (1 / lane.window if lane.crowded else 1), most)
 
     def unreachable(self, lane: Lane, now: float, reason: str) -> None:
-        """The destination could not be reached: it rests, each time longer, and starts again with one transaction."""
+        """The destination could not be reached: it rests, each time longer, and starts again with one transaction.
+
+        While it has others, or has just answered, it may only have had too many at once: it gets no more than that.
+        """
         lane.last = reason
         if now < lane.paused_until:
+            return
+        if lane.in_flight or now < lane.answered + FIRST_PAUSE:
+            lane.crowded = True
+            lane.window = max(1.0, min(lane.window, lane.in_flight))
             return
         lane.failures += 1
         lane.paused_until = now + pause(lane.failures)
