@@ -203,6 +203,18 @@ def test_destinations_without_room_in_memory_wait_in_the_store(
     assert len(seen) == 200
 
 
+def test_many_destinations_that_are_due_together_come_within_seconds(tmp_path: Path, house: House) -> None:
+    for number in range(1500):
+        house.put(b"d%d" % number, 1)
+    house.store.recover()
+    again = Scheduler(Settings(me=b"me"), house.store)
+    for second in range(2):
+        again.tick(200.0 + second)
+        house.store.apply(again.changes)
+        again.committed()
+    assert len(again.lanes()) == 1500
+
+
 def test_a_deferred_part_comes_back_when_it_is_due(house: House) -> None:
     house.put(b"a", 1)
     (part,) = house.scheduler.pick(100.0)

@@ -34,6 +34,8 @@ _FILLED = 20
 _LOOKED_AT = 200
 """Lanes that are looked at for that."""
 _LANES = 5000
+_FETCHED = 1000
+"""Destinations that are fetched from the store at once."""
 _LINGER = 30.0
 """Seconds for which an idle lane is remembered before it goes back to the store."""
 
@@ -321,7 +323,8 @@ class Scheduler:
 
         Whether there is more to do at once.
         """
-        found = self._store.due_destinations(now, 100) if self._may_have_lanes() else []
+        wanted = self._lanes_wanted()
+        found = self._store.due_destinations(now, wanted) if wanted else []
         for number, key in found:
             self.changes.parked.append((None, number))
             if key in self._lanes:
@@ -329,7 +332,7 @@ class Scheduler:
                 self._hungry[self._lanes[key]] = None
             else:
                 self._add_lane(number, key, channel_of(key))
-        crowded = len(self._lanes) > _LANES
+        crowded = len(self._lanes) > _LANES - _FETCHED
         for lane in list(self._lanes.values()):
             if lane.next_due <= now:
                 lane.next_due = math.inf
@@ -342,12 +345,14 @@ class Scheduler:
                 and (crowded or now - lane.idle_since > _LINGER)
             ):
                 self._forget(lane, now)
-        return len(found) == 100
+        return bool(found)
 
-    def _may_have_lanes(self) -> bool:
-        """Whether destinations that are due may be fetched from the store."""
+    def _lanes_wanted(self) -> int:
+        """How many destinations that are due may be fetched from the store now; few where there are many at hand."""
         most = self._settings.activemessages
-        return len(self._lanes) < 2 * _LANES and any(len(parts) < most for parts in self._at_hand.values())
+        if len(self._lanes) >= 2 * _LANES or all(len(parts) >= most for parts in self._at_hand.values()):
+            return 0
+        return min(_FETCHED, max(_FETCHED // 10, _LANES - len(self._lanes)))
 
     def _forget(self, lane: Lane, now: float) -> None:
         if lane.paused_until > now and len(self._lanes) <= 2 * _LANES:
