@@ -273,6 +273,17 @@ def test_what_was_too_much_at_once_is_tried_again_soon(world: World) -> None:
     assert [world.store.parts(number)[0].due for number in (1, 2)] == [1001.0, 1400.0]
 
 
+@pytest.mark.parametrize(("first", "due"), [(OK, 1001.0), (LATER, 1400.0)])
+def test_recipients_that_were_too_many_get_a_transaction_soon(world: World, first: Outcome, due: float) -> None:
+    too_many = Outcome(Verdict.DEFERRED, "4.5.3", "too many\n", "mx", "452 4.5.3 too many recipients")
+    world.inject(to(b"a@example.com"), to(b"b@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.report(part, [first, too_many], False, 1000.0)
+    world.turn()
+    (row,) = world.store.parts(1)
+    assert row.due == due
+
+
 def test_what_a_lost_process_had_in_hand_is_tried_again_soon(world: World) -> None:
     world.inject(to(b"a@example.com"))
     ((part, _),) = world.turn()

@@ -203,7 +203,7 @@ def test_destinations_without_room_in_memory_wait_in_the_store(
     assert len(seen) == 200
 
 
-def test_many_destinations_that_are_due_together_come_within_seconds(tmp_path: Path, house: House) -> None:
+def test_many_destinations_that_are_due_together_come_within_seconds(house: House) -> None:
     for number in range(1500):
         house.put(b"d%d" % number, 1)
     house.store.recover()

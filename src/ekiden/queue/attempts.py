@@ -95,7 +95,7 @@ class Attempts(Notices):
         changes = self.scheduler.changes
         if remaining:
             due = next_attempt(message.birth, now, self._skip[part.lane.channel])
-            if soon:
+            if soon or _were_too_many(outcomes):
                 due = min(due, now + 2.0 ** min(part.attempts, 12))
             last = next(outcome.text for outcome in outcomes if outcome.verdict == Verdict.DEFERRED)
             attempts, encoded = part.attempts + 1, self._encode(remaining)
@@ -143,6 +143,13 @@ class Attempts(Notices):
             return recipient
         message.ended.append(Ended(recipient, outcome))
         return msgspec.structs.replace(recipient, notify=recipient.notify | Notify.TOLD)
+
+
+def _were_too_many(outcomes: list[Outcome]) -> bool:
+    """Whether the next hop took some and wants the others in a transaction of their own (RFC 5321 4.5.3.1.10)."""
+    return any(outcome.verdict == Verdict.DELIVERED for outcome in outcomes) and any(
+        outcome.reply.startswith("452") for outcome in outcomes
+    )
 
 
 def _verp(sender: bytes, recipient: bytes) -> bytes:
