@@ -10,7 +10,7 @@ import pytest
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.routing.destination import Destination, parse_destination
-from ekiden.routing.mx import Answer, Answered, Host, Question, Surroundings, find_hosts
+from ekiden.routing.mx import BEST_IS_ME, LOOKUP_FAILED, Answer, Answered, Host, Question, Surroundings, find_hosts
 
 Records = list[tuple[int, bytes]] | list[str] | Answered
 
@@ -187,14 +187,44 @@ def test_best_mx_is_me() -> None:
     assert found.text.startswith("Sorry. Although I'm listed as a best-preference MX or A for that host,\n")
 
 
+@pytest.mark.parametrize("kind", ["A", "AAAA"])
+def test_an_exchanger_better_than_me_that_cannot_be_looked_up_may_be_there_later(kind: str) -> None:
+    zone = Zone(dict(ME))
+    del zone.records[b"a.example", "A"]
+    zone.records[b"a.example", kind] = Answered.FAILED
+    assert find(zone, b"x.example", Surroundings(lambda address: address == "192.0.2.9")) == LOOKUP_FAILED
+    assert find(zone, b"x.example", Surroundings(lambda _: False, frozenset({b"me.example"}))) == LOOKUP_FAILED
+
+
+def test_an_exchanger_that_is_not_better_than_me_need_not_be_looked_up() -> None:
+    zone = Zone(dict(ME))
+    zone.records[b"c.example", "A"] = Answered.FAILED
+    assert find(zone, b"x.example", Surroundings(lambda address: address == "192.0.2.1")) == BEST_IS_ME
+
+
+@pytest.mark.parametrize("found", [None, Answered.FAILED])
+def test_mail_for_my_own_name_goes_to_no_worse_exchanger_even_if_it_has_no_address(found: Records | None) -> None:
+    zone = Zone(dict(ME))
+    del zone.records[b"a.example", "A"]
+    del zone.records[b"me.example", "A"]
+    if found is not None:
+        zone.records[b"me.example", "A"] = found
+    here = Surroundings(lambda _: False, frozenset({b"me.example"}))
+    assert find(zone, b"x.example", here) == BEST_IS_ME
+
+
 def test_an_artificial_route_asks_for_no_mx_and_may_lead_to_me() -> None:
     zone = Zone({(b"relay.example", "A"): ["192.0.2.1"], (b"relay.example", "MX"): [(1, b"other.example")]})
     here = Surroundings(lambda address: address == "192.0.2.1")
     assert find(zone, b"relay.example:26", here) == [Host("192.0.2.1", 26, b"relay.example")]
     assert {question.kind for question in zone.asked} == {"A", "AAAA"}
+
+
+def test_a_relay_without_address_is_the_administrators_to_mend_and_fails_nobodys_mail() -> None:
     found = find(Zone({}), b"gone.example:25")
     assert isinstance(found, Outcome)
-    assert found.status == "5.1.2"
+    assert (found.verdict, found.status) == (Verdict.DEFERRED, "4.3.5")
+    assert found.text.startswith("Sorry, I couldn't find any host named gone.example, the relay")
 
 
 @pytest.mark.parametrize(

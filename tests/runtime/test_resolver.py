@@ -78,7 +78,7 @@ def test_found(server: str, key: bytes, expected: list[str], blocking: bool) -> 
     ("key", "status"),
     [
         (b"gone.example", "5.1.2"),
-        (b"gone.example:25", "5.1.2"),
+        (b"gone.example:25", "4.3.5"),
         (b"loop.example", "5.4.6"),
         (b"x" * 64 + b".example", "5.1.2"),
         (b"a..example", "5.1.2"),

@@ -102,7 +102,8 @@ def _find(destination: Destination, here: Surroundings, chance: random.Random | 
     if literal is not None:
         return [Host(literal.decode(), destination.port)]
     if not destination.use_mx:
-        return (yield from _hosts_of([(0, destination.host)], destination.port, here, _no_host(destination.host)))
+        hosts, doubtful = yield from _hosts_of([(0, destination.host)], destination.port, here)
+        return hosts or (LOOKUP_FAILED if doubtful else _no_relay(destination.host))
     return (yield from _search_exchangers(destination, here, chance or random.Random()))
 
 
@@ -115,12 +116,19 @@ def _search_exchangers(destination: Destination, here: Surroundings, chance: ran
     exchangers = order([entry for entry in answer.exchangers if entry[1]], chance)
     if answer.exchangers and not exchangers:
         return _null_mx(destination.host)
-    if exchangers:
-        hosts = yield from _hosts_of(exchangers[:HOSTS], destination.port, here, NO_EXCHANGER)
-    else:
-        implicit = [(0, destination.host)]
-        hosts = yield from _hosts_of(implicit, destination.port, here, _no_host(destination.host))
-    return hosts if isinstance(hosts, Outcome) else (before_me(hosts, here) or BEST_IS_ME)
+    nothing = NO_EXCHANGER if exchangers else _no_host(destination.host)
+    exchangers = exchangers or [(0, destination.host)]
+    before = _before_my_name(exchangers, here)
+    if not before:
+        return BEST_IS_ME
+    hosts, doubtful = yield from _hosts_of(before[:HOSTS], destination.port, here)
+    better = before_me(hosts, here)
+    if better:
+        return better
+    # Nobody is known who is better than this host, but a look-up that failed may hide one.
+    if any(not hosts or preference < hosts[0].preference for preference in doubtful):
+        return LOOKUP_FAILED
+    return BEST_IS_ME if hosts or len(before) < len(exchangers) else nothing
 
 
 def order(exchangers: Sequence[tuple[int, bytes]], chance: random.Random) -> list[tuple[int, bytes]]:
@@ -128,31 +136,47 @@ def order(exchangers: Sequence[tuple[int, bytes]], chance: random.Random) -> lis
     return sorted(exchangers, key=lambda entry: (entry[0], chance.random()))
 
 
+def _before_my_name(exchangers: list[tuple[int, bytes]], here: Surroundings) -> list[tuple[int, bytes]]:
+    """Those preferred to this host's own name, whether or not that has an address just now."""
+    mine = min((preference for preference, name in exchangers if name in here.own_names), default=None)
+    return [entry for entry in exchangers if mine is None or entry[0] < mine]
+
+
 def before_me(hosts: Sequence[Host], here: Surroundings) -> list[Host]:
     """The hosts that are preferred to this one, if it is among them (RFC 5321 section 5.1: no loops)."""
-    mine = [host.preference for host in hosts if host.name in here.own_names or here.is_own_address(host.address)]
+    mine = [host.preference for host in hosts if here.is_own_address(host.address)]
     return [host for host in hosts if not mine or host.preference < min(mine)]
 
 
 def _hosts_of(
-    names: Sequence[tuple[int, bytes]], port: int, here: Surroundings, nothing: Outcome
-) -> Generator[list[Question], Sequence[Answer], list[Host] | Outcome]:
-    """All names' addresses in order; ``nothing`` if there is none for certain."""
+    names: Sequence[tuple[int, bytes]], port: int, here: Surroundings
+) -> Generator[list[Question], Sequence[Answer], tuple[list[Host], list[int]]]:
+    """All names' addresses in order; and the preferences of names for which a look-up has failed."""
     kinds = ("AAAA", "A") if here.ipv6 else ("A",)
     answers = yield [Question(name, kind) for _, name in names for kind in kinds]
     hosts: list[Host] = []
+    doubtful: list[int] = []
     for place, (preference, name) in enumerate(names):
-        found = [answer.addresses for answer in answers[place * len(kinds) : (place + 1) * len(kinds)]]
-        mixed = chain.from_iterable(zip_longest(*found))
+        found = answers[place * len(kinds) : (place + 1) * len(kinds)]
+        mixed = chain.from_iterable(zip_longest(*(answer.addresses for answer in found)))
         hosts += [Host(address, port, name, preference) for address in mixed if address is not None]
-    if hosts:
-        return hosts
-    return LOOKUP_FAILED if any(answer.result is Answered.FAILED for answer in answers) else nothing
+        if any(answer.result is Answered.FAILED for answer in found):
+            doubtful.append(preference)
+    return hosts, doubtful
 
 
 def _no_host(name: bytes) -> Outcome:
-    shown = "".join(chr(octet) if 33 <= octet <= 126 else "?" for octet in name)
-    return Outcome(Verdict.FAILED, "5.1.2", f"Sorry, I couldn't find any host named {shown}. (#5.1.2)\n")
+    return Outcome(Verdict.FAILED, "5.1.2", f"Sorry, I couldn't find any host named {_shown(name)}. (#5.1.2)\n")
+
+
+def _no_relay(name: bytes) -> Outcome:
+    """For now: what the administrator wrote is wrong, or the DNS that knows it, and not the sender's address."""
+    text = f"Sorry, I couldn't find any host named {_shown(name)}, the relay that smtproutes names. (#4.3.5)\n"
+    return Outcome(Verdict.DEFERRED, "4.3.5", text)
+
+
+def _shown(name: bytes) -> str:
+    return "".join(chr(octet) if 33 <= octet <= 126 else "?" for octet in name)
 
 
 def _null_mx(name: bytes) -> Outcome:
