@@ -570,8 +570,8 @@ def test_stopping_does_not_wait_for_what_no_queue_will_hear_of() -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server's context with a certificate that nobody vouches for."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A server's certificate and key that nobody vouches for."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mx.example")])
     now = datetime.datetime.now(datetime.UTC)
@@ -583,8 +583,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + secret)
+    return path
+
+
+@pytest.fixture
+def context(certificate: Path) -> ssl.SSLContext:
+    """A server's context with the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
+    context.load_cert_chain(certificate)
     return context
 
 
@@ -611,12 +617,12 @@ def tls_server(context: ssl.SSLContext, seen: list[ssl.SSLObject]) -> Handler:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("mode", ["may", "always"])
 def test_tls_is_used_where_offered_and_sessions_are_resumed(
-    certificate: ssl.SSLContext, version: ssl.TLSVersion, mode: str
+    context: ssl.SSLContext, version: ssl.TLSVersion, mode: str
 ) -> None:
     async def scenario() -> None:
-        certificate.maximum_version = version
+        context.maximum_version = version
         seen: list[ssl.SSLObject] = []
-        server = await start(tls_server(certificate, seen))
+        server = await start(tls_server(context, seen))
         content = CONTENT + b"x" * 2_000_000 + b"\r\n"
         async with role(reusemessages=2, tlsremote=mode) as queue:
             for number in range(4):
@@ -654,10 +660,50 @@ def test_a_broken_handshake(mode: str, verdict: Verdict) -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize(("mode", "status"), [("never", "2.0.0"), ("always", "4.7.0")])
-def test_without_tls(certificate: ssl.SSLContext, mode: str, status: str) -> None:
+@pytest.mark.parametrize("said", ["421 no TLS today", "", "what?"])
+def test_a_server_that_ends_the_session_at_starttls_gets_its_mail_in_the_clear(said: str) -> None:
+    async def broken(peer: Peer) -> None:
+        await peer.greet("STARTTLS")
+        command = await peer.hear()
+        if command == "STARTTLS":
+            if said:
+                peer.say(said)
+            return
+        peer.say("250 ok")
+        await peer.transaction()
+
     async def scenario() -> None:
-        server = await start(good if mode == "always" else tls_server(certificate, []))
+        assert (await deliver(broken)).verdict == Verdict.DELIVERED
+        assert (await deliver(broken, tlsremote="always")).verdict == Verdict.DEFERRED
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_asks_for_a_certificate_gets_its_mail_in_the_clear(
+    certificate: Path, version: ssl.TLSVersion
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.load_verify_locations(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = version
+
+    async def scenario() -> None:
+        seen: list[ssl.SSLObject] = []
+        server = await start(tls_server(context, seen))
+        async with role() as queue:
+            report = await queue.attempt(server.destination)
+        assert report.outcomes[0].verdict == Verdict.DELIVERED, report.outcomes[0].text
+        assert server.commands[0] == "in the clear"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("mode", "status"), [("never", "2.0.0"), ("always", "4.7.0")])
+def test_without_tls(context: ssl.SSLContext, mode: str, status: str) -> None:
+    async def scenario() -> None:
+        server = await start(good if mode == "always" else tls_server(context, []))
         async with role(tlsremote=mode) as queue:
             report = await queue.attempt(server.destination)
         assert report.outcomes[0].status == status

@@ -128,7 +128,7 @@ class _Call:
         if isinstance(event, Done):
             return event
         if isinstance(event, Lost):
-            self.tls_failed = self._tls is not None and not self._tls.established
+            self.tls_failed = event.over_tls
             return event.outcome
         if isinstance(event, Ready):
             impossible = prepare(job, client.extensions)

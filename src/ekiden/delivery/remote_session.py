@@ -167,7 +167,7 @@ class Session(asyncio.Protocol):
             self._tls = self._owner.make_tls(self)
             self._write_raw(self._tls.start())
         elif isinstance(event, Lost):
-            self.tls_failed = self._tls is not None and not self._tls.established
+            self.tls_failed = event.over_tls
             if not self.opened.done():
                 self.opened.set_result(event.outcome)
             elif self._preparing:

@@ -596,6 +596,33 @@ def test_bad_endings_are_deferred(ending: Ending) -> None:
     assert player.client.next_event() is None
 
 
+GO = [b"220 x\r\n", TLS_EHLO, b"220 go\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("said", "over_tls"),
+    [
+        ([b"220 x\r\n"], False),
+        ([b"220 x\r\n", TLS_EHLO], True),
+        ([b"220 x\r\n", TLS_EHLO, b"421 no TLS today\r\n"], True),
+        ([b"220 x\r\n", TLS_EHLO, b"what\r\n"], True),
+        (GO, True),
+        ([*GO, b"500 what\r\n"], True),
+        ([*GO, EHLO], False),
+        ([b"220 x\r\n", TLS_EHLO, b"220 go\r\n250 ok\r\n"], False),
+    ],
+)
+def test_what_breaks_over_tls_is_known_for_it(said: list[bytes], over_tls: bool) -> None:
+    player = Player(Case("", "", [], options={"starttls": "may"}))
+    for words in said:
+        player.client.receive(words)
+        player.serve()
+    player.client.lost()
+    player.serve()
+    assert player.lost is not None
+    assert player.lost.over_tls is over_tls
+
+
 @pytest.mark.parametrize("starttls", ["may", "always"])
 def test_tls_forgets_what_was_said_before(starttls: str) -> None:
     player = Player(Case("", "", [], options={"starttls": starttls}))
@@ -619,6 +646,19 @@ def test_tls_refused_goes_on_in_the_clear_if_it_may() -> None:
         player.client.receive(words)
         player.serve()
     assert player.said.endswith(b"STARTTLS\r\nMAIL FROM:<haruo@nix.example>\r\n")
+
+
+@pytest.mark.parametrize(
+    ("opening", "verdict"),
+    [([b"220 x\r\n", TLS_EHLO, b"454 no\r\n"], Verdict.DEFERRED), ([b"220 x\r\n", EHLO], Verdict.FAILED)],
+)
+def test_whoever_demands_tls_that_failed_just_now_is_tried_again(opening: list[bytes], verdict: Verdict) -> None:
+    player = Player(Case("", "", [], options={"starttls": "may"}))
+    for words in (*opening, b"530 5.7.0 must issue STARTTLS first\r\n" + b"503 no\r\n" * (opening[1] == EHLO) * 2):
+        player.client.receive(words)
+        player.serve()
+    assert player.done is not None
+    assert player.done.outcomes[0].verdict == verdict
 
 
 @pytest.mark.parametrize("pipelining", [True, False])

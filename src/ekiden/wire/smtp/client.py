@@ -209,7 +209,12 @@ class Client(Opening):
         self._say()
 
     def _mail_refused(self, reply: bytes) -> None:
-        outcome = report.refused(f"Connected to {self._peer} but sender was rejected", self._remote, reply)
+        what = f"Connected to {self._peer} but sender was rejected"
+        if reply.startswith(b"530") and self.extensions.starttls and not self.secure:
+            # It demands TLS, which it offers and which has failed: that is for now (RFC 3207 section 4).
+            outcome = report.deferred(what, self._remote, reply, "7.0")
+        else:
+            outcome = report.refused(what, self._remote, reply)
         if self._commands:
             self._commands.clear()
             self._finish(outcome)

@@ -44,9 +44,14 @@ class WantContent(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The session ended and the server has accepted and refused nothing."""
+    """The session ended and the server has accepted and refused nothing.
+
+    ``over_tls``: it broke at STARTTLS, in the handshake or before the first answer under TLS, so that a session in
+    the clear may fare better. With TLS 1.3 a server that refuses the client says so only after the handshake.
+    """
 
     outcome: Outcome
+    over_tls: bool = False
 
 
 class Done(msgspec.Struct):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ekiden.wire.sasl_client import Credentials, Exchange
 
 _READY = Ready()
+_BEFORE_TLS = frozenset({State.STARTTLS, State.HANDSHAKE})
+_AFTER_TLS = frozenset({State.EHLO, State.HELO})
 
 
 class Opening:
@@ -64,8 +66,9 @@ class Opening:
     def lost(self, why: str = "", said: str = "") -> None:
         """The connection ended, or shall end: ``why`` is a sentence for the report, ``said`` the server's last."""
         if self.state is not State.CLOSED:
+            over_tls = self.state in _BEFORE_TLS or (self.secure and self.state in _AFTER_TLS)
             self.state = State.CLOSED
-            self._events.append(Lost(report.died(self._peer, self._remote, why, False, said)))
+            self._events.append(Lost(report.died(self._peer, self._remote, why, False, said), over_tls))
 
     def _greeted(self, reply: bytes) -> None:
         self._hello()
@@ -124,8 +127,11 @@ class Opening:
 
     def _tls_agreed(self, reply: bytes) -> None:
         if self._reader.pending:
-            # Octets sent in the clear must not be taken for the server's words under TLS.
-            self.lost("It went on in the clear after agreeing to TLS.")
+            # Octets sent in the clear must not be taken for the server's words under TLS. Whoever wrote them may want
+            # the message in the clear.
+            why = "It went on in the clear after agreeing to TLS."
+            self.state = State.CLOSED
+            self._events.append(Lost(report.died(self._peer, self._remote, why)))
             return
         self.state = State.HANDSHAKE
         self._events.append(StartTls())
