@@ -8,6 +8,7 @@ memory speed, content in a file only for servers without 8BITMIME.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Protocol
 
 from ekiden.base.envelope import Body, Envelope
@@ -21,6 +22,9 @@ PIECE = 256 * 1024
 
 CONVERTIBLE = 64 * 1024 * 1024
 """Octets of content that are converted in memory at most; a longer message is refused instead."""
+
+
+_NOBODY: Mapping[str, Outcome] = {}
 
 
 class Tls(Protocol):
@@ -42,10 +46,22 @@ class Job:
     """An attempt at delivery. ``content`` is None if it is to be read from ``descriptor``, which the job owns.
 
     ``source`` and ``token`` belong to whoever takes the report. ``body`` and ``utf8`` are what ``prepare`` found the
-    content to hold and to need.
+    content to hold and to need. ``passed`` has the addresses that ended a session before they decided about the
+    message, with what became of it there.
     """
 
-    __slots__ = ("body", "content", "descriptor", "destination", "envelope", "size", "source", "token", "utf8")
+    __slots__ = (
+        "body",
+        "content",
+        "descriptor",
+        "destination",
+        "envelope",
+        "passed",
+        "size",
+        "source",
+        "token",
+        "utf8",
+    )
 
     def __init__(
         self,
@@ -66,6 +82,7 @@ class Job:
         self.descriptor = descriptor
         self.body = int(Body.SEVENBIT)
         self.utf8 = False
+        self.passed: Mapping[str, Outcome] = _NOBODY
 
     def piece(self, offset: int, length: int = PIECE) -> bytes:
         """Octets of the content from ``offset`` on; empty at its end. OSError if it cannot be read."""

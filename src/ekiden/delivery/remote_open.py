@@ -11,7 +11,7 @@ import errno
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ekiden.base.outcome import Outcome, Verdict
@@ -54,8 +54,8 @@ class Opener:
         self._logins = logins
         self._timeouts = session_timeouts(settings)
 
-    async def open(self, pool: Pool, destination: bytes) -> Session | Failure:
-        """A session in state READY, or why there is none."""
+    async def open(self, pool: Pool, destination: bytes, passed: Collection[str] = ()) -> Session | Failure:
+        """A session in state READY, at none of the addresses in ``passed``; or why there is none."""
         unknown = self._logins.why_not(destination)
         if unknown is not None:
             return Failure(unknown)
@@ -64,11 +64,11 @@ class Opener:
             # A domain that takes no mail for certain fails each of its messages; only doubt is worth waiting for.
             return Failure(hosts, unreachable=hosts.verdict == Verdict.DEFERRED)
         failure = Failure(NO_CONNECTION)
-        tried = 0
+        tried = len(passed)
         for host in hosts:
-            if self._memory.is_dead(host.address, time.time()):
+            if host.address in passed or self._memory.is_dead(host.address, time.time()):
                 continue
-            if tried == ADDRESSES:
+            if tried >= ADDRESSES:
                 break
             tried += 1
             result = await self._try_host(pool, destination, host)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from ekiden.base.outcome import Outcome
-from ekiden.delivery.remote import NO_RESOURCES, Job, Tls
+from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES, Job, Tls
 from ekiden.delivery.remote_session import Session
 from ekiden.wire.smtp.client import State
 
@@ -33,14 +33,15 @@ class _Destination:
     sessions: int = 0
 
 
-Open = Callable[["Pool", bytes], Awaitable[Session | Failure]]
+Open = Callable[["Pool", bytes, Collection[str]], Awaitable[Session | Failure]]
 Deliver = Callable[[Job, list[Outcome], bool], None]
 
 
 class Pool:
-    """``open_session`` makes a connection to a destination, ``make_tls`` its TLS; ``report`` takes a job's outcomes
-    and whether no next hop was reachable; ``complain`` takes a line for the log about what must not happen. An idle
-    connection is kept for ``reuseseconds``, and carries ``reusemessages`` messages at most.
+    """``open_session`` makes a connection to a destination, passing over some addresses, ``make_tls`` its TLS;
+    ``report`` takes a job's outcomes and whether no next hop was reachable; ``complain`` takes a line for the log
+    about what must not happen. An idle connection is kept for ``reuseseconds``, and carries ``reusemessages``
+    messages at most.
     """
 
     def __init__(
@@ -117,20 +118,30 @@ class Pool:
 
     def session_done(self, session: Session, job: Job, outcomes: list[Outcome]) -> None:
         """A message is through with; the session takes the next one, or waits for it."""
+        session.kept = True
         self._finish(job, outcomes, False)
         self._employ(session)
 
     def session_lost(self, session: Session, job: Job | None, outcome: Outcome) -> None:
-        """The session ended by itself. An idle connection may die just when it is used: then another gets the job."""
+        """The session ended by itself, and nothing was decided about the job.
+
+        A connection that was kept may die just when it is used: then another gets the job. Otherwise the next hop's
+        other addresses do (RFC 5321 section 5.1).
+        """
         self._stop_using(session)
         if job is None:
             session.failure = outcome
-        elif session.used > 1 and not self._aborting:
-            destination = self._destinations[job.destination]
-            destination.waiting.appendleft(job)
-            self._open_as_needed(job.destination, destination)
-        else:
+        elif self._aborting:
             self._finish(job, [outcome] * len(job.envelope.recipients), False)
+        else:
+            destination = self._destinations[job.destination]
+            if session.kept:
+                destination.waiting.appendleft(job)
+                self._open_as_needed(job.destination, destination)
+            else:
+                job.passed = {**job.passed, session.address: outcome}
+                destination.sessions += 1
+                self._begin_opening(job.destination, destination, job)
 
     def session_closed(self, session: Session) -> None:
         """The connection is gone; nothing more will be heard of it."""
@@ -156,6 +167,7 @@ class Pool:
         elif self._stopping:
             session.quit()
         else:
+            session.kept = True
             destination.idle.append(session)
 
     def _stop_using(self, session: Session) -> None:
@@ -166,34 +178,52 @@ class Pool:
     def _open_as_needed(self, key: bytes, destination: _Destination) -> None:
         while destination.opening < len(destination.waiting):
             destination.opening += 1
-            task = self._loop.create_task(self._open(key, destination))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin_opening(key, destination)
 
-    async def _open(self, key: bytes, destination: _Destination) -> None:
+    def _begin_opening(self, key: bytes, destination: _Destination, job: Job | None = None) -> None:
+        task = self._loop.create_task(self._open(key, destination, job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, key: bytes, destination: _Destination, job: Job | None) -> None:
+        """Open a connection for whoever has waited longest; with ``job``, for this one at addresses still untried."""
         result: Session | Failure = Failure(NO_RESOURCES)
         try:
-            result = await self._open_session(self, key)
+            result = await self._open_session(self, key, job.passed if job is not None else ())
         except Exception as error:
             # A fault of ours or of the system must cost this attempt only.
             self._complain(f"connecting to {key.decode('utf-8', 'replace')}: {type(error).__name__}: {error}")
         finally:
-            destination.opening -= 1
-            self._settle(key, destination, result)
+            if job is None:
+                destination.opening -= 1
+            else:
+                destination.sessions -= 1
+            self._settle(key, destination, result, job)
 
-    def _settle(self, key: bytes, destination: _Destination, result: Session | Failure) -> None:
+    def _settle(self, key: bytes, destination: _Destination, result: Session | Failure, job: Job | None) -> None:
         if isinstance(result, Session):
             if result.client.state is State.READY:
                 destination.sessions += 1
                 result.employed = True
-                self._employ(result)
+                if job is None:
+                    self._employ(result)
+                else:
+                    result.start(job)
                 return
             # It went away between its last word and now; trying again and again would never end.
             result = Failure(result.failure)
-        if destination.waiting:
+        if job is None and destination.waiting:
             job = destination.waiting.popleft()
-            self._finish(job, [result.outcome] * len(job.envelope.recipients), result.unreachable)
+        if job is not None:
+            self._fail(job, result)
         self._forget_if_unused(key, destination)
+
+    def _fail(self, job: Job, failure: Failure) -> None:
+        """Report that there is no connection, or what the last address said that the message came near to."""
+        outcome = failure.outcome
+        if job.passed and outcome is NO_CONNECTION:
+            *_, outcome = job.passed.values()
+        self._finish(job, [outcome] * len(job.envelope.recipients), failure.unreachable and not job.passed)
 
     def _finish(self, job: Job, outcomes: list[Outcome], unreachable: bool) -> None:
         job.close()

@@ -60,6 +60,8 @@ class Session(asyncio.Protocol):
         """Whether the next hop must show a certificate that this host trusts."""
         self.failure = NO_CONNECTION
         """What ended the session while it had no job."""
+        self.kept = False
+        """Whether it has carried or waited for a message, and may have died unnoticed since."""
         self.employed = False
         """Whether the owner counts it among its destination's sessions."""
         self._tls: Tls | None = None
