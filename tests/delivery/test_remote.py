@@ -18,9 +18,14 @@ NONE = Extensions()
 
 
 def job(
-    content: bytes, body: int = 0, utf8: bool = False, recipient: bytes = b"jiro@nix.example", in_file: bool = False
+    content: bytes,
+    body: int = 0,
+    utf8: bool = False,
+    recipient: bytes = b"jiro@nix.example",
+    in_file: bool = False,
+    sender: bytes = b"haruo@nix.example",
 ) -> Job:
-    envelope = Envelope(b"haruo@nix.example", [Recipient(recipient)], body=body, smtputf8=utf8)
+    envelope = Envelope(sender, [Recipient(recipient)], body=body, smtputf8=utf8)
     if not in_file:
         return Job(None, 1, b"x", envelope, content, len(content))
     with tempfile.TemporaryFile() as file:
@@ -38,7 +43,8 @@ def job(
         (job(ASCII, Body.BINARY), ALL, Body.BINARY, False),
         (job(HEADER, utf8=True), ALL, Body.EIGHTBIT, True),
         (job(ASCII, recipient="駅@nix.example".encode()), ALL, Body.SEVENBIT, True),
-        (job(ASCII, utf8=True), NONE, Body.SEVENBIT, False),
+        (job(ASCII, utf8=True), NONE, Body.SEVENBIT, True),
+        (job(ASCII, recipient="駅@nix.example".encode()), NONE, Body.SEVENBIT, True),
         (job(ASCII, Body.EIGHTBIT), NONE, Body.SEVENBIT, False),
         (job(LATIN, Body.EIGHTBIT), NONE, Body.SEVENBIT, False),
         (job(ASCII, Body.BINARY), Extensions(eightbitmime=True, binarymime=True), Body.SEVENBIT, False),
@@ -59,7 +65,7 @@ def test_what_the_server_can_take(given: Job, offered: Extensions, body: Body, u
     ("given", "offered", "status"),
     [
         (job(ASCII), Extensions(size=True, size_limit=10), "5.3.4"),
-        (job(ASCII, recipient="駅@nix.example".encode()), NONE, "5.6.7"),
+        (job(ASCII, sender="駅@nix.example".encode()), NONE, "5.6.7"),
         (job(HEADER, utf8=True), Extensions(eightbitmime=True), "5.6.7"),
         (job(HEADER), NONE, "5.6.3"),
     ],

@@ -127,20 +127,19 @@ def prepare(job: Job, offered: Extensions) -> Outcome | None:
 
 
 def _consider_utf8(job: Job, offered: Extensions) -> Outcome | None:
-    """RFC 6531 section 3.6: SMTPUTF8 is asked for if an address or, as the sender said, a header needs it."""
+    """RFC 6531 section 3.6: SMTPUTF8 is asked for if an address or, as the sender said, a header needs it.
+
+    Where it is not offered, single recipients that need it are left to the engine to refuse.
+    """
     envelope = job.envelope
     addresses = all(entry.address.isascii() for entry in envelope.recipients) and envelope.sender.isascii()
-    if addresses and not envelope.smtputf8:
-        job.utf8 = False
+    job.utf8 = envelope.smtputf8 or not addresses
+    if not job.utf8 or offered.smtputf8:
         return None
-    if offered.smtputf8:
-        job.utf8 = True
-        return None
-    if not addresses:
-        return impossible("5.6.7", "Remote host does not take addresses in other letters than ASCII (SMTPUTF8).")
-    if not _header(job).isascii():
+    if not envelope.sender.isascii():
+        return impossible("5.6.7", "Remote host does not take a sender in other letters than ASCII (SMTPUTF8).")
+    if envelope.smtputf8 and not _header(job).isascii():
         return impossible("5.6.7", "Remote host does not take header fields in UTF-8 (SMTPUTF8).")
-    job.utf8 = False
     return None
 
 

@@ -70,6 +70,32 @@ def test_a_name_that_is_no_name_ends_the_session() -> None:
     assert client.state is State.CLOSED
 
 
+@pytest.mark.parametrize(
+    ("offered", "orcpt"),
+    [
+        (Extensions(dsn=True, smtputf8=True), "utf-8;駅@b.example".encode()),
+        (Extensions(dsn=True), b"utf-8;\\x{99C5}@b.example"),
+    ],
+)
+def test_an_original_recipient_in_utf_8_is_written_as_the_server_takes_it(offered: Extensions, orcpt: bytes) -> None:
+    recipient = Recipient(b"b@b.example", 0, "utf-8;駅@b.example".encode())
+    assert rcpt_command(recipient, offered) == b"RCPT TO:<b@b.example> ORCPT=" + orcpt + b"\r\n"
+
+
+def test_a_recipient_that_needs_smtputf8_fails_alone_where_it_is_not_offered() -> None:
+    client = Client("192.0.2.1", b"me.example")
+    client.receive(GREETING + OFFER)
+    client.next_event()
+    client.output()
+    recipients = [Recipient("駅@b.example".encode()), Recipient(b"good@b.example")]
+    client.send(Envelope(b"a@a.example", recipients), b"\r\n", 2, utf8=True)
+    assert client.output() == b"MAIL FROM:<a@a.example>\r\nRCPT TO:<good@b.example>\r\nDATA\r\n"
+    client.receive(b"250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n")
+    event = client.next_event()
+    assert isinstance(event, Done)
+    assert [outcome.status for outcome in event.outcomes] == ["5.6.7", "2.0.0"]
+
+
 def test_what_cannot_be_written_fails_alone() -> None:
     client = Client("192.0.2.1", b"me.example")
     client.receive(GREETING + OFFER)

@@ -109,8 +109,9 @@ class Client(Opening):
         """Begin a transaction; only in state READY.
 
         ``content`` is None if it shall be asked for by WantContent; ``size`` is its octets in wire form, ``body``
-        what it really holds (BINARY needs CHUNKING and BINARYMIME, and goes by BDAT), ``utf8`` whether SMTPUTF8 is
-        needed. Whether the server can take such a message is the caller's to know beforehand.
+        what it really holds (BINARY needs CHUNKING and BINARYMIME, and goes by BDAT), ``utf8`` whether anything needs
+        SMTPUTF8. Whether the server can take such a message is the caller's to know beforehand; recipients that need
+        what it does not offer are refused one by one.
         """
         self._count = len(envelope.recipients)
         self._position = 0
@@ -184,6 +185,10 @@ class Client(Opening):
             self._places = ()
             return []
         for place, recipient in enumerate(envelope.recipients):
+            if utf8 and not offered.smtputf8 and not recipient.address.isascii():
+                text = "Remote host does not take addresses in other letters than ASCII (SMTPUTF8)."
+                self._refused[place] = report.impossible("5.6.7", text, self._remote)
+                continue
             try:
                 commands.append(rcpt_command(recipient, offered))
             except ValueError as error:

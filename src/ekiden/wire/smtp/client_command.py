@@ -96,8 +96,14 @@ def rcpt_command(recipient: Recipient, offered: Extensions) -> bytes:
     elif recipient.notify:
         command += b" NOTIFY=" + b",".join(word for flag, word in _NOTIFY if recipient.notify & flag)
     if recipient.orcpt:
-        command += b" ORCPT=" + _word(recipient.orcpt)
+        orcpt = recipient.orcpt if offered.smtputf8 or recipient.orcpt.isascii() else _escaped(recipient.orcpt)
+        command += b" ORCPT=" + _word(orcpt)
     return _line(command)
+
+
+def _escaped(orcpt: bytes) -> bytes:
+    """A UTF-8 address as servers without SMTPUTF8 take it (RFC 6533 section 3, utf-8-addr-xtext)."""
+    return "".join(c if c.isascii() else f"\\x{{{ord(c):X}}}" for c in orcpt.decode()).encode()
 
 
 def hello_command(verb: bytes, name: bytes) -> bytes:
