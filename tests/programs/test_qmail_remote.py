@@ -95,6 +95,42 @@ def test_nobody_left(run) -> None:  # type: ignore[no-untyped-def]
     ]
 
 
+class Leaves(Server):
+    """Hangs up once it has said all."""
+
+    def run(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, self._listener:
+            for answer in self._answers:
+                connection.sendall(answer)
+                if answer is not self._answers[-1]:
+                    connection.recv(65536)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(65536)
+
+
+FULL = "127.0.0.1 failed after I sent the message.\nRemote host said: 452 full\n"
+UNKNOWN = "127.0.0.1 failed after I sent the message.\nRemote host said: 550 who\n"
+DIED = "Connected to 127.0.0.1 but connection died. Possible duplicate! (#4.4.2)\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "reports"),
+    [
+        (b"250 2.0.0 queued\r\n550 who\r\n", ["r", f"h{UNKNOWN}", f"K{ACCEPTED}"]),
+        (b"550 who\r\n250 2.0.0 queued\r\n", [f"h{UNKNOWN}", "r", f"K{ACCEPTED}"]),
+        (b"550 who\r\n452 full\r\n", [f"h{UNKNOWN}", f"s{FULL}", f"D{FULL}"]),
+        (b"250 2.0.0 queued\r\n", ["r", f"s{DIED}", f"K{ACCEPTED}"]),
+        (b"550 who\r\n", [f"h{UNKNOWN}", "r", f"Z{DIED}"]),
+        (b"", ["r", "r", f"Z{DIED}"]),
+    ],
+)
+def test_a_mail_stores_answer_for_each_recipient(run, home: Path, answers: bytes, reports: list[str]) -> None:  # type: ignore[no-untyped-def]
+    server = Leaves(b"220 x\r\n", b"250-x\r\n250 PIPELINING\r\n", b"250\r\n250\r\n250\r\n354\r\n", answers)
+    (home / "control/smtproutes").write_text(f"nix.example:lmtp:[127.0.0.1]:{server.port}\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", "c@nix.example") == reports
+
+
 def test_sender_rejected(run) -> None:  # type: ignore[no-untyped-def]
     server = Server(b"220 x\r\n", b"250-x\r\n250 PIPELINING\r\n", b"550 who\r\n503\r\n503\r\n")
     assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == [

@@ -332,8 +332,19 @@ class Client(Opening):
             outcomes[place] = outcome
         for place, outcome in self._refused.items():
             outcomes[place] = report.with_giving_up(outcome, self._peer)
+        if self._answered:
+            message = self._sum_up(outcomes, message)
         self.state = State.CLOSED if self._reader.pending else state
         self._events.append(Done(outcomes, message, self._refused, self._heard))
+
+    def _sum_up(self, outcomes: Sequence[Outcome], message: Outcome) -> Outcome:
+        """The message's outcome where LMTP has several, with all who fared worse among the refused."""
+        delivered = next((one for one in self._answered.values() if one.verdict == Verdict.DELIVERED), None)
+        worse = range(self._count) if delivered is not None else self._answered
+        for place in worse:
+            if outcomes[place].verdict != Verdict.DELIVERED:
+                self._refused.setdefault(place, outcomes[place])
+        return delivered or message
 
     def _left(self, reply: bytes) -> None:
         self.state = State.CLOSED

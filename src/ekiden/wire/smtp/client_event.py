@@ -59,7 +59,9 @@ class Done(msgspec.Struct):
 
     ``message`` is the outcome after DATA, or that of a transaction without valid recipients; ``refused`` has the
     recipients (by their place) that were refused by themselves. ``outcomes`` is the two put together. The
-    recipients before place ``heard`` were decided on before anything else ended the transaction.
+    recipients before place ``heard`` were decided on before anything else ended the transaction. An LMTP server
+    answers for each recipient after DATA too: ``message`` is Delivered if one of them is, and ``refused`` has whoever
+    fared worse.
     """
 
     outcomes: list[Outcome]
