@@ -93,3 +93,22 @@ def test_what_is_no_tls_is_noticed() -> None:
     connection.start()
     with pytest.raises(ssl.SSLError):
         connection.receive(b"250 this is SMTP\r\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("mx.example", "mx.example"),
+        ("mx.example.", "mx.example"),
+        ("駅.example", "xn--cb6a.example"),
+        ("", None),
+        ("a\\..example", None),
+        ("\ufffd.example", None),
+    ],
+)
+def test_the_server_is_named_as_certificates_name_it(certificate: Path, host: str, said: str | None) -> None:
+    named: list[str | None] = []
+    context = context_of(certificate)
+    context.sni_callback = lambda _object, name, _context: named.append(name)
+    Server(context).shake_hands(TlsClient(Settings(me=b"me.example"), Path("/")).connection(host, "192.0.2.1"), 9999)
+    assert named == [said]

@@ -102,7 +102,7 @@ class Opener:
         if self._memory.answered(host.address):
             self._tell(host.address, Timeouts(0.0, 0))
         client = Client(host.address, self._settings.helohost, host.remote, wish, host.lmtp, credentials)
-        name = host.name.decode("ascii", "replace")
+        name = host.name.decode("utf-8", "replace")
         session = Session(self._loop, pool, client, self._timeouts, destination, name, host.address)
         session.verifies = credentials is not None and self._settings.remoteauthtls == "verify"
         try:

@@ -94,7 +94,7 @@ def _send(words: Sequence[bytes], home: str) -> Done | Outcome:
         if not client:
             client.append(TlsClient(settings, Path(home)))
         verify = settings.remoteauthtls == "verify" and logins.find(next_hop) is not None
-        return client[0].connection(host.name.decode("ascii", "replace"), host.address, verify)
+        return client[0].connection(host.name.decode("utf-8", "replace"), host.address, verify)
 
     return deliver(job, hosts, settings, make_tls, lambda: logins.find(next_hop))
 

@@ -103,7 +103,7 @@ class TlsClient:
 
     def connection(self, host: str, address: str, verify: bool = False) -> TlsConnection:
         """TLS with the host of this name at this address; a bare address has an empty name and gets no SNI."""
-        return TlsConnection(self, host, address, verify)
+        return TlsConnection(self, _server_name(host), address, verify)
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, peer: Peer) -> ssl.SSLObject:
         """An SSLObject that resumes the last session with the peer, if there is one."""
@@ -121,3 +121,11 @@ class TlsClient:
         if len(self._sessions) >= SESSIONS and peer not in self._sessions:
             del self._sessions[next(iter(self._sessions))]
         self._sessions[peer] = session
+
+
+def _server_name(host: str) -> str:
+    """A name as SNI and certificates have it (RFC 6066 section 3); empty for what the DNS knows and they cannot."""
+    try:
+        return host.removesuffix(".").encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
