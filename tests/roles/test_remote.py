@@ -249,6 +249,18 @@ def test_connections_are_given_up_after_reusemessages_and_after_reuseseconds() -
     play(scenario)
 
 
+def test_a_connection_for_one_message_is_not_given_up_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ekiden.roles.remote.SWEEP_SECONDS", 0.0001)
+
+    async def scenario() -> None:
+        server = await start(good)
+        async with role(reuseseconds=0) as queue:
+            report = await queue.attempt(server.destination)
+        assert report.outcomes[0].verdict == Verdict.DELIVERED, report.outcomes[0].text
+
+    play(scenario)
+
+
 def test_many_at_once() -> None:
     async def scenario() -> None:
         server = await start(good)

@@ -30,7 +30,8 @@ def session_timeouts(settings: Settings) -> tuple[float, ...]:
         State.VOID: settings.timeoutdataend,
     }
     limits: dict[State, float] = {state: min(limit, settings.timeoutremote) for state, limit in seconds.items()}
-    limits |= {State.READY: settings.reuseseconds, State.QUIT: QUIT_SECONDS, State.CLOSED: QUIT_SECONDS}
+    # At least a second: a new connection is ready for a moment before it gets the message that it was opened for.
+    limits |= {State.READY: max(settings.reuseseconds, 1), State.QUIT: QUIT_SECONDS, State.CLOSED: QUIT_SECONDS}
     return tuple(float(limits[state]) for state in State)
 
 
