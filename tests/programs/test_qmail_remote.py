@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +180,24 @@ class Resets(Server):
 def test_a_host_that_is_gone_after_it_took_the_message(run) -> None:  # type: ignore[no-untyped-def]
     server = Resets(*PLAIN, b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
     assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == ["r", "K" + ACCEPTED]
+
+
+class Drips(Server):
+    """Begins a greeting that never ends."""
+
+    def run(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, self._listener, contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"220-x\r\n")
+                time.sleep(0.2)
+
+
+def test_a_host_gains_no_time_by_dripping(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    (home / "control/timeoutgreeting").write_text("1\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=Drips().port) == [
+        "ZConnected to 127.0.0.1 but connection died. (#4.4.2)\nNo answer within 1 seconds.\n"
+    ]
 
 
 class BreaksOff(Server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,9 @@ class _Call:
         self._tls: Tls | None = None
         self._outgoing = bytearray()
         self._poll = select.poll()
+        self._sent = 0
+        self._progress: tuple[State, int, int] | None = None
+        self._deadline = 0.0
         self.tls_failed = False
 
     def run(self) -> Done | Outcome:
@@ -146,7 +150,7 @@ class _Call:
         self._collect()
         events = select.POLLIN | (select.POLLOUT if self._outgoing else 0)
         self._poll.register(self._connection, events)
-        if not self._poll.poll(self._timeouts[self._client.state] * 1000):
+        if not self._poll.poll(self._patience() * 1000):
             self._client.lost(f"No answer within {self._timeouts[self._client.state]:.0f} seconds.")
             return
         try:
@@ -156,6 +160,15 @@ class _Call:
             pass
         except OSError as error:
             self._break_off(error)
+
+    def _patience(self) -> float:
+        """Seconds left: a limit starts anew with each reply and whenever octets could be sent, not by pieces read."""
+        now = time.monotonic()
+        progress = self._client.state, self._client.replies, self._sent
+        if progress != self._progress:
+            self._progress = progress
+            self._deadline = now + self._timeouts[self._client.state]
+        return max(self._deadline - now, 0.0)
 
     def _break_off(self, error: OSError) -> None:
         if self._tls is not None:
@@ -180,6 +193,7 @@ class _Call:
             except BlockingIOError:
                 return
             del self._outgoing[:sent]
+            self._sent += sent
 
     def _read(self) -> None:
         data = self._connection.recv(_READ)
