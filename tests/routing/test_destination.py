@@ -15,6 +15,7 @@ from ekiden.routing.destination import (
     parse_literal,
     relay_destination,
 )
+from ekiden.settings.values import is_relay
 
 
 @pytest.mark.parametrize(
@@ -118,3 +119,12 @@ def test_a_domain_chooses_neither_port_nor_relay(domain: bytes) -> None:
     else:
         assert hop.use_mx
         assert hop.host in (domain.lower(), domain.lower() + b".")
+
+
+@given(
+    st.lists(st.sampled_from([b"lmtp:", b"[", b"]", b":", b"::1", b"192.0.2.1", b"IPv6:", b"a", b"/", b"7", b" "]))
+)
+def test_what_control_smtproutes_may_hold_can_be_followed(pieces: list[bytes]) -> None:
+    relay = b"".join(pieces)
+    if relay and is_relay(relay):
+        relay_destination(relay)

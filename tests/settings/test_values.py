@@ -86,6 +86,7 @@ def test_what_is_allowed(name: str, raw: bytes, value: object) -> None:
         ("smtproutes", b"a.example\n", 'control/smtproutes:1: "a.example" has no colon'),
         ("smtproutes", b"a.example:relay:smtp\n", '"relay:smtp" is no relay; allowed is a host name or [ADDRESS]'),
         ("smtproutes", b":[192.0.2.1\n", '"[192.0.2.1" is no relay'),
+        ("smtproutes", b":[relay.example]\n", '"[relay.example]" is no relay'),
         ("proxyclients", b"192.0.2.1/24\n", "control/proxyclients:1: 192.0.2.1/24 has host bits set"),
         ("resolvers", b"dns.example\n", '"dns.example" is no DNS server'),
         ("resolvers", b"192.0.2.1:0\n", '"192.0.2.1:0" is no DNS server'),
@@ -116,12 +117,16 @@ def test_the_last_of_several_values_counts() -> None:
     assert parsed("virtualdomains", b"a:first\nA:last\n")[0] == {b"a": b"last"}
 
 
-@pytest.mark.parametrize("value", [b"", b"host", b"host.example:25", b"host:", b"[192.0.2.1]", b"[::1]:65535"])
+@pytest.mark.parametrize(
+    "value", [b"", b"host", b"host.example:25", b"host:", b"[192.0.2.1]", b"[::1]:65535", b"[IPv6:::1]"]
+)
 def test_relays(value: bytes) -> None:
     assert is_relay(value)
 
 
-@pytest.mark.parametrize("value", [b":25", b"a b", b"a:0", b"a:65536", b"a:" + b"9" * 5000, b"a:b", b"[]", b"::1"])
+@pytest.mark.parametrize(
+    "value", [b":25", b"a b", b"a:0", b"a:65536", b"a:" + b"9" * 5000, b"a:b", b"[]", b"::1", b"[a]"]
+)
 def test_no_relays(value: bytes) -> None:
     assert not is_relay(value)
 

@@ -19,7 +19,7 @@ from ekiden.settings.listeners import is_address, parse_listeners
 Value = TypeVar("Value")
 
 _LMTP = re.compile(rb"lmtp:(?![0-9]*$)(/[!-~]{1,106}$)?", re.IGNORECASE)
-_RELAY = re.compile(rb"(?:\[[^\]\s]+\]|[^\s:\[\]]+)(?::([0-9]*))?")
+_RELAY = re.compile(rb"(?:\[(?P<six>ipv6:)?(?P<address>[^\]\s]+)\]|[^\s:\[\]]+)(?::(?P<port>[0-9]*))?", re.IGNORECASE)
 _RESOLVER = re.compile(r"\[([0-9a-fA-F:.]+)\](?::([0-9]{1,5}))?|([0-9.]+):([0-9]{1,5})")
 _ROUTED_LITERAL = re.compile(rb"(\[[^\]]*\]):(.*)", re.DOTALL)
 
@@ -129,8 +129,13 @@ def is_relay(value: bytes) -> bool:
             return True
         if not value:
             return False
+    if not value:
+        return True
     match = _RELAY.fullmatch(value)
-    return not value or bool(match and (not match[1] or (len(match[1]) <= 5 and 1 <= int(match[1]) <= 65535)))
+    if match is None or (match["port"] and not (len(match["port"]) <= 5 and 1 <= int(match["port"]) <= 65535)):
+        return False
+    families = (socket.AF_INET6,) if match["six"] else (socket.AF_INET, socket.AF_INET6)
+    return match["address"] is None or is_address(match["address"].decode("ascii", "replace"), *families)
 
 
 def parse_networks(setting: Setting, file: ControlFile) -> tuple[str, ...]:
