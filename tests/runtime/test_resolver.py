@@ -150,5 +150,6 @@ def test_own_addresses() -> None:
 def test_a_port_that_we_do_not_listen_at_cannot_be_ours() -> None:
     assert resolver_answer.surroundings(settings()).is_own_address("127.0.0.1")
     assert resolver_answer.surroundings(settings()).is_own_address("0.0.0.0")
+    assert resolver_answer.surroundings(settings()).is_own_address("::ffff:127.0.0.1")
     assert not resolver_answer.surroundings(settings()).is_own_address("203.0.113.1")
     assert not resolver_answer.surroundings(settings(remoteport=2525)).is_own_address("127.0.0.1")

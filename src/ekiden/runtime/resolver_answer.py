@@ -143,6 +143,8 @@ def _own_address() -> Callable[[str], bool]:
                 known = own_addresses()
             until = now + INTERFACES_SECONDS
         parsed = ipaddress.ip_address(address)
-        return address in known or parsed.is_loopback or parsed.is_unspecified
+        # An AAAA record may hold an IPv4 address, which is what is called then.
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+        return str(parsed) in known or parsed.is_loopback or parsed.is_unspecified
 
     return is_own
