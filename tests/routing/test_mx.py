@@ -241,6 +241,16 @@ def test_literals_ask_nothing(key: bytes, address: str, port: int) -> None:
     assert zone.asked == []
 
 
+@pytest.mark.parametrize("name", [b"localhost", b"localhost.", b"mail.localhost"])
+def test_localhost_needs_no_dns(name: bytes) -> None:
+    zone = Zone({})
+    assert addresses(find(zone, name + b":26")) == ["::1", "127.0.0.1"]
+    assert addresses(find(zone, name, Surroundings(lambda _: False, ipv6=False))) == ["127.0.0.1"]
+    assert find(zone, name, Surroundings(lambda _: True)) == BEST_IS_ME
+    assert zone.asked == []
+    assert isinstance(find(zone, b"notlocalhost:26"), Outcome)
+
+
 def test_a_flood_of_exchangers_is_cut() -> None:
     zone = Zone({(b"x.example", "MX"): [(number, b"m%d.example" % number) for number in range(5000)]})
     zone.records[b"m0.example", "A"] = ["192.0.2.1"]

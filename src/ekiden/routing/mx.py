@@ -20,6 +20,8 @@ from ekiden.routing.destination import Destination, parse_literal
 HOSTS = 30
 """Mail exchangers looked at; more are not a mail system's but an attack's."""
 
+LOOPBACK = ("::1", "127.0.0.1")
+
 
 class Question(msgspec.Struct, frozen=True):
     """``kind`` is ``MX``, ``A`` or ``AAAA``."""
@@ -101,10 +103,18 @@ def _find(destination: Destination, here: Surroundings, chance: random.Random | 
     literal = parse_literal(destination.host)
     if literal is not None:
         return [Host(literal.decode(), destination.port)]
+    if _is_localhost(destination.host):
+        hosts = [Host(address, destination.port, destination.host) for address in LOOPBACK[0 if here.ipv6 else 1 :]]
+        return hosts if not destination.use_mx else (before_me(hosts, here) or BEST_IS_ME)
     if not destination.use_mx:
         hosts, doubtful = yield from _hosts_of([(0, destination.host)], destination.port, here)
         return hosts or (LOOKUP_FAILED if doubtful else _no_relay(destination.host))
     return (yield from _search_exchangers(destination, here, chance or random.Random()))
+
+
+def _is_localhost(name: bytes) -> bool:
+    """A name that is this machine's whatever the DNS says or whether there is one (RFC 6761 section 6.3)."""
+    return (b"." + name.removesuffix(b".")).endswith(b".localhost")
 
 
 def _search_exchangers(destination: Destination, here: Surroundings, chance: random.Random) -> Search:
