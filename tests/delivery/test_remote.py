@@ -67,6 +67,7 @@ def test_what_the_server_can_take(given: Job, offered: Extensions, body: Body, u
         (job(ASCII), Extensions(size=True, size_limit=10), "5.3.4"),
         (job(ASCII, sender="駅@nix.example".encode()), NONE, "5.6.7"),
         (job(HEADER, utf8=True), Extensions(eightbitmime=True), "5.6.7"),
+        (job(HEADER, utf8=True), NONE, "5.6.7"),
         (job(HEADER), NONE, "5.6.3"),
     ],
 )

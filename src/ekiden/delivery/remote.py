@@ -112,18 +112,19 @@ def prepare(job: Job, offered: Extensions) -> Outcome | None:
     limit = offered.size_limit
     if limit and job.size > limit:
         return impossible("5.3.4", f"Remote host takes messages of up to {limit} octets, this one has {job.size}.")
+    refused = _consider_utf8(job, offered)
+    if refused is not None:
+        return refused
     wanted = job.envelope.body
     if wanted == Body.BINARY and offered.binarymime and offered.chunking:
         job.body = Body.BINARY
     elif wanted == Body.BINARY or not offered.eightbitmime:
-        refused = _make_sevenbit(job)
-        if refused is not None:
-            return refused
+        return _make_sevenbit(job)
     elif job.content is None or not job.content.isascii():
         job.body = Body.EIGHTBIT
     else:
         job.body = Body.SEVENBIT
-    return _consider_utf8(job, offered)
+    return None
 
 
 def _consider_utf8(job: Job, offered: Extensions) -> Outcome | None:
