@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 import subprocess
@@ -198,6 +199,51 @@ def test_a_host_gains_no_time_by_dripping(run, home: Path) -> None:  # type: ign
     assert run("nix.example", "a@x.example", "b@nix.example", port=Drips().port) == [
         "ZConnected to 127.0.0.1 but connection died. (#4.4.2)\nNo answer within 1 seconds.\n"
     ]
+
+
+@pytest.fixture
+def table(home: Path) -> Path:
+    """queue/tcpto, as qmail-send leaves it to be shared."""
+    (home / "queue").mkdir()
+    table = home / "queue/tcpto"
+    table.touch()
+    return table
+
+
+def test_an_address_that_times_out_is_noted_for_others(run, home: Path, table: Path) -> None:  # type: ignore[no-untyped-def]
+    (home / "control/timeoutconnect").write_text("1\n")
+    with contextlib.ExitStack() as open_:
+        listener = open_.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):  # its backlog is full
+            client = open_.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        for _ in range(2):
+            assert run("nix.example", "a@x.example", "b@nix.example", port=listener.getsockname()[1]) == [
+                "ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+            ]
+    # The second one came too soon to count.
+    assert re.fullmatch(r"127\.0\.0\.1 \d+ 1\n", table.read_text())
+
+
+def test_an_address_that_timed_out_twice_is_left_alone(run, home: Path, table: Path) -> None:  # type: ignore[no-untyped-def]
+    table.write_text(f"127.0.0.1 {int(time.time()) - 10} 2\n")
+    server = Server(*PLAIN, b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == [
+        "ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+    ]
+    table.write_text(f"127.0.0.1 {int(time.time()) - 10} 1\n192.0.2.1 1000 2\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == ["r", "K" + ACCEPTED]
+    assert table.read_text() == "192.0.2.1 1000 2\n"
+
+
+def test_where_there_is_no_table_none_is_made(run, table: Path) -> None:  # type: ignore[no-untyped-def]
+    table.unlink()
+    server = Server(*PLAIN, b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
+    assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == ["r", "K" + ACCEPTED]
+    assert not table.exists()
 
 
 class BreaksOff(Server):

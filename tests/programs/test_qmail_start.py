@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +65,10 @@ class Starts:
         done = subprocess.run([self.home / "bin" / "qmail-inject", "-a", *recipients], input=b"\nhello\n", timeout=60)
         assert done.returncode == 0
 
+    def program(self, name: str) -> str:
+        done = subprocess.run([self.home / "bin" / name], capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
     def wait_for(self, line: str, log: Path | None = None) -> list[str]:
         """The lines so far, once this one is among them."""
         place = log or self.log
@@ -106,6 +113,26 @@ def test_without_arguments(starts: Starts) -> None:
     started.terminate()
     assert started.wait(20) == 0
     assert starts.wait_for("status: exiting")[-1] == "status: exiting"
+
+
+def test_addresses_that_time_out_are_told_and_forgotten(starts: Starts) -> None:
+    starts.control("timeoutconnect", "1")
+    with contextlib.ExitStack() as open_:
+        listener = open_.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):  # its backlog is full
+            client = open_.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        starts.control("smtproutes", f":[127.0.0.1]:{listener.getsockname()[1]}")
+        starts.start("./Mailbox")
+        starts.wait_for("status: local 0/10 remote 0/20")
+        starts.inject("far@b.example")
+        wait_until(lambda: starts.program("qmail-tcpto") != "", 20, "the timeout is known")
+    told = starts.program("qmail-tcpto")
+    assert re.fullmatch(r"127\.0\.0\.1 timed out \d+ seconds ago; # recent timeouts: 1\n", told)
+    assert starts.program("qmail-tcpok") == starts.program("qmail-tcpto") == ""
 
 
 def test_a_default_delivery_and_a_logger_with_arguments(starts: Starts) -> None:

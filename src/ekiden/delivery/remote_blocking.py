@@ -7,7 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ekiden.base.outcome import Outcome
 from ekiden.delivery.remote import NO_CONNECTION, Job, Tls, prepare
@@ -24,19 +24,30 @@ _READ = 65536
 MakeTls = Callable[[Host], Tls]
 
 
+class Addresses(Protocol):
+    """What is known of addresses that time out, see runtime.host_table."""
+
+    def is_dead(self, address: str) -> bool: ...
+
+    def timed_out(self, address: str) -> None: ...
+
+    def answered(self, address: str) -> None: ...
+
+
 def deliver(
     job: Job,
     hosts: Sequence[Host],
     settings: Settings,
     make_tls: MakeTls,
-    credentials: Callable[[], Credentials | None] = lambda: None,
+    credentials: Callable[[], Credentials | None],
+    addresses: Addresses,
 ) -> Done | Outcome:
     """Try the hosts in turn until one takes part in a transaction; an Outcome for the message if none does."""
     outcome = NO_CONNECTION
-    for host in hosts[:ADDRESSES]:
+    for host in [host for host in hosts if not addresses.is_dead(host.address)][:ADDRESSES]:
         login = credentials()
         wish = settings.tlsremote if login is None else wish_for_login(settings)
-        result = _try(job, host, settings, make_tls, wish, login)
+        result = _try(job, host, settings, make_tls, wish, login, addresses)
         if isinstance(result, Done):
             return result
         if result is not None:
@@ -45,19 +56,29 @@ def deliver(
 
 
 def _try(
-    job: Job, host: Host, settings: Settings, make_tls: MakeTls, wish: Wish, login: Credentials | None
+    job: Job,
+    host: Host,
+    settings: Settings,
+    make_tls: MakeTls,
+    wish: Wish,
+    login: Credentials | None,
+    addresses: Addresses,
 ) -> Done | Outcome | None:
     try:
         connection = _connect(host, settings)
+    except TimeoutError:
+        addresses.timed_out(host.address)
+        return None
     except OSError:
         return None
+    addresses.answered(host.address)
     with connection:
         connection.setblocking(False)
         client = Client(host.address, settings.helohost, host.remote, wish, host.lmtp, login)
         call = _Call(connection, client, job, session_timeouts(settings), lambda: make_tls(host))
         result = call.run()
     if call.tls_failed and wish == "may":
-        return _try(job, host, settings, make_tls, "never", login)
+        return _try(job, host, settings, make_tls, "never", login, addresses)
     return result
 
 

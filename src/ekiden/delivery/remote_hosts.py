@@ -6,7 +6,12 @@ left alone for a while. The queue keeps the same table for all processes; this i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections.abc import Iterator
+
+import msgspec
+
+from ekiden.settings.schema import Settings
 
 CAPACITY = 1000
 """Addresses remembered; the one that timed out longest ago makes room."""
@@ -18,8 +23,7 @@ _ENOUGH = 2
 _MOST = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """``count`` timeouts in a row, the last that counted at ``since`` (seconds of the epoch)."""
 
     since: float
@@ -56,6 +60,10 @@ class HostMemory:
         """Note that the address answers; True if that is news."""
         return self._known.pop(address, None) is not None
 
+    def entries(self) -> Iterator[tuple[str, Timeouts]]:
+        """All that is known, by address."""
+        return iter(self._known.items())
+
     def learn(self, address: str, timeouts: Timeouts) -> None:
         """Take over what another process found; a count of 0 forgets the address."""
         self._known.pop(address, None)
@@ -64,3 +72,8 @@ class HostMemory:
         if len(self._known) >= CAPACITY:
             del self._known[min(self._known, key=lambda known: self._known[known].since)]
         self._known[address] = timeouts
+
+
+def memory_for(settings: Settings) -> HostMemory:
+    """The memory that tcptoseconds asks for; chance keeps all processes from coming back at once."""
+    return HostMemory(settings.tcptoseconds * random.uniform(1.0, 1.5))

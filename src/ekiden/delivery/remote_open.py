@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import random
 import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -149,8 +148,3 @@ class Opener:
         news = self._memory.timed_out(address, time.time())
         if news is not None:
             self._tell(address, news)
-
-
-def memory_for(settings: Settings) -> HostMemory:
-    """The memory that tcptoseconds asks for; chance keeps all processes from coming back at once."""
-    return HostMemory(settings.tcptoseconds * random.uniform(1.0, 1.5))

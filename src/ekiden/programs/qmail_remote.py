@@ -21,6 +21,7 @@ from ekiden.delivery.remote_logins import Logins
 from ekiden.routing.destination import RouteError, mx_destination, parse_destination, relay_destination
 from ekiden.routing.mx import Host
 from ekiden.routing.rewrite import route_entry
+from ekiden.runtime.host_table import SharedHosts
 from ekiden.runtime.resolver_blocking import hosts_for
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
@@ -70,6 +71,7 @@ def _send(words: Sequence[bytes], home: str) -> Done | Outcome:
         destination = parse_destination(next_hop, settings.remoteport)
     except (SettingsError, RouteError):
         return NO_CONTROL
+    addresses = SharedHosts(Path(home, "queue"), settings)
     logins = Logins(settings.remoteauth, settings.remoteport, settings.remoteauthiterations)
     unknown = logins.why_not(next_hop)
     if unknown is not None:
@@ -96,7 +98,7 @@ def _send(words: Sequence[bytes], home: str) -> Done | Outcome:
         verify = settings.remoteauthtls == "verify" and logins.find(next_hop) is not None
         return client[0].connection(host.name.decode("utf-8", "replace"), host.address, verify)
 
-    return deliver(job, hosts, settings, make_tls, lambda: logins.find(next_hop))
+    return deliver(job, hosts, settings, make_tls, lambda: logins.find(next_hop), addresses)
 
 
 def _next_hop(host: bytes, settings: Settings) -> bytes:

@@ -15,7 +15,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from ekiden.roles.local import outcome_of
 from ekiden.roles.queue import QueueRole, Unusable, lock
 from ekiden.runtime import process_title, role
 from ekiden.runtime.delivery_pipe import DeliveryPipe, Pipes
+from ekiden.runtime.frames import HostState
 from ekiden.runtime.log import PlainLog
 from ekiden.runtime.message_files import MessageFiles
 from ekiden.runtime.preloading import preload
@@ -194,9 +195,22 @@ class Spawned(Deliverers):
             sender.loop, *PIPES[channel], most, self._reported, self._strange, lambda _keys: self._spawner_ended()
         )
 
+        if self.table is not None:
+            self.table.share()
+
     @property
     def present(self) -> bool:
         return self._pipe.alive
+
+    def known_hosts(self) -> Mapping[str, HostState]:
+        return self.table.load() if self.table is not None else {}
+
+    def forget_hosts(self) -> None:
+        if self.table is not None:
+            self.table.keep(())
+
+    def keep(self) -> None:
+        """Nothing: the table is each qmail-remote's to keep."""
 
     def send(self, part: Part, envelope: Envelope) -> bool:
         """Start a delivery for each recipient; False if there is no file for the spawner to read."""

@@ -127,9 +127,13 @@ class QueueRole:
         self._deliverers = {channel: Deliverers(self, channel) for channel in ("remote", "local")}
         self._intakers = Intakers(self)
         self.engine = Engine(context.settings, store, context.log, self)
-        remote = self._deliverers["remote"]
         self._administration = Administration(
-            self.engine, store, self.wake, lambda: remote.hosts, remote.forget_hosts, self.reconfigure
+            self.engine,
+            store,
+            self.wake,
+            lambda: self._deliverers["remote"].known_hosts(),
+            lambda: self._deliverers["remote"].forget_hosts(),
+            self.reconfigure,
         )
 
     def now(self) -> float:

@@ -16,9 +16,9 @@ import msgspec
 
 from ekiden.base.outcome import Outcome
 from ekiden.delivery.remote import Job
-from ekiden.delivery.remote_hosts import Timeouts
+from ekiden.delivery.remote_hosts import Timeouts, memory_for
 from ekiden.delivery.remote_logins import Logins
-from ekiden.delivery.remote_open import Opener, memory_for
+from ekiden.delivery.remote_open import Opener
 from ekiden.delivery.remote_pool import Pool
 from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining, HostState, Report
 from ekiden.runtime.link import Link

@@ -7,26 +7,48 @@ passed over.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ekiden.delivery.remote_hosts import CAPACITY
+from ekiden.delivery.remote_hosts import CAPACITY, HostMemory, Timeouts, memory_for
 from ekiden.runtime.frames import HostState
+from ekiden.settings.schema import Settings
 
 _LINE_OCTETS = 200
 
 
 class HostTable:
-    """The file in the queue's directory, open from the start; if that is not possible, nothing is kept."""
+    """The file in the queue's directory, open from the start; if that is not possible, nothing is kept.
 
-    def __init__(self, directory: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    Only who serves the queue may ``create`` it: it is to be theirs.
+    """
+
+    def __init__(self, directory: Path, create: bool = True) -> None:
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         try:
             self._descriptor = os.open(directory / "tcpto", flags, 0o600)
         except OSError:
             self._descriptor = -1
+
+    def share(self) -> None:
+        """Let the file's group keep the table: qmail-remote, started by qmail-rspawn."""
+        with contextlib.suppress(OSError):
+            os.fchmod(self._descriptor, 0o660)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """For those who share it. Who serves the queue waits for nobody: a word about an address may be lost."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def load(self) -> dict[str, HostState]:
         """What was kept, by address."""
@@ -55,3 +77,38 @@ class HostTable:
         except OSError:
             # A full disk: what is in memory counts, and the table is written again at the next change.
             return
+
+
+class SharedHosts:
+    """What is known of addresses to a program that makes one delivery: others like it keep the same table."""
+
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self._table = HostTable(directory, create=False)
+        self._settings = settings
+        self._memory = self._load()
+
+    def _load(self) -> HostMemory:
+        memory = memory_for(self._settings)
+        for state in self._table.load().values():
+            memory.learn(state.address, Timeouts(state.since, state.count))
+        return memory
+
+    def is_dead(self, address: str) -> bool:
+        """Whether to leave the address alone."""
+        return self._memory.is_dead(address, time.time())
+
+    def timed_out(self, address: str) -> None:
+        """Note a timeout."""
+        self._change(lambda memory: memory.timed_out(address, time.time()) is not None)
+
+    def answered(self, address: str) -> None:
+        """Note that the address answers."""
+        if self._memory.answered(address):
+            self._change(lambda memory: memory.answered(address))
+
+    def _change(self, change: Callable[[HostMemory], bool]) -> None:
+        with self._table.locked():
+            self._memory = self._load()
+            if change(self._memory):
+                known = self._memory.entries()
+                self._table.keep(HostState(address, last.since, last.count) for address, last in known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
 import msgspec
 
@@ -35,8 +36,8 @@ class Deliverers:
         self._draining: dict[AnyLink, dict[int, Part]] = {}
         self._jobs = 0
         self._keeping = False
-        self._table = HostTable(role.directory) if channel == "remote" else None
-        self.hosts: dict[str, HostState] = self._table.load() if self._table is not None else {}
+        self.table = HostTable(role.directory) if channel == "remote" else None
+        self._hosts: dict[str, HostState] = self.table.load() if self.table is not None else {}
 
     def open(self, connection: socket.socket) -> None:
         link: Link[DeliveryAnswer]
@@ -48,7 +49,7 @@ class Deliverers:
             lambda reason: self._closed(link, reason),
         )
         self._links[link] = {}
-        for state in self.hosts.values():
+        for state in self._hosts.values():
             link.send(state)
         self._role.wake()
 
@@ -119,22 +120,26 @@ class Deliverers:
         if len(state.address) > ADDRESS_CHARACTERS:
             link.close("news of what is no address")
             return
-        self.hosts.pop(state.address, None)
+        self._hosts.pop(state.address, None)
         if state.since:
-            if len(self.hosts) >= CAPACITY:
-                del self.hosts[next(iter(self.hosts))]
-            self.hosts[state.address] = state
+            if len(self._hosts) >= CAPACITY:
+                del self._hosts[next(iter(self._hosts))]
+            self._hosts[state.address] = state
         self._keep_soon()
         for other in self._links:
             if other is not link and other.backlog < NEWS_BACKLOG:
                 other.send(state)
 
+    def known_hosts(self) -> Mapping[str, HostState]:
+        """Addresses that timed out (qmail-tcpto)."""
+        return self._hosts
+
     def forget_hosts(self) -> None:
         """Let every address be tried again (qmail-tcpok)."""
-        for state in self.hosts.values():
+        for state in self._hosts.values():
             for link in self._links:
                 link.send(HostState(state.address, 0.0, 0))
-        self.hosts.clear()
+        self._hosts.clear()
         self.keep()
 
     def _keep_soon(self) -> None:
@@ -146,8 +151,8 @@ class Deliverers:
     def keep(self) -> None:
         """Write down which addresses timed out."""
         self._keeping = False
-        if self._table is not None:
-            self._table.keep(self.hosts.values())
+        if self.table is not None:
+            self.table.keep(self._hosts.values())
 
     def _closed(self, link: AnyLink, reason: str) -> None:
         """The process is gone: what it had in hand may or may not have been delivered, and is tried again."""
