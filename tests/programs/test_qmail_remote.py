@@ -109,7 +109,8 @@ class Leaves(Server):
                 if answer is not self._answers[-1]:
                     connection.recv(65536)
             connection.shutdown(socket.SHUT_WR)
-            connection.recv(65536)
+            with contextlib.suppress(OSError):
+                connection.recv(65536)
 
 
 FULL = "127.0.0.1 failed after I sent the message.\nRemote host said: 452 full\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -180,6 +181,41 @@ def test_too_much_or_too_little_is_deferred_in_bounded_memory(handler: Handler) 
             (outcome,) = (await job).outcomes
             assert outcome.verdict == Verdict.DEFERRED
             assert resident() - before < 15_000_000
+
+    play(scenario)
+
+
+def is_connected_to(port: int) -> bool:
+    """Whether this process has a connection to that port."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as found:
+            if found.family == socket.AF_INET and found.getpeername()[1] == port:
+                return True
+    return False
+
+
+def test_a_server_that_refuses_and_reads_no_more_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ekiden.delivery.remote_limits.QUIT_SECONDS", 1.0)
+
+    async def refusing(peer: Peer) -> None:
+        await peer.greet("8BITMIME")
+        for _ in range(2):
+            await peer.hear()
+            peer.say("250 ok")
+        await peer.hear()
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        peer.say("354 go")
+        await asyncio.sleep(0.2)
+        peer.say("552 too much")
+        await asyncio.sleep(60)
+
+    async def scenario() -> None:
+        server = await start(refusing)
+        async with role() as queue:
+            report = await queue.attempt(server.destination, content=b"\r\n" + b"x" * 28_000_000, in_file=True)
+            assert report.outcomes[0].verdict == Verdict.FAILED
+            while is_connected_to(server.port):
+                await asyncio.sleep(0.1)
 
     play(scenario)
 

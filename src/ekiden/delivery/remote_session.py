@@ -185,9 +185,10 @@ class Session(asyncio.Protocol):
         output = self.client.output()
         if output:
             self._write_raw(output if self._tls is None or not self._tls.established else self._tls.send(output))
-        if self.client.state is State.CLOSED and self._transport is not None:
-            transport, self._transport = self._transport, None
-            transport.close()
+        if self.client.state is State.CLOSED and self._transport is not None and not self._transport.is_closing():
+            # What is still to be sent is sent first; if the server does not read, the deadline ends that.
+            self.deadline = self._loop.time() + self._timeouts[State.CLOSED]
+            self._transport.close()
 
     def _write_raw(self, data: bytes) -> None:
         if self._transport is not None and data:
