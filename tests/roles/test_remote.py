@@ -272,6 +272,79 @@ def test_many_at_once() -> None:
     play(scenario)
 
 
+def few(most: int, messages: int = 1000) -> Handler:
+    """Serves so many connections at once, each for so many messages, and refuses more."""
+    served: set[Peer] = set()
+
+    async def handler(peer: Peer) -> None:
+        if len(served) >= most:
+            peer.say("421 too many connections")
+            return
+        served.add(peer)
+        try:
+            await asyncio.sleep(0.02)
+            await peer.greet("PIPELINING")
+            for _ in range(messages):
+                await peer.transaction(answer="")
+                await asyncio.sleep(0.002)
+                peer.say("250 2.0.0 queued")
+        finally:
+            served.remove(peer)
+
+    return handler
+
+
+@pytest.mark.parametrize("messages", [1000, 3])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_messages_wait_for_the_connections_that_a_server_takes(messages: int, in_file: bool) -> None:
+    async def scenario() -> None:
+        server = await start(few(3, messages))
+        async with role() as queue:
+            for _ in range(3):
+                attempts = (queue.attempt(server.destination, in_file=in_file) for _ in range(40))
+                for report in await asyncio.gather(*attempts):
+                    assert report.outcomes[0].verdict == Verdict.DELIVERED, report.outcomes[0].text
+        assert len(server.contents) == 120
+        assert server.connections < 40 + 120 // messages * 2 + 10
+
+    play(scenario)
+
+
+def test_where_every_connection_is_refused_nobody_waits() -> None:
+    async def scenario() -> None:
+        server = await start(few(0))
+        async with role() as queue:
+            for report in await asyncio.gather(*(queue.attempt(server.destination) for _ in range(20))):
+                assert "421 too many connections" in report.outcomes[0].text
+                assert report.unreachable
+
+    play(scenario)
+
+
+def test_whoever_waits_for_a_connection_is_reported_at_the_end() -> None:
+    async def stuck(peer: Peer) -> None:
+        if server.connections > 1:
+            peer.say("421 too many connections")
+            return
+        await peer.greet("PIPELINING")
+        await peer.transaction(answer="")
+        await peer.reader.read()
+
+    async def scenario() -> None:
+        nonlocal server
+        server = await start(stuck)
+        async with role(shutdownseconds=1) as queue:
+            waiting = [queue.attempt(server.destination) for _ in range(5)]
+            await asyncio.sleep(0.3)
+            assert not any(one.done() for one in waiting)
+            queue.context.stopping.set()
+            reports = await asyncio.gather(*waiting)
+            assert {report.outcomes[0].verdict for report in reports} == {Verdict.DEFERRED}
+
+    server: Server
+    play(scenario)
+
+
 def test_an_idle_connection_that_dies_when_it_is_used_costs_nothing() -> None:
     async def only_once(peer: Peer) -> None:
         await peer.greet("PIPELINING")

@@ -7,6 +7,8 @@ sender, recipient or content counts, and so does its silence from then on.
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,9 @@ from tests.peers.nameserver import NameServer
 from tests.peers.processes import free_port
 from tests.roles.test_remote import CONTENT, Handler, Peer, Server, good, play, role, start
 
-from ekiden.base.outcome import Verdict
+from ekiden.base.outcome import Outcome, Verdict
+from ekiden.delivery.remote import Job, prepare
+from ekiden.wire.smtp.client_command import Extensions
 
 ZONE = [
     nameserver.host("first.example", "127.0.0.2"),
@@ -139,5 +143,70 @@ def test_a_connection_that_died_before_its_first_message_costs_nothing() -> None
             assert report.outcomes[0].verdict == Verdict.DELIVERED
         assert server.connections == 3
         assert server.contents == [CONTENT] * 3
+
+    play(scenario)
+
+
+def test_a_connection_that_dies_while_its_next_message_is_read_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(job: Job, offered: Extensions) -> Outcome | None:
+        time.sleep(0.3)
+        return prepare(job, offered)
+
+    monkeypatch.setattr("ekiden.delivery.remote_session.prepare", slow)
+
+    async def one(peer: Peer) -> None:
+        await peer.greet("PIPELINING")
+        await peer.transaction()
+        await asyncio.sleep(0.1)
+
+    async def scenario() -> None:
+        server = await start(one)
+        async with role() as queue:
+            for _ in range(2):
+                report = await queue.attempt(server.destination, in_file=True)
+                assert report.outcomes[0].verdict == Verdict.DELIVERED
+        assert server.connections == 2
+
+    play(scenario)
+
+
+def unsteady(chance: random.Random) -> Handler:
+    """A server that takes now more and now fewer connections, and ends them whenever it likes."""
+    served: set[Peer] = set()
+
+    async def handler(peer: Peer) -> None:
+        served.add(peer)
+        try:
+            await asyncio.sleep(chance.random() * 0.02)
+            if len(served) > chance.choice([1, 2, 4, 50]):
+                peer.say("421 too many")
+                return
+            await peer.greet(*chance.choice([("PIPELINING", "8BITMIME"), ("X",)]))
+            for _ in range(chance.randint(0, 5)):
+                match chance.randint(0, 9):
+                    case 0:
+                        return
+                    case 1:
+                        await peer.hear()
+                        peer.say("421 enough")
+                        return
+                await peer.transaction()
+        finally:
+            served.remove(peer)
+
+    return handler
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_message_is_reported_whatever_a_server_does(seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def scenario() -> None:
+        server = await start(unsteady(chance))
+        async with role(reusemessages=chance.choice([1, 3, 100])) as queue:
+            for _ in range(3):
+                attempts = [queue.attempt(server.destination, in_file=chance.random() < 0.3) for _ in range(30)]
+                reports = await asyncio.gather(*attempts)
+                assert {report.outcomes[0].verdict for report in reports} <= {Verdict.DELIVERED, Verdict.DEFERRED}
 
     play(scenario)

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.roles.test_remote import Handler, Peer, deliver, good, play, role, start
+from tests.roles.test_remote import Handler, Peer, Server, deliver, good, play, role, start
 
 from ekiden.base.outcome import Verdict
 
@@ -54,9 +54,12 @@ def test_a_session_cut_after_each_octet_is_deferred_unless_all_was_said(reset: b
     cut = Cut(reset)
 
     async def scenario() -> None:
-        server = await start(cut.serve)
+        server = Server(cut.serve)
+        await server.start("0.0.0.0")
+        # A destination each: at one, a message would get the next connection.
+        destinations = [b"[127.0.0.%d]:%d" % (number + 1, server.port) for number in range(SAID + 1)]
         async with role(reusemessages=1) as queue:
-            reports = await asyncio.gather(*(queue.attempt(server.destination) for _ in range(SAID + 1)))
+            reports = await asyncio.gather(*map(queue.attempt, destinations))
             verdicts = [report.outcomes[0].verdict for report in reports]
             assert set(verdicts) <= {Verdict.DELIVERED, Verdict.DEFERRED}
             assert verdicts.count(Verdict.DELIVERED) == cut.whole == 1

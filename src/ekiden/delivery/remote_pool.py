@@ -1,7 +1,8 @@
 """Connections by destination: a message goes out at once on an idle one, else on the first that becomes free.
 
 For every message that waits, one connection is being opened; how many messages are under way at a destination is the
-scheduler's to limit.
+scheduler's to limit. Where a connection fails while others are there or being opened, no more are opened for a while,
+and whoever waits gets one of those: many servers take few from one client.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from ekiden.base.outcome import Outcome
 from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES, Job, Tls
 from ekiden.delivery.remote_session import Session
 from ekiden.wire.smtp.client import State
+
+CROWDED_SECONDS = 60.0
+"""How long no more connections are opened to a destination than it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,11 @@ class _Destination:
     waiting: deque[Job] = field(default_factory=deque)
     opening: int = 0
     sessions: int = 0
+    failed: int = 0
+    """Connections that failed since one succeeded."""
+    most: int = 0
+    """Connections that were there or being opened when one failed; this holds up to ``until``."""
+    until: float = 0.0
 
 
 Open = Callable[["Pool", bytes, Collection[str]], Awaitable[Session | Failure]]
@@ -77,9 +86,7 @@ class Pool:
     def submit(self, job: Job) -> None:
         """Deliver; the report comes through ``report``."""
         self._active += 1
-        destination = self._destinations.get(job.destination)
-        if destination is None:
-            destination = self._destinations[job.destination] = _Destination()
+        destination = self._destination(job.destination)
         if destination.idle:
             destination.idle.pop().start(job)
             return
@@ -106,6 +113,9 @@ class Pool:
             task.cancel()
         for session in list(self._sessions):
             session.abort("Stopped here.")
+        for destination in list(self._destinations.values()):
+            while destination.waiting:
+                self._fail(destination.waiting.popleft(), Failure(NO_RESOURCES))
 
     def watch(self, session: Session) -> None:
         """Take a new connection under the sweeping timer."""
@@ -134,7 +144,7 @@ class Pool:
         elif self._aborting:
             self._finish(job, [outcome] * len(job.envelope.recipients), False)
         else:
-            destination = self._destinations[job.destination]
+            destination = self._destination(job.destination)
             if session.kept:
                 destination.waiting.appendleft(job)
                 self._open_as_needed(job.destination, destination)
@@ -150,11 +160,19 @@ class Pool:
         destination = self._destinations.get(session.destination)
         if destination is not None and session.employed:
             destination.sessions -= 1
+            self._open_as_needed(session.destination, destination)
             self._forget_if_unused(session.destination, destination)
         if not self._sessions:
             self.on_quiet()
 
     # Within
+
+    def _destination(self, key: bytes) -> _Destination:
+        """What is known of the destination, though its last connection may be gone."""
+        destination = self._destinations.get(key)
+        if destination is None:
+            destination = self._destinations[key] = _Destination()
+        return destination
 
     def _employ(self, session: Session) -> None:
         destination = self._destinations[session.destination]
@@ -176,7 +194,10 @@ class Pool:
             destination.idle.remove(session)
 
     def _open_as_needed(self, key: bytes, destination: _Destination) -> None:
+        crowded = destination.until > self._loop.time()
         while destination.opening < len(destination.waiting):
+            if crowded and destination.sessions + destination.opening >= destination.most:
+                break
             destination.opening += 1
             self._begin_opening(key, destination)
 
@@ -204,6 +225,7 @@ class Pool:
         if isinstance(result, Session):
             if result.client.state is State.READY:
                 destination.sessions += 1
+                destination.failed = 0
                 result.employed = True
                 if job is None:
                     self._employ(result)
@@ -212,11 +234,29 @@ class Pool:
                 return
             # It went away between its last word and now; trying again and again would never end.
             result = Failure(result.failure)
-        if job is None and destination.waiting:
-            job = destination.waiting.popleft()
         if job is not None:
             self._fail(job, result)
+            self._open_as_needed(key, destination)
+        elif destination.sessions or destination.opening:
+            self._crowd(destination)
+        else:
+            self._give_up(key, destination, result)
         self._forget_if_unused(key, destination)
+
+    def _give_up(self, key: bytes, destination: _Destination, failure: Failure) -> None:
+        """The last of several connections has failed: so many messages have no hope left, the others try anew."""
+        failed, destination.failed, destination.until = destination.failed + 1, 0, 0.0
+        for _ in range(min(failed, len(destination.waiting))):
+            self._fail(destination.waiting.popleft(), failure)
+        self._open_as_needed(key, destination)
+
+    def _crowd(self, destination: _Destination) -> None:
+        """A connection has failed, but others are there or may come: whoever waits gets one of those."""
+        destination.failed += 1
+        destination.most = destination.sessions + destination.opening
+        destination.until = self._loop.time() + CROWDED_SECONDS
+        while destination.idle and destination.waiting:
+            destination.idle.pop().start(destination.waiting.popleft())
 
     def _fail(self, job: Job, failure: Failure) -> None:
         """Report that there is no connection, or what the last address said that the message came near to."""
