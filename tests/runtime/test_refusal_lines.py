@@ -1,0 +1,47 @@
+"""The log's lines about refused clients, written and read back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ekiden.base.reply import Reply
+from ekiden.runtime.log import Log
+from ekiden.runtime.logreader import events
+
+NO = Reply(553, "5.7.1", "sorry")
+
+
+def read_back(directory: Path, sender: bytes, recipient: bytes, how: str) -> dict[str, Any]:
+    sink = os.open(directory / "ekiden.log", os.O_WRONLY | os.O_CREAT)
+    try:
+        log = Log("smtpd", sink)
+        log.refusal("192.0.2.1", how, sender, recipient, NO, helo=b"x")
+    finally:
+        os.close(sink)
+    (event,) = events(directory)
+    return event
+
+
+@pytest.mark.parametrize(
+    ("sender", "recipient", "shown"),
+    [
+        (b"a@b", b"victim%far.example@c", ("a@b", "victim%far.example@c")),
+        (b"", b"", ("", "")),
+        (b"a b@c", b"x> to <y: 250 ok@d", ("a_b@c", "x>_to_<y:_250_ok@d")),
+        ("ä\n@b".encode(), b"c\x7f@d", ("??/@b", "c?@d")),
+    ],
+)
+def test_a_refusal(tmp_path: Path, sender: bytes, recipient: bytes, shown: tuple[str, str]) -> None:
+    event = read_back(tmp_path, sender, recipient, "helo x")
+    assert (event["sender"], event["recipient"]) == shown
+    assert (event["client"], event["helo"], event["reason"]) == ("192.0.2.1", "x", "553 5.7.1 sorry")
+
+
+def test_a_refusal_of_another_protocol_than_smtp(tmp_path: Path) -> None:
+    event = read_back(tmp_path, b"a@b", b"c@d", "qmtp")
+    assert (event["event"], event["sender"], event["recipient"]) == ("refuse", "a@b", "c@d")
+    assert "helo" not in event
