@@ -45,3 +45,10 @@ def test_a_refusal_of_another_protocol_than_smtp(tmp_path: Path) -> None:
     event = read_back(tmp_path, b"a@b", b"c@d", "qmtp")
     assert (event["event"], event["sender"], event["recipient"]) == ("refuse", "a@b", "c@d")
     assert "helo" not in event
+
+
+@pytest.mark.parametrize("service", ["", "smtp: ", "pop3: "])
+def test_a_client_that_was_sent_away(tmp_path: Path, service: str) -> None:
+    (tmp_path / "ekiden.log").write_text(f"1.5 refuse: {service}192.0.2.1: jiro: authentication failed\n")
+    (event,) = events(tmp_path)
+    assert (event["client"], event["reason"]) == ("192.0.2.1", "jiro: authentication failed")
