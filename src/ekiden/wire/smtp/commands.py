@@ -28,6 +28,10 @@ _ENVID_OCTETS = 100
 _ORCPT_OCTETS = 500
 
 
+_DOUBLE_BOUNCE = re.compile(rb" *<(#@\[\])>")
+"""The sender of double bounces that qmail and ekiden send on (addresses(5)); it is no mailbox."""
+
+
 def parse_mail(argument: bytes, auth: bool = False) -> Mail:
     """The argument of MAIL; ``auth`` if AUTH is offered, and its parameter taken. Raises Refused."""
     if argument[:5].upper() != b"FROM:":
@@ -35,7 +39,10 @@ def parse_mail(argument: bytes, auth: bool = False) -> Mail:
     try:
         sender, rest = parse_path(argument[5:])
     except ValueError:
-        raise Refused(501, "5.1.7", "sender address has a syntax error") from None
+        found = _DOUBLE_BOUNCE.match(argument, 5)
+        if found is None:
+            raise Refused(501, "5.1.7", "sender address has a syntax error") from None
+        sender, rest = found.group(1), argument[found.end() :]
     if not rest:
         if not sender.isascii():
             _check_address(sender, False)
