@@ -183,6 +183,16 @@ def test_a_notice_that_a_crash_prevented_is_made_at_start(tmp_path: Path) -> Non
     assert again.logged("bounce")[0][0] == 1
 
 
+def test_what_waits_at_the_start_is_tried_at_once(world: World, tmp_path: Path) -> None:
+    world.inject(to(b"a@example.com"))
+    world.turn()
+    world.store.close()
+    again = World(tmp_path)
+    again.store.recover()
+    again.engine.recover(1000.0)
+    assert [part.message.id for part, _ in again.turn()] == [1]
+
+
 def test_a_message_past_its_lifetime_is_given_up(world: World) -> None:
     world.inject(to(b"a@example.com"))
     ((part, _),) = world.turn()

@@ -126,7 +126,9 @@ class Engine(Administering):
         return last is not None and last > now + wait + SET_BACK
 
     def recover(self, now: float) -> None:
-        """At start: what ended without a notice before a crash is told now, and what has no way to go gets one."""
+        """At start: what ended without a notice before a crash is told now, what has no way to go gets one, and what
+        is due is fetched, so that it does not wait for the first tick.
+        """
         for number in self.store.orphans():
             self._journal.warning(f"msg {number}: a destination was missing; its recipients are routed anew")
             self.requeue(number, now)
@@ -137,3 +139,4 @@ class Engine(Administering):
                 self._notify(message, now, stored=True)
                 if not message.left:
                     self._remove(message)
+        self.scheduler.tick(now)
