@@ -127,6 +127,7 @@ def test_starting_twice_and_stopping_twice(home: Ekiden) -> None:
     assert "already runs" in home.command("start").stdout
     assert home.pids() == pids
     home.command("stop")
+    assert home.log().splitlines()[-1].endswith(" status: exiting")
     assert home.command("stop").stdout.endswith(f"does not run in {home.home}\n")
     stopped = home.command("status", "--json", check=False)
     assert (stopped.returncode, json.loads(stopped.stdout)) == (1, {"running": False})

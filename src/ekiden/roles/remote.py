@@ -21,7 +21,7 @@ from ekiden.delivery.remote_logins import Logins
 from ekiden.delivery.remote_open import Opener
 from ekiden.delivery.remote_pool import Pool
 from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining, HostState, Report
-from ekiden.runtime.link import Link
+from ekiden.runtime.link import END_OF_FILE, Link
 from ekiden.runtime.resolver import Resolver
 from ekiden.runtime.role import Context
 from ekiden.runtime.tls_client import TlsClient
@@ -126,7 +126,8 @@ class Remote:
     def _closed(self, reason: str) -> None:
         self._link = None
         self._link_closed.set()
-        if not self._context.stopping.is_set():
+        # Who ended the queue says so: its own last line, or the supervisor's about its death.
+        if reason != END_OF_FILE:
             self._context.log.event("queue lost", f"remote: lost the queue: {reason}")
 
     def _take(self, frame: DeliveryRequest, descriptor: int | None) -> None:

@@ -30,6 +30,8 @@ _ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
 _CLOSE_ON_EXEC = socket.MSG_CMSG_CLOEXEC
 MAXIMUM_FRAME = 64 * 1024 * 1024
 """Octets. A longer frame is a fault of the peer; inline content is far smaller."""
+END_OF_FILE = "end of file"
+"""The reason of a connection that its other side has closed."""
 NO_FRAME = (msgspec.DecodeError, ValueError, RecursionError)
 """What is raised for octets that are no frame; the last for arrays within arrays within arrays."""
 
@@ -193,7 +195,7 @@ class Link(Generic[Incoming]):
                 received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
                 self._descriptors.extend(received)
         if not count:
-            self.close("end of file")
+            self.close(END_OF_FILE)
             return False
         try:
             self._take(self._filled + count)
