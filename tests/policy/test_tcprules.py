@@ -163,7 +163,9 @@ def test_problems_for_people(tmp_path: Path) -> None:
 
 def test_a_variable_that_nobody_reads_is_told(tmp_path: Path) -> None:
     path = tmp_path / "tcp.smtp"
-    path.write_text(':allow,RELAYCLIENT="",RBLSMTPD="-no"\n:allow,DATABYTES="0",TCPREMOTEHOST="a",TCPREMOTEINFO="b"\n')
+    path.write_text(
+        ':allow,RELAYCLIENT="",RBLSMTPD="-no"\n:allow,DATABYTES="0",TCPREMOTEHOST="a",TCPREMOTEINFO="b"\n'
+    )
     (found,) = problems(path)
     assert (found.line, found.fatal) == (1, False)
     assert found.message == "sets RBLSMTPD, which nobody reads here"

@@ -9,6 +9,7 @@ import pytest
 from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.base.reply import Reply
+from ekiden.queue.attempts import GIVEN_UP
 from ekiden.queue.backoff import next_attempt
 from ekiden.queue.engine import Engine
 from ekiden.queue.intake import Foreign
@@ -200,6 +201,25 @@ def test_a_message_past_its_lifetime_is_given_up(world: World) -> None:
     world.turn(1000.0 + 604801)
     assert world.store.message(1) is None
     assert b"in the queue too long" in (world.store.content(2) or b"")
+    ((_delivery, told),) = world.logged("result")
+    assert told.verdict == Verdict.FAILED and told.text == LATER.text + GIVEN_UP, "the log calls it a failure"
+
+
+def test_the_last_words_to_an_old_message_are_not_said_to_those_behind_it(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    world.inject(to(b"b@example.com"), now=1000.0 + 604800)
+    world.engine.report(part, [LATER], True, 1000.0 + 604801)
+    world.turn(1000.0 + 604801)
+    assert world.logged("result")[1][1].text == LATER.text
+
+
+def test_status_lines_say_that_no_new_deliveries_are_started(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.stopping = True
+    world.engine.report(part, [OK], False, 1000.0)
+    assert world.logged("status") == [(0, 10, 1, 20, False), (0, 10, 0, 20, True)]
 
 
 def test_the_null_sender_gets_a_double_bounce_to_postmaster_and_that_is_the_end(world: World) -> None:

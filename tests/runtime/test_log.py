@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from ekiden.base.outcome import Outcome, Verdict
+from ekiden.base.outcome import MANGLED, Outcome, Verdict
 from ekiden.runtime import log as log_module
 from ekiden.runtime.log import DATAGRAM, KEPT, TOGETHER, Log, printable, safe
 
@@ -41,7 +41,7 @@ def say_everything(log):
     log.result(1, Outcome(Verdict.DELIVERED, "2.0.0", accepted, "192.10.10.2", "250 2.0.0 100% ok"))
     log.result(2, Outcome(Verdict.DEFERRED, "4.4.1", "Sorry, I wasn't able to\tconnect.\n"))
     log.result(3, Outcome(Verdict.FAILED, "5.1.1", "no such user: \u99c5\udce9\n"))
-    log.mangled(4)
+    log.result(4, MANGLED)
     log.bounce(5, 6)
     log.discarding(7, "triple")
     log.end(5)

@@ -136,7 +136,7 @@ def test_w18_term_waits_for_the_delivery_in_progress(machine: Machine, syslog: S
     assert is_alive(started.pid)
     (machine.user / "go").touch()
     log = texts(syslog.wait_for("status: exiting"))
-    assert log[-4:-2] == ["delivery 1: success: went/did_0+0+1/", "status: local 0/10 remote 0/20"]
+    assert log[-4:-2] == ["delivery 1: success: went/did_0+0+1/", "status: local 0/10 remote 0/20 exitasap"]
     assert log[-2:] == ["end msg 1", "status: exiting"]
 
 

@@ -34,3 +34,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reply: str = ""
     relayed_dsn: bool = False
     action: Literal["", "relayed", "expanded"] = ""
+
+
+MANGLED = Outcome(Verdict.DEFERRED, "4.3.0", "Unable to understand the delivery report. (#4.3.0)\n")
+"""What a report counts as that nobody can read; the log has words of qmail-send's for it."""

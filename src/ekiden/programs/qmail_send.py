@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from ekiden.base.envelope import Envelope
-from ekiden.base.outcome import Outcome, Verdict
+from ekiden.base.outcome import MANGLED, Outcome, Verdict
 from ekiden.delivery.content import Content, WireContent, WireFile
 from ekiden.delivery.report import readable
 from ekiden.queue.lane import Part
@@ -54,7 +54,6 @@ CLEANUP_SECONDS = 76_431
 _FOREVER = 1_000_000
 _VERDICTS = {b"K": Verdict.DELIVERED, b"Z": Verdict.DEFERRED, b"D": Verdict.FAILED}
 _ONLY_FORWARDED = re.compile(r"^did 0\+[1-9]\d*\+0$", re.MULTILINE)
-_MANGLED = Outcome(Verdict.DEFERRED, "4.3.0", "Unable to understand the delivery report. (#4.3.0)\n")
 
 
 def main(argv: Sequence[str], home: str) -> int:
@@ -250,7 +249,7 @@ class Spawned(Deliverers):
     def _outcome(self, text: bytes) -> Outcome:
         verdict = _VERDICTS.get(text[:1])
         if verdict is None:
-            return _MANGLED
+            return MANGLED
         outcome = outcome_of(verdict, readable(text[1:]))
         if verdict == Verdict.DELIVERED and (self._channel == "remote" or _ONLY_FORWARDED.search(outcome.text)):
             # qmail's programs hand on nothing of what was asked for about notices (RFC 3461 sections 5.2.2, 5.2.7.3).

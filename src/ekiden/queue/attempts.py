@@ -46,7 +46,7 @@ class Attempts(Notices):
 
     def _status(self) -> None:
         busy, limit = self.scheduler.busy, self.scheduler.limit
-        self._journal.status(busy["local"], limit["local"], busy["remote"], limit["remote"])
+        self._journal.status(busy["local"], limit["local"], busy["remote"], limit["remote"], self.stopping)
 
     def lost(self, part: Part, now: float) -> None:
         """The process that had the part in hand is gone: it may or may not have been delivered; try again soon."""
@@ -70,12 +70,15 @@ class Attempts(Notices):
         """
         message = part.message
         self.scheduler.finish(part, now)
+        reason = outcomes[0].text
+        if expired(message.birth, now, self._settings.queuelifetime):
+            outcomes = [_given_up(outcome) for outcome in outcomes]
         number = self._numbers.pop(part)
         for outcome in outcomes:
             self._journal.result(number, outcome)
             number += 1
         if unreachable:
-            self.scheduler.unreachable(part.lane, now, outcomes[0].text)
+            self.scheduler.unreachable(part.lane, now, reason)
             soon = part.lane.paused_until <= now
         elif attempted:
             self.scheduler.reached(part.lane, now)
@@ -119,15 +122,10 @@ class Attempts(Notices):
         """Put down who came to an end and whose is to be told; return those to be tried again."""
         message = part.message
         remaining = []
-        dying = expired(message.birth, now, self._settings.queuelifetime)
         for recipient, outcome in zip(part.recipients, outcomes, strict=True):
             if outcome.verdict == Verdict.DEFERRED:
-                if not dying:
-                    remaining.append(self._delayed(message, recipient, outcome, now))
-                    continue
-                outcome = msgspec.structs.replace(
-                    outcome, verdict=Verdict.FAILED, status="5.4.7", text=outcome.text + GIVEN_UP
-                )
+                remaining.append(self._delayed(message, recipient, outcome, now))
+                continue
             ends.append(ledger.ending(recipient, outcome, part.lane.channel == "local"))
             if outcome.verdict == Verdict.FAILED:
                 if wants_failure(recipient):
@@ -150,6 +148,13 @@ def _were_too_many(outcomes: list[Outcome]) -> bool:
     return any(outcome.verdict == Verdict.DELIVERED for outcome in outcomes) and any(
         outcome.reply.startswith("452") for outcome in outcomes
     )
+
+
+def _given_up(outcome: Outcome) -> Outcome:
+    """What becomes of an attempt at a message that has been here too long: no other will follow it."""
+    if outcome.verdict != Verdict.DEFERRED:
+        return outcome
+    return msgspec.structs.replace(outcome, verdict=Verdict.FAILED, status="5.4.7", text=outcome.text + GIVEN_UP)
 
 
 def _verp(sender: bytes, recipient: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ekiden.base.outcome import Outcome
+from ekiden.base.outcome import MANGLED, Outcome
 from ekiden.base.reply import Reply
 
 if TYPE_CHECKING:
@@ -145,11 +145,8 @@ class Log:
     def result(self, delivery: int, outcome: Outcome) -> None:
         word = _WORDS[outcome.verdict]
         report = outcome.text.encode("utf-8", "replace").translate(_SAFE).decode("ascii")
-        self._add(f"delivery {delivery}: {word}: {report}", word, {"delivery": delivery, "outcome": outcome})
-
-    def mangled(self, delivery: int) -> None:
-        """A delivery's report could not be understood: it counts as a deferral."""
-        self._add(f"delivery {delivery}: report mangled, will defer", "mangled", {"delivery": delivery})
+        said = "report mangled, will defer" if outcome is MANGLED else f"{word}: {report}"
+        self._add(f"delivery {delivery}: {said}", word, {"delivery": delivery, "outcome": outcome})
 
     def bounce(self, message: int, notice: int) -> None:
         """``notice`` is the new message's id."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ekiden.base.envelope import Envelope
-from ekiden.base.outcome import Outcome, Verdict
+from ekiden.base.outcome import MANGLED
 from ekiden.delivery.remote_hosts import CAPACITY
 from ekiden.queue.lane import Part
 from ekiden.runtime.frames import Attempt, DeliveryAnswer, Draining, HostState
@@ -96,7 +96,7 @@ class Deliverers:
             return
         outcomes = frame.outcomes
         if len(outcomes) != len(part.recipients):
-            outcomes = _all(part, "Unable to understand the delivery report. (#4.3.0)\n")
+            outcomes = [MANGLED] * len(part.recipients)
         self._role.engine.report(part, outcomes, frame.unreachable, self._role.now())
         self._role.wake(urgent=False)
         if link in self._draining:
@@ -169,7 +169,3 @@ class Deliverers:
 
 def _busyness(item: tuple[AnyLink, dict[int, Part]]) -> int:
     return len(item[1])
-
-
-def _all(part: Part, text: str) -> list[Outcome]:
-    return [Outcome(Verdict.DEFERRED, "4.3.0", text)] * len(part.recipients)
