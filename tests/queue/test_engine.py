@@ -244,6 +244,16 @@ def test_without_a_user_for_them_double_bounces_are_thrown_away(tmp_path: Path) 
     assert world.logged("discarding") == [(1, "double")]
 
 
+def test_a_notice_bears_the_qp_of_the_line_that_says_why_it_came(world: World) -> None:
+    world.inject(to(b"a@example.com"))
+    ((part, _),) = world.turn()
+    world.engine.report(part, [NEVER], False, 1001.0)
+    world.turn(1001.0)
+    ((_number, qp),) = world.logged("bounce")
+    assert world.logged("info")[1][3] == qp
+    assert (world.store.content(2) or b"").startswith(b"Received: (qmail %d invoked for bounce); " % qp)
+
+
 @pytest.mark.parametrize(
     ("notify", "outcome", "notices"),
     [

@@ -46,12 +46,12 @@ class Notice:
 
 
 def compose(
-    settings: Settings, original: Original, ended: Sequence[Ended], now: float, pid: int = 0
+    settings: Settings, original: Original, ended: Sequence[Ended], now: float, number: int = 0
 ) -> Notice | None:
     """The notice about recipients that came to an end, or to a delay that is to be told; None if none is due.
 
     None is due if nobody wants to be told of any of them (NOTIFY), if there must not be one (``reply_path``), and if
-    the original was a bounce of which no recipient failed. ``pid`` is for the ``Received`` field.
+    the original was a bounce of which no recipient failed. ``number`` is the notice's own, for its ``Received``.
     """
     path = reply_path(settings, original.sender)
     told = [one for one in ended if wanted(one.recipient.notify, action_of(one.outcome))]
@@ -60,7 +60,7 @@ def compose(
     if path is None or not told:
         return None
     sender, recipient = path
-    content = _content(settings, original, told, now, recipient, pid)
+    content = _content(settings, original, told, now, recipient, number)
     body = Body.SEVENBIT if content.isascii() else Body.EIGHTBIT
     envelope = Envelope(sender, [Recipient(recipient)], body, smtputf8=not recipient.isascii())
     return Notice(envelope, content)
@@ -83,7 +83,7 @@ def reply_path(settings: Settings, sender: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _content(
-    settings: Settings, original: Original, told: Sequence[Ended], now: float, recipient: bytes, pid: int
+    settings: Settings, original: Original, told: Sequence[Ended], now: float, recipient: bytes, number: int
 ) -> bytes:
     failed = [one for one in told if action_of(one.outcome) is Action.FAILED]
     report = b"".join(_report(settings, original, failed, told, now))
@@ -99,7 +99,7 @@ def _content(
     delimiter = b"\r\n--%b\r\n" % boundary
     # The preamble's last paragraph has the empty line already that goes before a delimiter.
     message = preamble + delimiter[2:] + delimiter.join(parts) + b"\r\n--%b--\r\n" % boundary
-    head = list(_header(settings, original, told, now, recipient, pid))
+    head = list(_header(settings, original, told, now, recipient, number))
     head.append(b'Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary="%b"\r\n' % boundary)
     if not message.isascii():
         head.append(b"Content-Transfer-Encoding: 8bit\r\n")
@@ -107,10 +107,10 @@ def _content(
 
 
 def _header(
-    settings: Settings, original: Original, told: Sequence[Ended], now: float, recipient: bytes, pid: int
+    settings: Settings, original: Original, told: Sequence[Ended], now: float, recipient: bytes, number: int
 ) -> Iterator[bytes]:
     date = utc_date(now)
-    yield b"Received: (qmail %d invoked for bounce); %b\r\n" % (pid, date)
+    yield b"Received: (qmail %d invoked for bounce); %b\r\n" % (number, date)
     yield b"Date: %b\r\n" % date
     yield b"From: %b\r\n" % sayable(settings.bouncefrom + b"@" + settings.bouncehost)
     yield b"To: %b\r\n" % sayable(recipient)

@@ -159,8 +159,9 @@ class Intake:
         into: Changes,
         checksum: int = 0,
         held: bool = False,
+        number: int = 0,
     ) -> tuple[Message, list[Part]]:
-        number = self.store.new_message_id()
+        number = number or self.store.new_message_id()
         count = len(envelope.recipients)
         if not spool:
             checksum = crc32(content)

@@ -32,18 +32,21 @@ class Notices(Intake):
             meta.body,
             meta.smtputf8,
         )
-        notice = compose(self._settings, original, message.ended, now, os.getpid())
+        # No process makes it: its number is what links its own lines in the log to the one that says why it came.
+        number = self.store.new_message_id()
+        notice = compose(self._settings, original, message.ended, now, number)
         told = 0
         if notice is None:
             if any(ended.outcome.verdict == Verdict.FAILED for ended in message.ended):
                 self._journal.discarding(message.id, "triple" if message.sender == DOUBLE_BOUNCE else "double")
         else:
-            origin = Origin("bounce", os.getpid(), os.getuid())
+            origin = Origin("bounce", number, os.getuid())
+            size = len(notice.content)
             changes = self.scheduler.changes
-            new, parts = self._new(notice.envelope, origin, notice.content, "", len(notice.content), now, changes)
-            self._reported.append((new, parts))
-            self._journal.bounce(message.id, new.id)
-            told = new.id
+            new = self._new(notice.envelope, origin, notice.content, "", size, now, changes, number=number)
+            self._reported.append(new)
+            self._journal.bounce(message.id, number)
+            told = number
         if self._keeps_ledger:
             entry = ledger.encode([], notice=told)
             self.scheduler.changes.ledger.append((message.id, ledger.NOTICE, told, now, entry))
