@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import smtplib
 import socket
@@ -58,6 +59,21 @@ def test_an_old_session_ends_when_two_later_reloads_are_too_many(home: Ekiden) -
     home.reload()
     assert first.getreply()[0] == 421
     wait_until(lambda: len(doors(home)) == 1, 10, "nothing is left of the old ones")
+
+
+def test_a_reload_changes_the_log(relay: Ekiden, sink: Sink) -> None:
+    relay.control("logformat", "json")
+    relay.control("logfilebytes", "65536")
+    relay.reload()
+    wait_until(lambda: list(relay.roles().values()).count("log") == 1, 10, "the old process has ended")
+    before = len(relay.log())
+    with connected(relay) as client:
+        for number in range(120):
+            client.sendmail("a@a.example", f"{number:060}@b.example", "Subject: test\n\nhello\n")
+    sink.wait_for(120)
+    wait_until(lambda: (relay.home / "log" / "ekiden.log.1").exists(), 10, "a small file is full soon")
+    lines = relay.log()[before:].splitlines()
+    assert {json.loads(line)["role"] for line in lines[1:]} >= {"queue"}, "the queue, which goes on, says it so too"
 
 
 def test_an_old_session_ends_after_reloadseconds(home: Ekiden) -> None:

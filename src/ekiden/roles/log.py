@@ -31,6 +31,9 @@ from ekiden.settings.schema import Settings
 NAME = "ekiden.log"
 TAG = b"qmail"
 
+SETTINGS = ("logtarget", "logformat", "logfilebytes", "logfilecount", "me")
+"""What a log process begins with: when a reload changes any of it, another takes its place."""
+
 KEPT = 4_194_304
 """Octets kept while they cannot be written."""
 

@@ -173,6 +173,7 @@ class QueueRole:
     def reconfigure(self, settings: Settings) -> None:
         """Take over changed settings."""
         self.engine.configure(settings)
+        self.log.configure(settings.logformat)
         self.settings = settings
         self._intakers.limits.configure(settings)
         self.wake()
@@ -302,7 +303,7 @@ class QueueRole:
     async def _drain(self) -> None:
         """Start nothing new, wait for what is in progress, record it."""
         self.engine.stopping = True
-        limit = self._context.settings.shutdownseconds
+        limit = self.settings.shutdownseconds
         deadline = self.loop.time() + limit
         while any(self.engine.scheduler.in_flight.values()) and self.loop.time() < deadline:
             await asyncio.sleep(0.02)

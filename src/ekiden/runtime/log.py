@@ -68,8 +68,6 @@ class Log:
 
     def __init__(self, role: str, sink: socket.socket | int, format: str = "qmail") -> None:
         self._role = role
-        self._json = format == "json"
-        self._add = self._add_record if self._json else self._add_line
         self._write: Callable[[bytes], int] = (
             sink.send if isinstance(sink, socket.socket) else lambda data: os.write(sink, data)
         )
@@ -81,6 +79,13 @@ class Log:
         self._unsent = b""
         self._lost = 0
         self._retry: asyncio.TimerHandle | None = None
+        self.configure(format)
+
+    def configure(self, format: str) -> None:
+        """Write lines in this form from now on."""
+        self.flush()
+        self._json = format == "json"
+        self._add = self._add_record if self._json else self._add_line
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on join the lines of each turn of ``loop``."""
@@ -248,6 +253,10 @@ class Log:
 
 class PlainLog(Log):
     """Lines without time stamps, as qmail-send writes them: whoever reads them, such as splogger, has stamps."""
+
+    def configure(self, format: str) -> None:
+        """Nothing: their form does not change."""
+        super().configure("qmail")
 
     def flush(self) -> None:
         lines, self._lines = self._lines, []

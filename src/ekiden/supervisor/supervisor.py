@@ -23,6 +23,7 @@ from typing import NoReturn
 import msgspec
 
 from ekiden.policy.tcprules import require_sound
+from ekiden.roles import log
 from ekiden.roles.queue import DAMAGED
 from ekiden.runtime import roster
 from ekiden.runtime.administration import Configure
@@ -348,11 +349,12 @@ class Supervisor:
             self.refusal = str(error)
             self._publish()
             return
+        log_changed = any(getattr(settings, name) != getattr(self.settings, name) for name in log.SETTINGS)
         self.settings, self._premises.listeners = settings, listeners
         self._shown = Shown(self.settings)
         self.generation += 1
         for child in list(self.children.values()):
-            if child.role in ("remote", "local", "keeper", *DOORS):
+            if child.role in ("remote", "local", "keeper", *DOORS) or (child.role == "log" and log_changed):
                 child.draining = True
         self.slots = [slot for slot in self.slots if slot.role in ("log", "queue")] + wanted(self.settings)
         self._configure_queue()
