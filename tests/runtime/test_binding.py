@@ -16,12 +16,19 @@ from ekiden.settings.schema import Listener, Settings
 ACTIVATED = """
 import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid())
-from ekiden.runtime.binding import passed_sockets, take_passed
+from ekiden.runtime.binding import CannotListen, passed_sockets, refuse_strange, take_passed
 from ekiden.settings.schema import Listener
 passed = passed_sockets()
 wanted = Listener("smtp", "127.0.0.1", int(sys.argv[1]))
 other = Listener("smtp", "127.0.0.1", 1)
-print(len(passed), take_passed(wanted, passed) is passed[0], take_passed(other, passed), "LISTEN_FDS" in os.environ)
+print(len(passed), take_passed(other, passed), "LISTEN_FDS" in os.environ)
+try:
+    refuse_strange(passed)
+except CannotListen as error:
+    print(error)
+taken = take_passed(wanted, passed)
+print(taken.getsockname()[1], os.get_inheritable(taken.fileno()), taken.getblocking(), passed)
+refuse_strange(passed)
 """
 
 
@@ -91,7 +98,10 @@ def test_systemd_hands_over_its_sockets() -> None:
             text=True,
             check=True,
         )
-    assert said.stdout == "1 True None False\n"
+    first, strange, taken = said.stdout.splitlines()
+    assert first == "1 None False"
+    assert strange.startswith(f"systemd passes a socket at 127.0.0.1:{port}, which control/listen does not name")
+    assert taken == f"{port} False False []"
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,19 +104,36 @@ def passed_sockets() -> list[socket.socket]:
     count = int(os.environ.get("LISTEN_FDS", "0"))
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
-    return [socket.socket(fileno=descriptor) for descriptor in range(_FIRST_PASSED, _FIRST_PASSED + count)]
+    passed = [socket.socket(fileno=descriptor) for descriptor in range(_FIRST_PASSED, _FIRST_PASSED + count)]
+    for bound in passed:
+        bound.setblocking(False)
+        # Users' programs, which we run, must not find it.
+        bound.set_inheritable(False)
+    return passed
 
 
-def take_passed(listener: Listener, passed: Sequence[socket.socket]) -> socket.socket | None:
-    """The passed socket that is bound where the listener wants to be."""
+def take_passed(listener: Listener, passed: list[socket.socket]) -> socket.socket | None:
+    """The passed socket that is bound where the listener wants to be, taken out of those that were passed."""
     for bound in passed:
         name = bound.getsockname()
         if isinstance(name, tuple):
-            if name[1] == listener.port and name[0] in (listener.address, "::" if listener.host == "*" else ""):
-                return bound
-        elif listener.path and name == listener.path:
+            found = name[1] == listener.port and name[0] in (listener.address, "::" if listener.host == "*" else "")
+        else:
+            found = bool(listener.path) and name == listener.path
+        if found:
+            passed.remove(bound)
             return bound
     return None
+
+
+def refuse_strange(passed: Sequence[socket.socket]) -> None:
+    """CannotListen if a socket is left that no listener has taken: its clients would wait for ever."""
+    for bound in passed:
+        name = bound.getsockname()
+        where = "{}:{}".format(*name) if isinstance(name, tuple) else name
+        raise CannotListen(
+            f"systemd passes a socket at {where}, which control/listen does not name; remedy: let both say the same"
+        )
 
 
 def notify_systemd(state: str) -> None:

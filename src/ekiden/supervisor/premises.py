@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ekiden.runtime.binding import CannotListen, listen, passed_sockets, take_passed, unix_socket
+from ekiden.runtime.binding import CannotListen, listen, passed_sockets, refuse_strange, take_passed, unix_socket
 from ekiden.runtime.privilege import Identities, own, own_tree
 from ekiden.settings.schema import Listener, Settings
 
@@ -113,9 +113,11 @@ def _prepare_directories(home: Path, identities: Identities) -> None:
 def _bind(settings: Settings) -> list[tuple[Listener, socket.socket]]:
     passed = passed_sockets()
     try:
+        taken = [take_passed(listener, passed) for listener in settings.listen]
+        refuse_strange(passed)
         return [
-            (listener, take_passed(listener, passed) or listen(listener, settings.listenbacklog))
-            for listener in settings.listen
+            (listener, bound or listen(listener, settings.listenbacklog))
+            for listener, bound in zip(settings.listen, taken, strict=True)
         ]
     except CannotListen as error:
         raise CannotStart(str(error)) from None

@@ -393,7 +393,6 @@ class Supervisor:
             listening.close()
         self._end(("remote", "local", "keeper"))
         self._end(("log",))
-        notify_systemd("STOPPED=1")
         for name in (*SOCKETS, "roles"):
             (self._way / "run" / name).unlink(missing_ok=True)
 
