@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DEFAULT_HOME = "/var/qmail"
+TRY_AGAIN = 75
+"""What ekiden's own commands exit with where classic programs exit with 111."""
 
 
 def main() -> None:
@@ -22,11 +24,11 @@ def main() -> None:
     sys.exit(quietly(lambda: run(sys.argv[1:])))
 
 
-def quietly(command: Callable[[], int], name: str = "ekiden") -> int:
+def quietly(command: Callable[[], int], name: str = "ekiden", trouble: int = 111) -> int:
     """Run a command, called so in errors; a reader of its output that goes away early, such as ``head``, is no fault.
 
-    Output that cannot be written is one: 111, as for all trouble that may pass. An interrupt ends the process by its
-    signal, as everybody expects.
+    Output that cannot be written is one: ``trouble``, the exit code for all that may pass. An interrupt ends the
+    process by its signal, as everybody expects.
     """
     hold_closed_descriptors()
     try:
@@ -38,19 +40,19 @@ def quietly(command: Callable[[], int], name: str = "ekiden") -> int:
         if nobody_reads:
             return 0
         print(f"{name}: fatal: {error.strerror or error}", file=sys.stderr)
-        return 111
+        return trouble
     except (MemoryError, SystemError):
         # The interpreter itself forgets now and then to say what it lacks.
         try:  # noqa: SIM105 (there is no memory to load contextlib)
             print(f"{name}: fatal: out of memory", file=sys.stderr)
         except MemoryError:
             pass
-        return 111
+        return trouble
     except (ImportError, SyntaxError) as error:
         # Whatever of ours can be missing on a whole machine is asked for by name before. And where nothing is
         # compiled yet, a parser without memory finds errors in what has none.
         print(f"{name}: fatal: {error}", file=sys.stderr)
-        return 111
+        return trouble
     except KeyboardInterrupt:
         return _interrupted()
     return status
@@ -101,11 +103,15 @@ def run(arguments: Sequence[str]) -> int:
         program = find(rest[0])
         if program is not None:
             return program(rest[1:], home)
+    return quietly(lambda: _own(list(arguments), home), trouble=TRY_AGAIN)
+
+
+def _own(arguments: list[str], home: str) -> int:
     from pathlib import Path
 
     from ekiden.commands import run_command
 
-    return run_command(list(arguments), Path(home))
+    return run_command(arguments, Path(home))
 
 
 def run_classic(name: str, arguments: Sequence[str], home: str) -> int:

@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import smtplib
+import socket
 import subprocess
+from typing import Any
 
 import pytest
-from tests.peers.ekiden import Ekiden
+from tests.peers.ekiden import COMMAND, Ekiden
 from tests.peers.processes import free_port, wait_until
 
 pytestmark = pytest.mark.slow
@@ -68,6 +70,62 @@ def test_hold_release_delete_bounce(waiting: Ekiden) -> None:
     waiting.command("queue", "bounce", "1")
     wait_until(lambda: senders(waiting) == [""], 10, "a notice is on its way to the sender")
     assert "The administrator returned this message" in waiting.command("queue", "show", "3", "--content").stdout
+
+
+def test_what_was_done_is_told_message_by_message(waiting: Ekiden) -> None:
+    def told(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
+        done = waiting.command("queue", *arguments, "--json", check=False)
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert told("flush") == (0, [{"action": "flush", "messages": 2}])
+    assert told("hold", "--sender", "one@*") == (0, [{"id": 1, "action": "hold", "done": True}])
+    missing = {"id": 9, "action": "delete", "done": False, "error": "not in the queue, or so already"}
+    assert told("delete", "2", "9") == (1, [{"id": 2, "action": "delete", "done": True}, missing])
+    assert told("bounce", "--recipient", "nobody@*") == (0, [])
+
+
+def test_some_are_flushed(waiting: Ekiden) -> None:
+    assert waiting.command("queue", "flush", "--recipient", "y@*").stdout == "1 message flushed\n"
+    wait_until(lambda: attempts(waiting)[1] >= 2, 10, "it is tried at once")
+    assert attempts(waiting)[0] == 1, "and it alone"
+    waiting.command("queue", "hold", "1")
+    held = waiting.command("queue", "flush", "1", check=False)
+    assert (held.returncode, held.stdout.splitlines()[0]) == (1, "0 messages flushed")
+
+
+def test_messages_are_counted_and_not_their_destinations(waiting: Ekiden) -> None:
+    waiting.routes(f"x.example:127.0.0.1:{free_port()}", f":127.0.0.1:{free_port()}")
+    waiting.reload()
+    with smtplib.SMTP("127.0.0.1", waiting.port) as client:
+        client.sendmail("three@c.example", ["z@x.example", "z@y.example"], "Subject: test\n\nbody\n")
+    wait_until(lambda: all(attempts(waiting)), 10, "all have been tried")
+    assert waiting.command("queue", "flush").stdout == "3 messages flushed\n"
+
+
+def test_programs_are_told_of_all_messages_and_people_of_a_page(waiting: Ekiden) -> None:
+    waiting.command("queue", "hold", "--all")
+    with smtplib.SMTP("127.0.0.1", waiting.port) as client:
+        for _ in range(100):
+            client.sendmail("many@c.example", "x@far.example", "Subject: test\n\nbody\n")
+    assert len(senders(waiting)) == 102
+    assert waiting.command("queue", "list").stdout.count("via") == 100
+
+
+def test_what_is_being_delivered_may_be_tried_again(home: Ekiden) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        home.routes(f":127.0.0.1:{silent.getsockname()[1]}")
+        home.start()
+        send(home, "one@a.example", "x@far.example")
+        connection, _address = silent.accept()
+        with connection:
+            busy = home.command("queue", "delete", "1", check=False)
+    assert busy.returncode == 75 and "1 being delivered just now, try again" in busy.stdout
+
+
+def test_output_that_cannot_be_written_may_be_tried_again(home: Ekiden) -> None:
+    with open("/dev/full", "w") as full:
+        told = subprocess.run([COMMAND, "--home", home.home, "route", "a@b.example"], stdout=full, check=False)
+    assert told.returncode == 75
 
 
 def test_requeue_routes_anew(waiting: Ekiden) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ekiden.commands.trouble import TryAgain
 from ekiden.runtime import books as shop
 from ekiden.runtime.books import Ask, ledger, queued
 
@@ -16,9 +17,9 @@ __all__ = ["Ask", "books", "ledger", "queued"]
 
 @contextmanager
 def books(home: Path) -> Iterator[Ask]:
-    """A way to ask. ClickException if there is none for this user."""
+    """A way to ask. ClickException if there is none for this user, TryAgain if there is none just now."""
     try:
         with shop.books(home) as ask:
             yield ask
     except shop.Closed as reason:
-        raise click.ClickException(str(reason)) from None
+        raise (TryAgain if reason.passing else click.ClickException)(str(reason)) from None

@@ -7,20 +7,28 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ekiden.commands.late import LateGroup
+from ekiden.commands.trouble import TryAgain
 
 if TYPE_CHECKING:
     from ekiden.queue.inspect import Filter
+    from ekiden.runtime.administration import Acted
     from ekiden.runtime.books import Ask
-    from ekiden.runtime.control import Asking
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BATCH = 200
+_PAGE = 100
+"""Messages that are listed for people at once."""
+
+_BUSY = "being delivered just now"
+_NOTHING = "not in the queue, or so already"
 _ID = click.IntRange(0, (1 << 62) - 1)
 """Message numbers as the queue can hold them."""
 
@@ -59,15 +67,24 @@ def _filter(options: dict[str, Any]) -> Filter:
     return Filter(**options)
 
 
-def _asking(home: Path) -> Asking:
+@contextmanager
+def _asking(home: Path) -> Iterator[Ask]:
+    """A way to ask for changes, which only the running queue makes."""
     from ekiden.runtime.control import Asking
 
     try:
-        return Asking(home)
+        asking = Asking(home)
+    except PermissionError:
+        raise click.ClickException(f"only root and the owner of {home} may change the queue") from None
     except OSError:
         raise click.ClickException(
             f"the queue in {home} does not answer; start it with: ekiden --home {home} start"
         ) from None
+    with asking:
+        try:
+            yield asking.ask
+        except OSError as error:
+            raise TryAgain(f"the queue does not answer: {error.strerror or error}") from None
 
 
 def _matching(ask: Ask, wanted: Filter, limit: int, after: int = 0) -> Iterator[bytes]:
@@ -100,17 +117,23 @@ def queue() -> None:
 @queue.command("list")
 @filters
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most this many messages; 0: all."
+    "--limit",
+    type=click.IntRange(min=0),
+    default=None,
+    help=f"At most this many messages; 0: all. {_PAGE} unless --json is given.",
 )
 @click.option(
     "--after", type=_ID, default=0, metavar="ID", help="Only messages with a higher number (for the next page)."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per message.")
 @click.pass_obj
-def list_messages(home: Path, /, limit: int, after: int, as_json: bool, **options: Any) -> int:
+def list_messages(home: Path, /, limit: int | None, after: int, as_json: bool, **options: Any) -> int:
     """List messages, oldest first."""
     from ekiden.commands.books import books
 
+    if limit is None:
+        # A program that reads this would take a page for all there is.
+        limit = 0 if as_json else _PAGE
     count = 0
     last = after
     with books(home) as ask:
@@ -168,27 +191,75 @@ def show(home: Path, message: int, content: bool, as_json: bool) -> int:
     return 0
 
 
-@queue.command()
-@click.pass_obj
-def flush(home: Path) -> int:
-    """Try everything that is not on hold now."""
+def _flush_all(home: Path, as_json: bool) -> int:
+    """Try everything that is not on hold now: a bounded number of messages at a time."""
     from ekiden.runtime.administration import Done, Flush
 
     count = after = 0
-    with _asking(home) as asking:
+    with _asking(home) as ask:
         while True:
-            answer = asking.ask(Flush(after))
+            answer = ask(Flush(after))
             assert isinstance(answer, Done)
             count, after = count + answer.count, answer.next
             if not after:
-                return _tell("flushed", count, [answer.error] if answer.error else [])
+                break
+    click.echo(json.dumps({"action": "flush", "messages": count}) if as_json else _counted(count, "flushed"))
+    if answer.error:
+        raise TryAgain(answer.error)
+    return 0
 
 
-def _tell(done: str, count: int, errors: list[str]) -> int:
-    click.echo(f"{count} messages {done}" if count != 1 else f"1 message {done}")
-    for error in errors:
-        click.echo(f"ekiden: {error}", err=True)
-    return 1 if errors else 0
+def _counted(count: int, done: str) -> str:
+    return f"1 message {done}" if count == 1 else f"{count} messages {done}"
+
+
+def _act(home: Path, action: str, messages: tuple[int, ...], wanted: dict[str, Any]) -> _Outcome:
+    """Do it to these messages, or if there are none to those that match."""
+    from ekiden.runtime.administration import Act, Acted
+
+    outcome = _Outcome()
+    with _asking(home) as ask:
+        chosen = list(messages) or [json.loads(row)["id"] for row in _matching(ask, _filter(wanted), 0)]
+        for start in range(0, len(chosen), _BATCH):
+            answer = ask(Act(action, chosen[start : start + _BATCH]))
+            assert isinstance(answer, Acted)
+            outcome.add(answer)
+    if not outcome.error:
+        # What a filter chose and is gone since has found its end without us.
+        outcome.missing = sorted({*messages} - {*outcome.done, *outcome.busy})
+    return outcome
+
+
+@dataclass
+class _Outcome:
+    """What came of an action, by messages."""
+
+    done: list[int] = field(default_factory=list)
+    busy: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    error: str = ""
+
+    def add(self, answer: Acted) -> None:
+        """Another page of it."""
+        self.done += answer.done
+        self.busy += answer.busy
+        self.error = self.error or answer.error
+
+    def tell(self, action: str, done: str, as_json: bool) -> int:
+        """Print it; the exit code."""
+        if as_json:
+            for number in self.done:
+                click.echo(json.dumps({"id": number, "action": action, "done": True}))
+            for numbers, error in ((self.busy, _BUSY), (self.missing, _NOTHING)):
+                for number in numbers:
+                    click.echo(json.dumps({"id": number, "action": action, "done": False, "error": error}))
+        else:
+            click.echo(_counted(len(self.done), done))
+            for number in self.missing:
+                click.echo(f"message {number} is {_NOTHING}", err=True)
+        if self.error or self.busy:
+            raise TryAgain(self.error or f"{len(self.busy)} {_BUSY}, try again")
+        return 1 if self.missing else 0
 
 
 def _action(name: str, done: str, help: str) -> None:
@@ -196,28 +267,21 @@ def _action(name: str, done: str, help: str) -> None:
     @click.argument("messages", type=_ID, nargs=-1)
     @filters
     @click.option("--all", "everything", is_flag=True, help="All messages; needed when nothing else says which.")
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object per message.")
     @click.pass_obj
-    def act(home: Path, /, messages: tuple[int, ...], everything: bool, **options: Any) -> int:
-        from ekiden.runtime.administration import Act, Done
-
+    def act(home: Path, /, messages: tuple[int, ...], everything: bool, as_json: bool, **options: Any) -> int:
         filtered = any(options.values()) or options["held"] is not None
         if sum((bool(messages), filtered, everything)) > 1:
             raise click.UsageError("say which messages in one way: numbers, filters, or --all")
+        if name == "flush" and not messages and not filtered:
+            return _flush_all(home, as_json)
         if not messages and not everything and not filtered:
             raise click.UsageError("say which messages: numbers, filters such as --sender, or --all")
-        count, errors = 0, []
-        with _asking(home) as asking:
-            chosen = list(messages) or [json.loads(row)["id"] for row in _matching(asking.ask, _filter(options), 0)]
-            for start in range(0, len(chosen), _BATCH):
-                answer = asking.ask(Act(name, chosen[start : start + _BATCH]))
-                assert isinstance(answer, Done)
-                count += answer.count
-                if answer.error:
-                    errors.append(answer.error)
-        return _tell(done, count, errors) or (1 if messages and count < len(messages) else 0)
+        return _act(home, name, messages, options).tell(name, done, as_json)
 
 
 for _name, _done, _help in (
+    ("flush", "flushed", "Try messages that are not on hold now; all if nothing says which."),
     ("hold", "held", "Keep messages from being attempted until they are released."),
     ("release", "released", "Let messages on hold go; they are tried at once."),
     ("delete", "deleted", "Remove messages without telling anybody."),

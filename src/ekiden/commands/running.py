@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from ekiden.commands.trouble import TryAgain
+
 NOT_AGAIN = 65
 """Exit code where another start would be no use: the queue is damaged (sysexits' EX_DATAERR)."""
 
@@ -128,7 +130,7 @@ def stop(home: Path) -> int:
     deadline = time.monotonic() + _SLOWEST
     while supervisor_of(home) == pid:
         if time.monotonic() > deadline:
-            raise click.ClickException(f"process {pid} has not ended yet")
+            raise TryAgain(f"process {pid} has not ended yet")
         time.sleep(0.02)
     return 0
 
@@ -183,6 +185,8 @@ def status(home: Path, as_json: bool) -> int:
         click.echo(f"  messages in queue: {figures['messages']}")
         for channel in ("local", "remote"):
             click.echo(f"  {channel} deliveries in progress: {busy[channel]} of {limit[channel]}")
+    else:
+        click.echo(f"  {state['error']}")
     return 0
 
 

@@ -408,6 +408,15 @@ class SQLiteStore:
             f"UPDATE part SET due = {now!r} WHERE message = ? AND due IS NULL",
         )
 
+    def hurry(self, messages: Sequence[int], now: float) -> None:
+        """Make these due now if they are not held."""
+        self._each(
+            messages,
+            f"UPDATE part SET due = {now!r} WHERE message = ? AND due > {now!r}",
+            f"UPDATE destination SET due = {now!r} WHERE due > {now!r} AND id IN"
+            " (SELECT destination FROM part WHERE message = ?)",
+        )
+
     def _each(self, messages: Sequence[int], counted: str, *others: str) -> int:
         """Run the statements for each message in one transaction; the number of rows that the first one changed."""
 
@@ -424,7 +433,7 @@ class SQLiteStore:
     def flush(self, now: float, after: int) -> tuple[int, int]:
         """Make parts that are not held due now, a bounded number: those of messages with ids above ``after``.
 
-        Returns how many were changed, and the id to go on after (0: that was all).
+        Returns how many messages were changed, and the id to go on after (0: that was all).
         """
         rows = self._db.all(
             "SELECT message FROM part WHERE message > ? ORDER BY message LIMIT 1 OFFSET ?", after, _FLUSH
@@ -437,8 +446,11 @@ class SQLiteStore:
                 " (SELECT destination FROM part WHERE message > ? AND message <= ?)",
                 (now, now, after, until),
             )
-            statement = "UPDATE part SET due = ? WHERE due > ? AND message > ? AND message <= ?"
-            return db.execute(statement, (now, now, after, until)).rowcount
+            later = "due > ? AND message > ? AND message <= ?"
+            counted = db.execute(f"SELECT count(DISTINCT message) FROM part WHERE {later}", (now, after, until))
+            (count,) = counted.fetchone()
+            db.execute(f"UPDATE part SET due = ? WHERE {later}", (now, now, after, until))
+            return int(count)
 
         return self._db.write(run_all), until if rows else 0
 

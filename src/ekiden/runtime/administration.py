@@ -46,7 +46,7 @@ class Show(Frame, frozen=True, tag=41):
 
 
 class Act(Frame, frozen=True, tag=42):
-    """``hold``, ``release``, ``delete``, ``requeue`` or ``bounce`` these messages. Answer: ``Done``."""
+    """``hold``, ``release``, ``flush``, ``delete``, ``requeue`` or ``bounce`` these messages. Answer: ``Acted``."""
 
     action: str
     messages: list[Id]
@@ -106,8 +106,17 @@ class Done(Frame, frozen=True, tag=51):
     next: int = 0
 
 
+class Acted(Frame, frozen=True, tag=53):
+    """The messages that were changed, those that are being delivered just now, and why not the rest if an error came
+    between."""
+
+    done: list[Id]
+    busy: list[Id]
+    error: str = ""
+
+
 ControlRequest = List | Show | Act | Flush | Status | Hosts | Configure | Audit | Ledger
-ControlAnswer = Rows | Done | Findings
+ControlAnswer = Rows | Done | Findings | Acted
 
 _LOOKING = (List, Show, Status, Hosts, Audit, Ledger)
 
@@ -208,43 +217,60 @@ class Administration:
         rows = [_json(describe_end(row)) for row in stored]
         return Rows(rows, stored[-1][0] if len(stored) >= SCAN else 0)
 
-    def _act(self, frame: Act, user: str) -> Done:
+    def _act(self, frame: Act, user: str) -> Acted:
         now = time.time()
         # What has just been delivered must not be counted again.
         if not self._engine.commit(now):
-            return Done(0, "the device is full")
-        count = busy = 0
+            return Acted([], [], "the device is full")
+        done: list[int] = []
+        busy: list[int] = []
         try:
             for message in dict.fromkeys(frame.messages):
                 # What is on hold is never being delivered, and nothing else is released.
                 if frame.action != "release" and self._engine.scheduler.is_attempting(message):
-                    busy += 1
-                else:
-                    count += self._one(frame.action, message, now, user)
+                    busy.append(message)
+                elif self._one(frame.action, message, now, user):
+                    done.append(message)
         except StoreFull as error:
-            return Done(count, str(error))
+            return Acted(done, busy, str(error))
         # Who asked may rely on it from now on.
         if not self._engine.commit(now):
-            return Done(0, "the device is full")
+            return Acted([], busy, "the device is full")
+        if frame.action == "flush":
+            self._forget_pauses()
         self._wake()
-        return Done(count, f"{busy} being delivered just now, try again" if busy else "")
+        return Acted(done, busy)
 
-    def _one(self, action: str, message: int, now: float, user: str) -> int:
+    def _one(self, action: str, message: int, now: float, user: str) -> bool:
         match action:
             case "hold":
                 count = self._store.hold([message], now)
                 self._engine.scheduler.withdraw(message)
-                return count
+                return bool(count)
             case "release":
                 self._engine.scheduler.wake_all()
-                return self._store.release([message], now)
+                return bool(self._store.release([message], now))
+            case "flush":
+                return self._hurry(message, now)
             case "delete":
                 return self._engine.delete(message, now, user)
             case "requeue":
                 return self._engine.requeue(message, now)
             case "bounce":
                 return self._engine.give_up(message, now, user)
-        return 0
+        return False
+
+    def _hurry(self, message: int, now: float) -> bool:
+        row = self._store.message(message)
+        if row is None or row.held:
+            return False
+        self._store.hurry([message], now)
+        return True
+
+    def _forget_pauses(self) -> None:
+        """Let destinations and addresses that could not be reached be tried again."""
+        self._forget_hosts()
+        self._engine.scheduler.wake_all()
 
     def flush(self, after: int = 0) -> Done:
         """Make messages that are not held due now, and forget which destinations could not be reached."""
@@ -255,8 +281,7 @@ class Administration:
             count, following = self._store.flush(time.time(), after)
         except StoreFull as error:
             return Done(0, str(error))
-        self._forget_hosts()
-        self._engine.scheduler.wake_all()
+        self._forget_pauses()
         self._wake()
         return Done(count, next=following)
 

@@ -20,7 +20,11 @@ Ask = Callable[[ControlRequest], ControlAnswer]
 
 
 class Closed(Exception):
-    """The books are not open to this user, or not at all; the text says why."""
+    """The books are not open to this user, or not at all; the text says why. ``passing``: they may be soon."""
+
+    def __init__(self, text: str, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
 
 
 @contextmanager
@@ -44,7 +48,7 @@ def _asked(asking: Asking, frame: ControlRequest) -> ControlAnswer:
     try:
         return asking.ask(frame)
     except OSError as error:
-        raise Closed(f"the queue does not answer: {error.strerror or error}") from None
+        raise Closed(f"the queue does not answer: {error.strerror or error}", passing=True) from None
 
 
 @contextmanager
