@@ -103,7 +103,17 @@ def run(arguments: Sequence[str]) -> int:
         program = find(rest[0])
         if program is not None:
             return program(rest[1:], home)
+        _become_script(rest, home)
     return quietly(lambda: _own(list(arguments), home), trouble=TRY_AGAIN)
+
+
+def _become_script(words: list[str], home: str) -> None:
+    """Run HOME/bin/NAME in this process's place if it is one of the classic programs that are shell scripts."""
+    from ekiden.runtime.ucspi.scripts import NAMES
+
+    path = os.path.join(home, "bin", words[0])
+    if words[0] in NAMES and os.access(path, os.X_OK):
+        os.execv(path, [path, *words[1:]])
 
 
 def _own(arguments: list[str], home: str) -> int:

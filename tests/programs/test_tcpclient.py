@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.peers.ekiden import COMMAND
 from tests.peers.nameserver import NameServer, host
 from tests.peers.processes import free_port, program, short_directory
 from tests.peers.ucspi import OURS, THEIRS, environment, own_address, run
@@ -200,14 +201,15 @@ def test_scripts(site: Site, name: str) -> None:
     port, arguments = SCRIPTS[name]
     seen = []
     with answering(b"HTTP/1.0 200\r\n\r\none\x07\r\ntwo\r\n", port) as (_port, heard):
-        for path in (program(name), str(site.home / "bin" / name)):
+        command = [str(COMMAND), "--home", str(site.home), name]
+        for words in ([program(name)], [str(site.home / "bin" / name)], command):
             done = subprocess.run(
-                [path, SERVER, *arguments], input=b"QUIT\n", capture_output=True, env=environment(), timeout=30
+                [*words, SERVER, *arguments], input=b"QUIT\n", capture_output=True, env=environment(), timeout=30
             )
             seen.append((done.returncode, done.stdout, done.stderr))
-    assert seen[0] == seen[1]
+    assert seen[0] == seen[1] == seen[2]
     assert seen[0][0] == 0 and b"two" in seen[0][1]
-    assert len(heard) == 2 and heard[0] == heard[1]
+    assert len(heard) == 3 and heard[0] == heard[1] == heard[2]
 
 
 def test_scripts_in_a_directory_with_blanks(site: Site, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ printf 'GET /%s HTTP/1.0\\nHost: %s:%s\\n\\n' "${2-}" "${1-0}" "${3-80}" |
 """,
 }
 
+NAMES = frozenset(_SCRIPTS)
+
 
 def scripts(directory: str) -> dict[str, str]:
     """Each script by its name, for programs in ``directory``."""
