@@ -55,6 +55,16 @@ def test_one_user(home: Ekiden, joe: Path, name: str) -> None:
     assert (f"{joe}/.qmail:1: warning: The first line of the .qmail file is blank." in said) == (owner == "joe")
 
 
+def test_a_route_to_this_host_tells_who_gets_the_mail(home: Ekiden, joe: Path) -> None:
+    def told(address: str) -> list[str]:
+        return home.command("route", address).stdout.splitlines()[2:]
+
+    assert told("joe@ekiden.example") == [f"  joe is controlled by joe, {joe}/.qmail"]
+    owner, wrong = told("nobody-here@ekiden.example")
+    assert owner == f"  nobody-here is controlled by alias, {home.home}/alias/.qmail-nobody-here"
+    assert "there is neither .qmail-nobody-here nor a .qmail-default, so that mail bounces" in wrong
+
+
 def test_an_address_elsewhere(home: Ekiden, joe: Path) -> None:
     refused = home.command("check", "--user", "a@far.example", check=False)
     assert (refused.returncode, refused.stdout) == (1, "Error: a@far.example is not delivered on this host\n")

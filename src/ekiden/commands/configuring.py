@@ -105,7 +105,6 @@ def _default_delivery(home: Path) -> bytes:
 
 def _user_problems(home: Path, name: str, as_json: bool) -> list[Problem]:
     """Say who controls a local part, or an address after virtualdomains, and give what is wrong there."""
-    from ekiden.delivery.checking import address_problems
     from ekiden.routing.destination import RouteError
     from ekiden.routing.route import Router
     from ekiden.routing.users import UsersUnavailable
@@ -119,13 +118,21 @@ def _user_problems(home: Path, name: str, as_json: bool) -> list[Problem]:
             if decision.channel != "local":
                 raise click.ClickException(f"{name} is not delivered on this host")
             recipient = decision.recipient.rpartition(b"@")[0]
-        user, found = address_problems(home, recipient, _default_delivery(home))
+        said, found = _controller(home, recipient, name, _default_delivery(home))
     except (SettingsError, RouteError, UsersUnavailable) as error:
         raise click.ClickException(str(error)) from None
     if not as_json:
-        file, place = (part.decode("utf-8", "replace") for part in (b".qmail" + user.dash + user.ext, user.home))
-        click.echo(f"{name} is controlled by {user.name.decode('utf-8', 'replace')}, {place}/{file}")
+        click.echo(said)
     return found
+
+
+def _controller(home: Path, local: bytes, name: str, default: bytes) -> tuple[str, list[Problem]]:
+    """A sentence on who controls the local part, called ``name``, and what is wrong there; UsersUnavailable."""
+    from ekiden.delivery.checking import address_problems
+
+    user, found = address_problems(home, local, default)
+    file, place = (part.decode("utf-8", "replace") for part in (b".qmail" + user.dash + user.ext, user.home))
+    return f"{name} is controlled by {user.name.decode('utf-8', 'replace')}, {place}/{file}", found
 
 
 @click.command()
@@ -137,16 +144,25 @@ def route(home: Path, address: str, as_json: bool) -> int:
     from ekiden.routing.destination import RouteError
     from ekiden.routing.explain import explain
     from ekiden.routing.route import Router
+    from ekiden.routing.users import UsersUnavailable
     from ekiden.settings.control import read
     from ekiden.settings.problem import SettingsError
 
     try:
-        router = Router(read(home / "control"))
+        settings = read(home / "control")
+        router = Router(settings)
     except (SettingsError, RouteError) as error:
         raise click.ClickException(str(error)) from None
     recipient = address.encode("utf-8", "surrogateescape")
     decision = router.route(recipient)
     reasons = [str(reason) for reason in explain(router, recipient, home / "control")]
+    if decision.channel == "local":
+        local = decision.recipient.rpartition(b"@")[0]
+        try:
+            said, found = _controller(home, local, local.decode("utf-8", "replace"), settings.defaultdelivery)
+        except UsersUnavailable as error:
+            said, found = str(error), []
+        reasons += [said, *map(str, found)]
     if as_json:
         click.echo(
             json.dumps(
