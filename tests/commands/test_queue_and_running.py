@@ -191,6 +191,13 @@ def test_starting_twice_and_stopping_twice(home: Ekiden) -> None:
     assert (stopped.returncode, json.loads(stopped.stdout)) == (1, {"running": False})
 
 
+def test_a_log_that_nobody_will_read_is_said(home: Ekiden) -> None:
+    home.control("logtarget", "stderr")
+    started = home.command("start")
+    assert started.stdout.startswith("ekiden: control/logtarget is stderr, so that nobody reads the log")
+    assert home.supervisor()
+
+
 def test_a_port_in_use_is_said(home: Ekiden) -> None:
     home.start()
     other = Ekiden(home.home.parent / "other")

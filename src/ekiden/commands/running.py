@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from ekiden.commands.trouble import TryAgain
+from ekiden.runtime.control_line import control_line
 
 NOT_AGAIN = 65
 """Exit code where another start would be no use: the queue is damaged (sysexits' EX_DATAERR)."""
@@ -44,6 +45,12 @@ def start(home: Path, foreground: bool) -> int:
             click.echo(f"ekiden: {error}", err=True)
             return NOT_AGAIN if isinstance(error, QueueDamaged) else 1
         return 0
+    if control_line(str(home), "logtarget") == b"stderr":
+        click.echo(
+            "ekiden: control/logtarget is stderr, so that nobody reads the log of what runs in the background;"
+            " remedy: start --foreground, or another target",
+            err=True,
+        )
     return _start_in_background(home)
 
 
