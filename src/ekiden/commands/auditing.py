@@ -41,7 +41,10 @@ def audit(home: Path, as_json: bool) -> int:
     """
     total = Total()
     # What is in the log is in the books; so the log is read first.
-    logged = _logged(home)
+    try:
+        logged = _logged(home)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     with books(home) as ask:
         known = _look(home, ask, total)
         _missing(ask, total, logged, known)

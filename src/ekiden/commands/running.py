@@ -205,6 +205,8 @@ def _queue_figures(home: Path) -> dict[str, Any]:
 
     try:
         answer = request(home, Status(), timeout=5)
+    except PermissionError:
+        return {"queue": None, "error": f"only root and the owner of {home} may look at the queue"}
     except OSError as error:
         return {"queue": None, "error": f"the queue process does not answer: {error}"}
     assert isinstance(answer, Rows)
