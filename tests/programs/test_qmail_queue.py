@@ -7,7 +7,8 @@ import re
 import subprocess
 
 import pytest
-from tests.peers.processes import wait_until
+from tests.peers.ekiden import Ekiden
+from tests.peers.processes import free_port, wait_until
 from tests.programs.conftest import Running, Site
 
 from ekiden.queue.sqlite import SQLiteStore
@@ -53,6 +54,19 @@ def test_exit_codes(site: Site, envelope: bytes, code: int) -> None:
 def test_without_a_queue(site: Site) -> None:
     (site.home / "queue").rmdir()
     assert queue(str(site.home), b"A: b\n", ENVELOPE) == 62
+
+
+@pytest.mark.slow
+def test_what_came_before_the_start_is_logged_as_new_once(home: Ekiden) -> None:
+    home.routes(f":127.0.0.1:{free_port()}")
+    assert queue(str(home.home), b"A: b\n\nx\n", ENVELOPE) == 0
+    for _ in range(2):
+        home.start()
+        wait_until(lambda: "delivery 1: deferral" in home.log(), 20, "it was tried")
+        home.stop()
+    log = home.log()
+    assert log.count(" new msg 1\n") == 1 and log.count(" info msg 1: bytes ") == 1
+    assert log.index(" info msg 1: ") < log.index(" starting delivery 1: msg 1 ")
 
 
 @pytest.mark.slow

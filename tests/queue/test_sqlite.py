@@ -73,6 +73,26 @@ def test_what_was_applied_is_there_after_a_crash(tmp_path: Path) -> None:
     assert again.due_destinations(0.0, 10) == [(1, b"example.org")]
 
 
+def test_what_came_while_no_queue_role_ran_is_known(tmp_path: Path) -> None:
+    def injected() -> int:
+        direct = SQLiteStore(tmp_path)
+        number = direct.new_message_id()
+        direct.close()
+        return number
+
+    injected()
+    role = SQLiteStore(tmp_path)
+    assert role.recover().new == (0, 1)
+    assert role.new_message_id() == 2
+    role.close()
+    assert injected() == 3
+    role = SQLiteStore(tmp_path)
+    assert role.recover().new == (2, 3)
+    own = role.new_message_id()
+    after, until = after_crash(tmp_path).recover().new
+    assert own <= after == until
+
+
 def test_a_part_in_its_message_is_seen_and_claimed_after_a_crash(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
     store.apply(destination(), many(fresh_message(1), fresh_message(2)))

@@ -16,6 +16,7 @@ from ekiden.queue.store import Changes, StoreFull
 DAY = 86_400
 TRIM_EVERY = 60.0
 """Seconds between looks at what the ledger may forget."""
+_PAGE = 500
 TRIMMED = 10_000
 """Entries of the ledger that are forgotten at once."""
 
@@ -124,6 +125,20 @@ class Engine(Administering):
         last = self.store.last_due()
         wait = longest_wait(self._settings.queuelifetime, max(self._skip.values()))
         return last is not None and last > now + wait + SET_BACK
+
+    def tell_of_new(self, after: int, until: int) -> int:
+        """Log messages that were put into the store while nobody wrote the log, a bounded number of them.
+
+        Returns the id to go on after (0: that was all).
+        """
+        rows = self.store.messages(after, _PAGE)
+        for row in rows:
+            if row.id > until:
+                return 0
+            origin = row.meta.origin
+            self._journal.new_message(row.id)
+            self._journal.info(row.id, row.size, row.sender, origin.pid, origin.uid)
+        return rows[-1].id if len(rows) == _PAGE else 0
 
     def recover(self, now: float) -> None:
         """At start: what ended without a notice before a crash is told now, what has no way to go gets one, and what

@@ -71,8 +71,8 @@ def build(directory: Path, recovery: Recovery, now: float) -> None:
         for found in recovery.found.of(name):
             if found.whole:
                 _insert(db, name, found.values)
-    for name in ("message", "destination"):
-        _insert(db, "sequence", {"name": name, "last": _highest(recovery, name) + _SKIPPED})
+    for name, kind in (("message", "message"), ("told", "message"), ("destination", "destination")):
+        _insert(db, "sequence", {"name": name, "last": _highest(recovery, kind) + _SKIPPED})
     db.execute("COMMIT")
     # The last to close the file takes its log into it.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

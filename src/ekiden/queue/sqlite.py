@@ -48,6 +48,10 @@ SELECT id, 0, destination, birth, recipients FROM message WHERE {_FRESH}"
 _SET_ASIDE = 10_000
 """Ids set aside at once, so that none is ever used twice, even for a message that is long gone."""
 
+_TOLD = "INSERT OR REPLACE INTO sequence SELECT 'told', last FROM sequence WHERE name = 'message'"
+"""All messages so far are known to the queue role, which has logged that they are new. So are all with ids that it
+has set aside: what comes while it does not run is numbered above them."""
+
 _SPARE = 5000
 """Ids that are left when more are set aside, for the notices of as many deliveries under way."""
 
@@ -120,6 +124,7 @@ class SQLiteStore:
         self._fresh: dict[int, None] = {}
         self._turns = (0, 0)
         self._marked = 0
+        self._is_role = False
         self._db = Database(directory, checkpoint_pages)
         self._segments = Segments(directory / "segments", segment_octets)
 
@@ -129,10 +134,14 @@ class SQLiteStore:
         """Put right what a crash may have left: destinations that were held in memory, files that no row names."""
         held = self._db.one("SELECT count(*) FROM destination WHERE due IS NULL")
         mark = self._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'mark'")
+        used = self._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'message'")
+        told = self._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'told'")
+        self._is_role = True
 
         def put_right(db: sqlite3.Connection) -> None:
             db.execute(f"{_SPREAD} AND id >= ?", (mark,))
             db.execute("UPDATE destination SET due = 0 WHERE due IS NULL")
+            db.execute(_TOLD)
 
         self._db.write(put_right)
         named = {name for (name,) in self._db.all("SELECT spool FROM message WHERE spool IS NOT NULL")}
@@ -143,19 +152,24 @@ class SQLiteStore:
         removed = len(leftovers) + self._segments.recover(self._db.all(placed))
         self._count = self._db.one("SELECT count(DISTINCT message) FROM part")
         mark_open(self._directory)
-        return Found(self._count, removed, held)
+        return Found(self._count, removed, held, (told, used))
 
     def close(self) -> None:
         """Give back unused ids and end cleanly, so that the next start has nothing to recover."""
         # All that matters is committed: where this fails, some ids are skipped.
         with contextlib.suppress(StoreFull, StoreFailed):
-            used = [(last, name) for name, (last, _reserved) in self._ids.items()]
-            self._db.write(lambda db: db.executemany("UPDATE sequence SET last = ? WHERE name = ?", used))
+            self._db.write(self._give_back)
         with contextlib.suppress(OSError):
             mark_closed(self._directory)
             self._db.close()
         self._segments.close()
         os.close(self._spool_descriptor)
+
+    def _give_back(self, db: sqlite3.Connection) -> None:
+        used = [(last, name) for name, (last, _reserved) in self._ids.items()]
+        db.executemany("UPDATE sequence SET last = ? WHERE name = ?", used)
+        if self._is_role:
+            db.execute(_TOLD)
 
     # The hot path
 
@@ -252,9 +266,13 @@ class SQLiteStore:
     def _set_aside(self, name: str, after: int, may_use_reserve: bool = True) -> int:
         """Make more ids durable as used; the last of them."""
         last = after + _SET_ASIDE
-        self._db.write(
-            lambda db: db.execute("INSERT OR REPLACE INTO sequence VALUES (?, ?)", (name, last)), may_use_reserve
-        )
+
+        def note(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO sequence VALUES (?, ?)", (name, last))
+            if self._is_role:
+                db.execute(_TOLD)
+
+        self._db.write(note, may_use_reserve)
         return last
 
     # Looking

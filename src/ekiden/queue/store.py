@@ -160,11 +160,13 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What start-up found: for the log's first lines."""
+    """What start-up found: for the log's first lines. ``new``: messages with ids above the first
+    number up to the second came while no queue role ran."""
 
     messages: int
     spool_files_removed: int
     unfinished_destinations: int
+    new: tuple[int, int]
 
 
 class Store(Protocol):

@@ -196,8 +196,9 @@ class QueueRole:
                 f" were being worked on, {found.spool_files_removed} leftover files removed",
             )
         self.loop.set_exception_handler(self._give_up)
-        self.engine.recover(self.now())
         self._status()
+        self._tell_of_new(*found.new)
+        self.engine.recover(self.now())
         self._context.on_alarm = self._alarm
         sockets = self._context.sockets
         opened = {
@@ -217,6 +218,11 @@ class QueueRole:
         await self._context.stopping.wait()
         ticking.cancel()
         await self._drain()
+
+    def _tell_of_new(self, after: int, until: int) -> None:
+        following = self.engine.tell_of_new(after, until)
+        if following:
+            self.loop.call_soon(self._tell_of_new, following, until)
 
     def _give_up(self, _loop: object, trouble: dict[str, Any]) -> None:
         end(self.log, trouble.get("exception") or RuntimeError(trouble.get("message")))
