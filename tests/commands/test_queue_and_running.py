@@ -47,6 +47,10 @@ def test_filters(waiting: Ekiden) -> None:
     assert senders(waiting, "--sender", "*@B.example") == ["two@b.example"]
     assert senders(waiting, "--recipient", "x@*") == ["one@a.example"]
     assert senders(waiting, "--destination", "nowhere*") == []
+    where = waiting.queue()[0]["recipients"][0]["destination"]
+    assert where.startswith("[127.0.0.1]:")
+    assert len(senders(waiting, "--destination", where)) == len(senders(waiting, "--destination", "*127.0.0.1*")) == 2
+    assert senders(waiting, "--sender", "") == [], "there is no bounce"
     assert senders(waiting, "--older", "1h") == []
     assert senders(waiting, "--younger", "1h", "--limit", "1") == ["one@a.example"]
     assert "more: ekiden queue list --after 1" in waiting.command("queue", "list", "--limit", "1").stdout
@@ -69,6 +73,7 @@ def test_hold_release_delete_bounce(waiting: Ekiden) -> None:
     assert waiting.command("queue", "delete", "--sender", "two@*").stdout == "1 message deleted\n"
     waiting.command("queue", "bounce", "1")
     wait_until(lambda: senders(waiting) == [""], 10, "a notice is on its way to the sender")
+    assert senders(waiting, "--sender", "") == [""]
     assert "The administrator returned this message" in waiting.command("queue", "show", "3", "--content").stdout
 
 

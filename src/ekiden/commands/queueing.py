@@ -50,11 +50,11 @@ class Age(click.ParamType[float]):
 def filters(command: Callable[..., int]) -> Callable[..., int]:
     """The options that say which messages are meant."""
     for option in (
-        click.option("--sender", default="", metavar="PATTERN", help="Envelope sender (shell pattern)."),
-        click.option("--recipient", default="", metavar="PATTERN", help="A recipient still to be delivered."),
-        click.option("--destination", default="", metavar="PATTERN", help="Next hop, as `queue show` has it."),
-        click.option("--older", type=Age(), default=0, help="At least this old: 90, 15m, 2h, 7d."),
-        click.option("--younger", type=Age(), default=0, help="At most this old."),
+        click.option("--sender", metavar="PATTERN", help="Envelope sender (shell pattern); '' is that of bounces."),
+        click.option("--recipient", metavar="PATTERN", help="A recipient still to be delivered."),
+        click.option("--destination", metavar="PATTERN", help="Next hop, as `queue show` has it."),
+        click.option("--older", type=Age(), help="At least this old: 90, 15m, 2h, 7d."),
+        click.option("--younger", type=Age(), help="At most this old."),
         click.option("--held/--not-held", default=None, help="Only messages on hold, or only others."),
     ):
         command = option(command)
@@ -64,7 +64,7 @@ def filters(command: Callable[..., int]) -> Callable[..., int]:
 def _filter(options: dict[str, Any]) -> Filter:
     from ekiden.queue.inspect import Filter
 
-    return Filter(**options)
+    return Filter(**{name: value for name, value in options.items() if value is not None})
 
 
 @contextmanager
@@ -270,7 +270,7 @@ def _action(name: str, done: str, help: str) -> None:
     @click.option("--json", "as_json", is_flag=True, help="One JSON object per message.")
     @click.pass_obj
     def act(home: Path, /, messages: tuple[int, ...], everything: bool, as_json: bool, **options: Any) -> int:
-        filtered = any(options.values()) or options["held"] is not None
+        filtered = any(value is not None for value in options.values())
         if sum((bool(messages), filtered, everything)) > 1:
             raise click.UsageError("say which messages in one way: numbers, filters, or --all")
         if name == "flush" and not messages and not filtered:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,11 +16,14 @@ KeyOf = Callable[[int], bytes | None]
 
 
 class Filter(msgspec.Struct, frozen=True, array_like=True):
-    """Which messages are meant: shell patterns, case folded (empty: any), and ages in seconds (0: any)."""
+    """Which messages are meant: shell patterns or the text itself, case folded (None: any); ages in seconds (0: any).
 
-    sender: str = ""
-    recipient: str = ""
-    destination: str = ""
+    The null sender is the empty text.
+    """
+
+    sender: str | None = None
+    recipient: str | None = None
+    destination: str | None = None
     older: float = 0
     younger: float = 0
     held: bool | None = None
@@ -33,17 +36,23 @@ def matches(wanted: Filter, message: MessageRow, parts: list[PartRow], key_of: K
         return False
     if wanted.held is not None and wanted.held != message.held:
         return False
-    if wanted.sender and not _fits(message.sender, wanted.sender):
-        return False
-    if wanted.recipient and not any(
-        _fits(recipient.address, wanted.recipient) for part in parts for recipient in part.recipients
-    ):
-        return False
-    return not wanted.destination or any(_fits(key_of(part.destination) or b"", wanted.destination) for part in parts)
+    recipients = (recipient.address for part in parts for recipient in part.recipients)
+    destinations = (key_of(part.destination) or b"" for part in parts)
+    return (
+        _any_fits([message.sender], wanted.sender)
+        and _any_fits(recipients, wanted.recipient)
+        and _any_fits(destinations, wanted.destination)
+    )
+
+
+def _any_fits(values: Iterable[bytes], pattern: str | None) -> bool:
+    return pattern is None or any(_fits(value, pattern) for value in values)
 
 
 def _fits(value: bytes, pattern: str) -> bool:
-    return fnmatchcase(text(value).lower(), pattern.lower())
+    folded = text(value).lower()
+    # An address literal is a pattern that does not fit itself.
+    return folded == pattern.lower() or fnmatchcase(folded, pattern.lower())
 
 
 def describe(message: MessageRow, parts: list[PartRow], key_of: KeyOf) -> dict[str, Any]:
