@@ -11,6 +11,7 @@ import pytest
 from ekiden.base.outcome import MANGLED, Outcome, Verdict
 from ekiden.runtime import log as log_module
 from ekiden.runtime.log import DATAGRAM, KEPT, TOGETHER, Log, printable, safe
+from ekiden.runtime.logreader import events
 
 STAMP = re.compile(r"^\d{10}\.\d{6} ")
 
@@ -221,3 +222,19 @@ def test_safe_is_qmail_sends(octets, expected):
 
 def test_printable_keeps_spaces():
     assert printable("a b%\n\x7f\xe9") == "a b%/???"
+
+
+@pytest.mark.parametrize("form", ["qmail", "json"])
+def test_what_became_of_deliveries_can_be_read_back(tmp_path, pair, form):
+    sink, ours = pair
+    with (tmp_path / "ekiden.log").open("wb") as file:
+        log = Log("queue", sink, form)
+        outcomes = [Outcome(verdict, "", verdict.name) for verdict in Verdict] + [MANGLED]
+        for number, outcome in enumerate(outcomes, start=1):
+            log.starting(number, 5, "remote", b"a@b.example")
+            log.result(number, outcome)
+        for _ in range(2 * len(outcomes)):
+            file.write(ours.recv(10_000))
+    told = [event for event in events(tmp_path) if event["event"] != "starting"]
+    assert [event["event"] for event in told] == ["success", "deferral", "failure", "deferral"]
+    assert {(event["message"], event["recipient"]) for event in told} == {(5, "a@b.example")}

@@ -25,6 +25,7 @@ _PATTERNS = [
         ),
         ("success", r"delivery (?P<delivery>\d+): success: (?P<report>.*)$"),
         ("deferral", r"delivery (?P<delivery>\d+): deferral: (?P<report>.*)$"),
+        ("deferral", r"delivery (?P<delivery>\d+): (?P<report>report mangled), will defer$"),
         ("failure", r"delivery (?P<delivery>\d+): failure: (?P<report>.*)$"),
         ("bounce", r"bounce msg (?P<message>\d+) qp (?P<notice>\d+)$"),
         ("double bounce", r"double bounce: discarding bounce/(?P<message>\d+)$"),
