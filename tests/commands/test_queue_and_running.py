@@ -8,11 +8,14 @@ import signal
 import smtplib
 import socket
 import subprocess
+import sys
 from typing import Any
 
 import pytest
 from tests.peers.ekiden import COMMAND, Ekiden
 from tests.peers.processes import free_port, wait_until
+
+from ekiden.commands import queueing, run_command
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +63,17 @@ def test_show(waiting: Ekiden) -> None:
     assert waiting.command("queue", "show", "1", "--content").stdout.endswith("Subject: test\n\nbody\n")
     missing = waiting.command("queue", "show", "99", check=False)
     assert (missing.returncode, missing.stdout) == (1, "message 99 is not in the queue\n")
+
+
+def test_what_is_too_long_to_show_is_said(
+    waiting: Ekiden, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(queueing, "_SHOWN", 10)
+    assert run_command(["queue", "show", "1", "--content"], waiting.home) == 0
+    sys.stdout.flush()
+    shown = capfdbinary.readouterr()
+    assert shown.out == b"Received: "
+    assert shown.err == b"ekiden: the first 10 octets; the message is longer\n"
 
 
 def test_hold_release_delete_bounce(waiting: Ekiden) -> None:

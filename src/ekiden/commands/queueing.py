@@ -27,6 +27,9 @@ _BATCH = 200
 _PAGE = 100
 """Messages that are listed for people at once."""
 
+_SHOWN = 1 << 24
+"""Octets of a content that are shown at most: one answer holds them."""
+
 _BUSY = "being delivered just now"
 _NOTHING = "not in the queue, or so already"
 _ID = click.IntRange(0, (1 << 62) - 1)
@@ -177,7 +180,7 @@ def show(home: Path, message: int, content: bool, as_json: bool) -> int:
     from ekiden.runtime.administration import Rows, Show
 
     with books(home) as ask:
-        answer = ask(Show(message, 1 << 24 if content else 0))
+        answer = ask(Show(message, _SHOWN if content else 0))
     assert isinstance(answer, Rows)
     if not answer.rows:
         click.echo(f"message {message} is not in the queue", err=True)
@@ -188,6 +191,8 @@ def show(home: Path, message: int, content: bool, as_json: bool) -> int:
         _print(json.loads(answer.rows[0]))
     if content:
         sys.stdout.buffer.write(answer.rows[1].replace(b"\r\n", b"\n"))
+        if json.loads(answer.rows[0])["bytes"] > _SHOWN:
+            click.echo(f"ekiden: the first {_SHOWN} octets; the message is longer", err=True)
     return 0
 
 
