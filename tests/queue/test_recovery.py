@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from tests.queue import damaging
 from tests.queue.damaging import KINDS, contents, held, pages_of_messages
+from tests.queue.test_engine import World
 
 from ekiden.commands import run_command
 from ekiden.queue.sqlite import SQLiteStore
@@ -50,6 +52,32 @@ def seeds(config: pytest.Config) -> Iterable[int]:
     if config.getoption("--every-point"):
         return random.SystemRandom().sample(range(1_000_000), 200)
     return range(4)
+
+
+def test_what_was_saved_can_be_routed_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts that messages get later are numbered on: one had another's number, and the queue process died of it."""
+    make(tmp_path)
+
+    def requeue() -> list[int]:
+        world = World(tmp_path / "queue")
+        world.open = []
+        world.store.recover()
+        number = world.store.messages(0, 1)[0].id
+        assert world.engine.requeue(number, 2000.0)
+        world.turn(2000.0)
+        parts = [part.part for part in world.store.parts(number)]
+        world.store.close()
+        return parts
+
+    before = requeue()
+    with (tmp_path / "queue" / "queue.sqlite").open("r+b") as file:
+        db = sqlite3.connect(file.name)
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'destination'").fetchone()
+        db.close()
+        file.seek((page - 1) * 4096)
+        file.write(bytes(4096))
+    recover(tmp_path, capsys)
+    assert not {*before} & {*requeue()}
 
 
 def test_nothing_is_wrong(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from ekiden.queue.damage import FILE, RECOVERED, mark_closed
 from ekiden.queue.pages import Value
 from ekiden.queue.recovery import RECOVERY, Message, Recovery
 from ekiden.queue.salvage import Today
-from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.sqlite import LATER_PARTS, SQLiteStore
 
 RECOVERING = "recovering"
 DAMAGED = "damaged-"
@@ -73,6 +73,7 @@ def build(directory: Path, recovery: Recovery, now: float) -> None:
                 _insert(db, name, found.values)
     for name, kind in (("message", "message"), ("told", "message"), ("destination", "destination")):
         _insert(db, "sequence", {"name": name, "last": _highest(recovery, kind) + _SKIPPED})
+    _insert(db, "sequence", {"name": "part", "last": _highest_part(recovery) + _SKIPPED})
     db.execute("COMMIT")
     # The last to close the file takes its log into it.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -107,6 +108,12 @@ def _highest(recovery: Recovery, name: str) -> int:
         seen += [finding.message for finding in recovery.findings]
     # What damage made of a number is no reason to leave out all that there are.
     return max((number for number in seen if isinstance(number, int) and number < 1 << 48), default=0)
+
+
+def _highest_part(recovery: Recovery) -> int:
+    """The highest number that a message got for a part later on; 0 if none is left."""
+    numbers = [part.number - LATER_PARTS for message in recovery.messages.values() for part in message.parts]
+    return max((number for number in numbers if 0 < number < 1 << 48), default=0)
 
 
 def _insert(db: sqlite3.Connection, table: str, row: Mapping[str, Value]) -> None:

@@ -55,7 +55,7 @@ has set aside: what comes while it does not run is numbered above them."""
 _SPARE = 5000
 """Ids that are left when more are set aside, for the notices of as many deliveries under way."""
 
-_LATER_PARTS = 1 << 32
+LATER_PARTS = 1 << 32
 """Above this the parts are numbered that messages got later; from the beginning none has as many."""
 
 _FLUSH = 5000
@@ -249,7 +249,7 @@ class SQLiteStore:
 
     def new_part_number(self) -> int:
         """A number for a part that its message did not have from the beginning: none of any message has it."""
-        return _LATER_PARTS + self._next("part")
+        return LATER_PARTS + self._next("part")
 
     def _next(self, name: str) -> int:
         used, reserved = self._ids.get(name, (0, 0))
