@@ -9,6 +9,7 @@ import smtplib
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,9 +22,17 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def waiting(home: Ekiden) -> Ekiden:
+def refusing() -> Iterator[int]:
+    """A port that refuses connections, and that nobody else can take."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def waiting(home: Ekiden, refusing: int) -> Ekiden:
     """Two messages in the queue, each deferred once."""
-    home.routes(f":127.0.0.1:{free_port()}")
+    home.routes(f":127.0.0.1:{refusing}")
     home.start()
     for sender, recipient in (("one@a.example", "x@far.example"), ("two@b.example", "y@near.example")):
         send(home, sender, recipient)
@@ -112,8 +121,8 @@ def test_some_are_flushed(waiting: Ekiden) -> None:
     assert (held.returncode, held.stdout.splitlines()[0]) == (1, "0 messages flushed")
 
 
-def test_messages_are_counted_and_not_their_destinations(waiting: Ekiden) -> None:
-    waiting.routes(f"x.example:127.0.0.1:{free_port()}", f":127.0.0.1:{free_port()}")
+def test_messages_are_counted_and_not_their_destinations(waiting: Ekiden, refusing: int) -> None:
+    waiting.routes(f"x.example:127.0.0.2:{refusing}", f":127.0.0.1:{refusing}")
     waiting.reload()
     with smtplib.SMTP("127.0.0.1", waiting.port) as client:
         client.sendmail("three@c.example", ["z@x.example", "z@y.example"], "Subject: test\n\nbody\n")
@@ -178,8 +187,8 @@ def test_qmails_programs_tell_the_same(waiting: Ekiden) -> None:
     assert listed[1] == "\tremote\tx@far.example"
 
 
-def test_qmail_qread_tells_who_is_done(home: Ekiden) -> None:
-    home.routes(f":127.0.0.1:{free_port()}")
+def test_qmail_qread_tells_who_is_done(home: Ekiden, refusing: int) -> None:
+    home.routes(f":127.0.0.1:{refusing}")
     for name in ("jiro", "slow"):
         home.make_inbox(name)
     (home.home.parent / "user-slow" / ".qmail").write_text("|exit 111\n")
