@@ -73,7 +73,7 @@ class Log:
         )
         self._limit = DATAGRAM if isinstance(sink, socket.socket) else KEPT
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._seen = self._real = ""
+        self._names: list[tuple[str, str]] = []
         self._lines: list[str] = []
         self._time = 0.0
         self._unsent = b""
@@ -92,8 +92,9 @@ class Log:
         self._loop = loop
 
     def translate(self, seen: str, real: str) -> None:
-        """Name what this process sees below the path ``seen`` as everybody else knows it, below ``real``."""
-        self._seen, self._real = seen, real
+        """From now on, too, name what this process sees below the path ``seen`` as everybody else knows it, below
+        ``real``."""
+        self._names.append((f"{seen}/", f"{real}/"))
 
     def forked(self) -> None:
         """Call in a forked child: pending lines are the parent's, and there is no loop any more."""
@@ -199,8 +200,8 @@ class Log:
 
     def event(self, name: str, text: str, **fields: Any) -> None:
         """One line: ``text`` in the form ``qmail``; an object with all fields in the form ``json``."""
-        if self._seen:
-            text = text.replace(self._seen, self._real)
+        for seen, real in self._names:
+            text = text.replace(seen, real)
         self._add(printable(text), name, fields)
 
     def _add_line(self, text: str, _name: str, _fields: dict[str, Any]) -> None:

@@ -127,6 +127,7 @@ class Entrance:
         }
         context.settings = msgspec.structs.replace(self._settings, **paths)
         context.log.translate(str(context.home), str(self._home))
+        context.log.translate(str(context.control), control)
 
     def _tell_ready(self) -> None:
         if self._ready >= 0:
