@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +15,8 @@ import pytest
 
 from ekiden.base.envelope import Origin, Recipient
 from ekiden.queue.sqlite import _STATEMENTS, SQLiteStore
-from ekiden.queue.store import NEVER, Changes, Meta, StoreFailed, StoreFull
+from ekiden.queue.sqlite_file import PAGE
+from ekiden.queue.store import NEVER, Changes, Meta, StoreDamaged, StoreFailed, StoreFull
 
 META = msgspec.msgpack.encode(Meta(Origin("smtp", 1, 2, "192.0.2.1", b"client")))
 TO = msgspec.msgpack.encode([Recipient(b"a@example.org")])
@@ -211,6 +215,45 @@ def test_leftover_spool_files_are_removed_and_named_ones_kept(tmp_path: Path) ->
     spool = tmp_path.with_suffix(".crashed") / "spool"
     assert again.recover().spool_files_removed == 1
     assert os.listdir(spool) == ["named"]
+
+
+def flip(directory: Path, tree: str, octets: bytes) -> None:
+    """Change one bit of a value in the first page of a table or index of a closed store."""
+    with sqlite3.connect(directory / "queue.sqlite") as db:
+        ((root,),) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (tree,))
+    db.close()
+    with open(directory / "queue.sqlite", "r+b") as file:
+        start = (root - 1) * PAGE
+        file.seek(start)
+        place = start + file.read(PAGE).index(octets)
+        file.seek(place)
+        file.write(bytes([octets[0] ^ 1]))
+
+
+@pytest.mark.parametrize(("tree", "seen"), [("message_spool", True), ("message", False)])
+def test_a_named_spool_file_outlives_a_flipped_bit(tmp_path: Path, tree: str, seen: bool) -> None:
+    """An index that had lost a name made a leftover of the content of an accepted message."""
+    store = SQLiteStore(tmp_path)
+    os.close(store.create_spool("named"))
+    store.apply(destination(), one_message(spool="named"))
+    store.close()
+    flip(tmp_path, tree, b"named")
+    with pytest.raises(StoreDamaged, match="message_spool") if seen else nullcontext():
+        SQLiteStore(tmp_path).recover()
+    assert os.listdir(tmp_path / "spool") == ["named"]
+
+
+@pytest.mark.parametrize(("tree", "due"), [("part_due", 100.5), ("destination_due", 200.5)])
+def test_parts_that_an_index_does_not_lead_to_are_known(tmp_path: Path, tree: str, due: float) -> None:
+    store = SQLiteStore(tmp_path)
+    parked = Changes()
+    parked.parked.append((200.5, 1))
+    store.apply(destination(), one_message(due=100.5))
+    store.apply(parked)
+    assert store.unscheduled(1) == []
+    store.close()
+    flip(tmp_path, tree, struct.pack(">d", due))
+    assert SQLiteStore(tmp_path).unscheduled(1) == [0]
 
 
 def test_a_destination_with_parts_is_not_forgotten(store: SQLiteStore) -> None:

@@ -96,6 +96,8 @@ def _look_at_queued(store: Store, found: Audited, message: MessageRow, entries: 
     for part in parts:
         if store.destination_key(part.destination) is None:
             yield f"part {part.part} is for destination {part.destination}, which is not known"
+    for number in store.unscheduled(message.id):
+        yield f"part {number} is missing from an index, and would never be tried"
     yield from _count(message.meta.recipients, _ends(entries), sum(len(part.recipients) for part in parts))
     if message.spool:
         found.files.append(SpoolFile(message.id, message.spool, message.size, message.meta.checksum))

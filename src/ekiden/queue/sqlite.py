@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ekiden.base.envelope import Recipient
-from ekiden.queue.damage import look, mark_closed, mark_open
+from ekiden.queue.damage import SHOWN, look, mark_closed, mark_open
 from ekiden.queue.database import Database
 from ekiden.queue.segments import LEAST, Place, Segments
 from ekiden.queue.sqlite_file import sync
@@ -144,8 +144,7 @@ class SQLiteStore:
             db.execute(_TOLD)
 
         self._db.write(put_right)
-        named = {name for (name,) in self._db.all("SELECT spool FROM message WHERE spool IS NOT NULL")}
-        leftovers = [name for name in os.listdir(self._spool_descriptor) if name not in named]
+        leftovers = self._leftovers()
         for name in leftovers:
             self.unlink_spool(name)
         placed = "SELECT segment, count(*), max(id) FROM message WHERE segment IS NOT NULL GROUP BY segment"
@@ -153,6 +152,17 @@ class SQLiteStore:
         self._count = self._db.one("SELECT count(DISTINCT message) FROM part")
         mark_open(self._directory)
         return Found(self._count, removed, held, (told, used))
+
+    def _leftovers(self) -> set[str]:
+        """Spool files that no message names."""
+        found = set(os.listdir(self._spool_descriptor)) - self._named("message INDEXED BY message_spool")
+        # Before anything is removed the rows are asked, too: the index may be damaged.
+        if found and found & self._named("message NOT INDEXED"):
+            raise StoreDamaged(f"{SHOWN}: spool files are missing from index message_spool")
+        return found
+
+    def _named(self, where: str) -> set[str]:
+        return {name for (name,) in self._db.all(f"SELECT spool FROM {where} WHERE spool IS NOT NULL")}
 
     def close(self) -> None:
         """Give back unused ids and end cleanly, so that the next start has nothing to recover."""
@@ -331,6 +341,18 @@ class SQLiteStore:
         rows = self._db.all(f"{_PART} WHERE message = ? ORDER BY part", message)
         own = f"SELECT id, 0, destination, birth, 0, recipients, '' FROM message WHERE id = ? AND {_FRESH}"
         return [_part_row(row) for row in rows or self._db.all(own, message)]
+
+    def unscheduled(self, message: int) -> list[int]:
+        """A message's parts that a look by time does not come upon, because an index is damaged."""
+        rows = self._db.all(
+            "SELECT p.part FROM part AS p, destination AS d WHERE p.message = ? AND d.id = p.destination AND NOT ("
+            "EXISTS (SELECT 1 FROM part AS i INDEXED BY part_due WHERE i.destination = p.destination"
+            " AND i.due IS p.due AND i.message = p.message AND i.part = p.part)"
+            " AND EXISTS (SELECT 1 FROM destination AS j INDEXED BY destination_due"
+            " WHERE j.due IS d.due AND j.id = d.id))",
+            message,
+        )
+        return [part for (part,) in rows]
 
     def part_count(self, message: int) -> int:
         return len(self._db.all("SELECT 1 FROM part WHERE message = ?", message)) or len(
