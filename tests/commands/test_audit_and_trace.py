@@ -71,6 +71,27 @@ def test_audit(eventful: Ekiden) -> None:
     assert "message 3 is in the log, and neither in the queue nor in the ledger" in said.stdout
 
 
+def test_audit_does_not_miss_what_the_ledger_has_forgotten(eventful: Ekiden) -> None:
+    """Message 2 waits since before 3 ended: the queue reaches further back than the ledger."""
+    send(eventful, "four@a.example", "x@near.example")
+    wait_until(lambda: "end msg 4" in eventful.log(), 10, "the fourth is delivered")
+    eventful.stop()
+    for forgotten in ("message < 4", "message = 4"):
+        with sqlite3.connect(eventful.home / "queue" / "queue.sqlite") as store:
+            store.execute(f"DELETE FROM ledger WHERE {forgotten}")
+        store.close()
+        said = eventful.command("audit", check=False)
+        assert said.returncode == 0, said.stdout
+
+
+def test_audit_misses_what_was_never_tried(eventful: Ekiden) -> None:
+    eventful.stop()
+    log = eventful.home / "log" / "ekiden.log"
+    log.write_text(log.read_text() + "Nov 30 00:47:39 x qmail: 1795999659.450420 new msg 9\n")
+    said = eventful.command("audit", check=False)
+    assert "message 9 is in the log, and neither in the queue nor in the ledger" in said.stdout
+
+
 def test_trace(eventful: Ekiden) -> None:
     story = trace(eventful, "1")
     assert {"came in", "new", "info", "starting", "success", "end", "delivered"} == set(words(story))

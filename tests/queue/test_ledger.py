@@ -121,6 +121,18 @@ def test_old_entries_are_forgotten_in_their_order(world: World) -> None:
     assert entries(world, 3) == []
 
 
+def test_the_ledger_reaches_back_to_the_first_message_that_ended(world: World) -> None:
+    world.inject(to(b"later@example.com"))
+    attempt(world, {b"later@example.com": LATER})
+    assert audit(world.store, 0).oldest == 0
+    for now in (2000.0, 3000.0):
+        world.inject(to(b"a@example.com"), now=now)
+        attempt(world, {b"later@example.com": LATER}, now)
+    assert audit(world.store, 0).oldest == 2
+    world.store.trim_ledger(2500.0, 100, 3000.0)
+    assert audit(world.store, 0).oldest == 3
+
+
 DAMAGE = {
     "UPDATE message SET content = zeroblob(length(content)) WHERE id = 1": "another content",
     "UPDATE message SET content = CAST(content || x'00' AS BLOB) WHERE id = 1": "octets of content",

@@ -62,8 +62,8 @@ def audit(home: Path, as_json: bool) -> int:
 
 
 def _look(home: Path, ask: Ask, total: Total) -> tuple[int, set[int]]:
-    """All pages. Returns the lowest id that the ledger reaches back to, and the ids of messages that are known."""
-    after = 0
+    """All pages. Returns the id that the ledger reaches back to (0: none), and the ids of messages that are known."""
+    after = oldest = 0
     known: set[int] = set()
     while True:
         answer = ask(Audit(after))
@@ -75,11 +75,12 @@ def _look(home: Path, ask: Ask, total: Total) -> tuple[int, set[int]]:
         total.contents += found.queued
         total.problems += found.problems
         known.update(found.known)
+        oldest = oldest or found.oldest
         for file in found.files:
             total.problems += [(file.message, problem) for problem in _look_at_file(home, ask, file)]
         after = found.next
         if not after:
-            return min(known, default=0), known
+            return oldest, known
 
 
 def _look_at_file(home: Path, ask: Ask, file: SpoolFile) -> Iterator[str]:
@@ -100,18 +101,22 @@ def _look_at_file(home: Path, ask: Ask, file: SpoolFile) -> Iterator[str]:
 
 
 def _logged(home: Path) -> set[int]:
-    """Messages that the log says came in with somebody to go to."""
+    """Messages that the log says came in with somebody to go to: a message for nobody ends without an attempt."""
     directory = home / "log"
     if not directory.is_dir() or not os.access(directory, os.R_OK):
         return set()
-    return {event["message"] for event in events(directory) if event["event"] == "starting"}
+    seen: dict[str, set[int]] = {"new": set(), "starting": set(), "end": set()}
+    for event in events(directory):
+        if event["event"] in seen:
+            seen[event["event"]].add(event["message"])
+    return seen["starting"] | (seen["new"] - seen["end"])
 
 
 def _missing(ask: Ask, total: Total, logged: set[int], known: tuple[int, set[int]]) -> None:
     """Messages that were attempted and of which nobody knows what became of them."""
-    lowest, ids = known
+    oldest, ids = known
     total.logged = len(logged)
     for message in sorted(logged - ids):
-        # What ended before the ledger's oldest entry has been forgotten.
-        if lowest and message > lowest:
+        # What is below the first end in the ledger has ended too, and been forgotten.
+        if oldest and message > oldest:
             total.problems.append((message, "is in the log, and neither in the queue nor in the ledger: no end"))

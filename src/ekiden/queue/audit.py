@@ -48,6 +48,8 @@ class Audited(msgspec.Struct, array_like=True):
     next: int = 0
     known: list[int] = []
     """The ids of all of them."""
+    oldest: int = 0
+    """The lowest id of a message that ended, 0 if there is none: ends are forgotten in the order of ids."""
 
 
 def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
@@ -61,6 +63,7 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     queued = {message.id: message for message in messages if message.id <= until}
     ended = {number: list(group) for number, group in groupby(rows, key=itemgetter(0))}
     found.known = sorted(queued.keys() | ended.keys())
+    found.oldest = min(ended.keys() - queued.keys(), default=0)
     for number in found.known:
         entries = [ledger.decode(row[3]) for row in ended.get(number, [])]
         message = queued.get(number)
