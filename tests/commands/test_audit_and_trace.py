@@ -105,6 +105,8 @@ def test_trace(eventful: Ekiden) -> None:
     assert {event.get("message") for event in trace(eventful, "--since", "1h")} == {None, 1, 2, 3}
     assert {event["message"] for event in trace(eventful, "--remote", "127.0.0.1", "--recipient", "x@near*")
             if "message" in event} == {1}  # fmt: skip
+    assert "refused 127.0.0.1 (HELO " in (told := eventful.command("trace", "--sender", "*@bad.example").stdout)
+    assert "), <eve@bad.example>: 553 " in told
     assert eventful.command("trace", "--until", "1h", check=False).returncode == 1
     assert eventful.command("trace", "99", check=False).returncode == 1
     assert eventful.command("trace", check=False).returncode == 2
@@ -122,3 +124,10 @@ def test_trace_reads_json_logs(home: Ekiden, sink: Sink) -> None:
     sink.wait_for(1)
     wait_until(lambda: '"event":"end"' in home.log(), 10, "the log is written")
     assert {"new", "starting", "success", "end", "delivered"} <= set(words(trace(home, "1")))
+
+
+@pytest.mark.parametrize("line", ["refuse: 192.0.2.7: denied by rule", "refuse: pop3: 192.0.2.7: jiro: no such user"])
+def test_trace_finds_refusals_by_their_client(home: Ekiden, line: str) -> None:
+    (home.home / "log" / "ekiden.log").write_text(f"Nov 30 00:47:39 x qmail: 1795999659.450420 {line}\n")
+    (refused,) = trace(home, "--remote", "192.0.2.7")
+    assert refused["reason"] == line.partition("192.0.2.7: ")[2]

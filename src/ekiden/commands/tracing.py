@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from ekiden.commands.books import books, ledger, queued
+from ekiden.commands.books import Ask, books, ledger, queued
 from ekiden.commands.queueing import Age
+from ekiden.runtime.administration import Rows, Show
 from ekiden.runtime.logreader import Event, events
 
 
@@ -34,24 +35,18 @@ class When(click.ParamType[float]):
 class Wanted:
     """What the options ask for: patterns are the shell's, case does not matter."""
 
-    def __init__(self, message: int | None, patterns: dict[str, str], since: float, until: float) -> None:
-        self.message = message
-        self._patterns = {name: pattern.lower() for name, pattern in patterns.items() if pattern}
+    def __init__(self, patterns: dict[str, str], since: float, until: float) -> None:
+        self._patterns = [(name, pattern.lower()) for name, pattern in patterns.items() if pattern]
         self._since = since
         self._until = until
+        self.all = (2 << len(self._patterns)) - 1
 
-    def in_time(self, event: Event) -> bool:
-        """Whether it happened in the range that was asked for."""
-        return bool(self._since <= event["time"] <= self._until)
-
-    def missing(self, event: Event) -> set[str]:
-        """The patterns that this event alone does not fit."""
-        return {name for name, pattern in self._patterns.items() if not _fits(event, name, pattern)}
-
-    @property
-    def names(self) -> set[str]:
-        """The patterns that must be fitted, by one event of the story or another."""
-        return set(self._patterns)
+    def fits(self, event: Event) -> int:
+        """A bit for each thing asked for that the event fits; one event of a story or another must have each."""
+        bits = int(self._since <= event["time"] <= self._until)
+        for place, (name, pattern) in enumerate(self._patterns, 1):
+            bits |= _fits(event, name, pattern) << place
+        return bits
 
 
 def _fits(event: Event, name: str, pattern: str) -> bool:
@@ -80,29 +75,71 @@ def trace(home: Path, /, message: int | None, since: float, until: float, as_jso
     """
     if message is None and not any(patterns.values()) and not since and until > 1e15:
         raise click.UsageError("say which: a message's number, --sender, --recipient, --remote, --since or --until")
+    found = False
+    with books(home) as ask:
+        for story in _stories(home, ask, message, Wanted(patterns, since, until)):
+            found = True
+            for event in story:
+                click.echo(json.dumps(event) if as_json else _line(event))
+            if not as_json:
+                click.echo()
+    if not found:
+        click.echo("nothing is known of that in the log, the ledger or the queue", err=True)
+    return 0 if found else 1
+
+
+def _stories(home: Path, ask: Ask, message: int | None, wanted: Wanted) -> Iterator[list[Event]]:
+    """What fits, each in the order of time: refusals one by one, then messages by their numbers.
+
+    Everything is looked through once for what fits, and then that is gathered: millions of others cost no memory.
+    """
+    chosen = set() if message is None else {message}
+    if message is None:
+        fitting: dict[int, int] = {}
+        for event in _everything(home, ask):
+            fits = wanted.fits(event)
+            if "message" in event:
+                fitting[event["message"]] = fitting.get(event["message"], 0) | fits
+            elif fits == wanted.all:
+                yield [event]
+        chosen = {number for number, fits in fitting.items() if fits == wanted.all}
+    logged: dict[int, list[Event]] = {}
+    for event in _logged(home) if chosen else ():
+        if event.get("message") in chosen:
+            logged.setdefault(event["message"], []).append(event)
+    for number in sorted(chosen):
+        story = logged.pop(number, []) + list(_booked(ask, number))
+        if story:
+            yield sorted(story, key=_time)
+
+
+def _everything(home: Path, ask: Ask) -> Iterator[Event]:
+    yield from _logged(home)
+    for entry in ledger(ask):
+        yield from _told_by_ledger(entry)
+    for row in queued(ask):
+        yield from _told_by_queue(row)
+
+
+def _logged(home: Path) -> Iterator[Event]:
     try:
-        known = _gather(home)
+        yield from events(home / "log")
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
-    stories = list(_choose(known, Wanted(message, patterns, since, until)))
-    for story in stories:
-        for event in story:
-            click.echo(json.dumps(event) if as_json else _line(event))
-        if not as_json:
-            click.echo()
-    if not stories:
-        click.echo("nothing is known of that in the log, the ledger or the queue", err=True)
-    return 0 if stories else 1
 
 
-def _gather(home: Path) -> list[Event]:
-    """Everything that is known, in the order of time."""
-    known = list(events(home / "log"))
-    with books(home) as ask:
-        for entry in ledger(ask):
-            known += _told_by_ledger(entry)
-        known += [event for message in queued(ask) for event in _told_by_queue(message)]
-    return sorted(known, key=lambda event: float(event["time"]))
+def _booked(ask: Ask, number: int) -> Iterator[Event]:
+    """What ledger and queue know of a message."""
+    for entry in ledger(ask, max(0, number - 1), number):
+        yield from _told_by_ledger(entry)
+    shown = ask(Show(number))
+    assert isinstance(shown, Rows)
+    for row in shown.rows:
+        yield from _told_by_queue(json.loads(row))
+
+
+def _time(event: Event) -> float:
+    return float(event["time"])
 
 
 def _told_by_ledger(entry: dict[str, Any]) -> Iterator[Event]:
@@ -130,27 +167,6 @@ def _told_by_queue(message: dict[str, Any]) -> Iterator[Event]:
             "report": recipient["last"],
             **waiting,
         }
-
-
-def _choose(known: list[Event], wanted: Wanted) -> Iterator[list[Event]]:
-    """The stories that fit, each in the order of time: of messages by their numbers, and of refusals one by one."""
-    stories: dict[int, list[Event]] = {}
-    for event in known:
-        if "message" in event:
-            stories.setdefault(event["message"], []).append(event)
-        elif wanted.message is None and wanted.in_time(event) and not wanted.missing(event):
-            yield [event]
-    for number in sorted(stories):
-        story = stories[number]
-        if wanted.message is not None:
-            chosen = number == wanted.message
-        else:
-            missing = wanted.names
-            for event in story:
-                missing &= wanted.missing(event)
-            chosen = not missing and any(map(wanted.in_time, story))
-        if chosen:
-            yield story
 
 
 _SENTENCES = {
@@ -184,8 +200,9 @@ def _line(event: Event) -> str:
     fields = _Blank(event)
     helo = f" (HELO {event['helo']})" if event.get("helo") else ""
     fields["origin"] = f" from {event['client']}{helo}" if event.get("client") else f" by user {event.get('uid', '')}"
-    if event["event"] == "refuse" and event.get("recipient"):
-        fields["client"] = f"{event['client']}{helo}, <{event.get('sender', '')}> to <{event['recipient']}>"
+    if event["event"] == "refuse" and (event.get("sender") or event.get("recipient")):
+        to = f" to <{event['recipient']}>" if event.get("recipient") else ""
+        fields["client"] = f"{event['client']}{helo}, <{event.get('sender', '')}>{to}"
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
     number = f"msg {event['message']} " if "message" in event else ""
     said = _SENTENCES[event["event"]].format_map(fields)
