@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _NO_CONTROLS = b"421 4.3.0 unable to read controls\r\n"
 _NO_RESOURCES = b"421 4.3.0 out of memory, try again later\r\n"
 _FAILED = 1
+_LOADING = 20.0
+"""Most seconds of processor time for loading; it takes less than one."""
 
 
 def main(argv: Sequence[str], home: str) -> int:
@@ -44,6 +46,10 @@ def _greeting(home: str) -> bytes:
 
 
 def _serve(home: str) -> int:
+    import signal
+
+    # Without memory an interpreter before Python 3.14 may handle an import's exception for ever: SIGPROF ends it.
+    signal.setitimer(signal.ITIMER_PROF, _LOADING)
     from pathlib import Path
 
     from ekiden.settings.control import read
@@ -58,4 +64,5 @@ def _serve(home: str) -> int:
     from ekiden.runtime.smtp_waiting import serve
     from ekiden.runtime.tcp_environment import TcpEnvironment
 
+    signal.setitimer(signal.ITIMER_PROF, 0)
     return serve(settings, home, Descriptors(settings.timeoutsmtpd), TcpEnvironment())
