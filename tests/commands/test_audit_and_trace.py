@@ -110,7 +110,15 @@ def test_trace(eventful: Ekiden) -> None:
     assert eventful.command("trace", "--until", "1h", check=False).returncode == 1
     assert eventful.command("trace", "99", check=False).returncode == 1
     assert eventful.command("trace", check=False).returncode == 2
+    for action in ("hold", "release"):
+        eventful.command("queue", action, "2")
+    wait_until(lambda: ": release msg 2" in eventful.log(), 10, "the log is written")
+    assert [event["action"] for event in trace(eventful, "2") if event["event"] == "administrator"] == [
+        "hold",
+        "release",
+    ]
     told = eventful.command("trace", "2").stdout
+    assert "release by " in told
     assert "put off for y@far.example" in told and "waits for y@far.example" in told
     eventful.stop()
     assert words(trace(eventful, "1")) == words(story)

@@ -181,6 +181,7 @@ _SENTENCES = {
     "double bounce": "nobody is told: a notice failed, and double bounces are thrown away",
     "triple bounce": "nobody can be told: a notice about a notice failed",
     "end": "left the queue",
+    "administrator": "{action} by {user}",
     "delivered": "ended for {recipient}: delivered {status} {report}",
     "failed": "ended for {recipient}: failed {status} {report}",
     "deleted": "ended for {recipient}: {report}",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NO_CONTROLS = b"421 4.3.0 unable to read controls\r\n"
 _NO_RESOURCES = b"421 4.3.0 out of memory, try again later\r\n"
 _FAILED = 1
-_LOADING = 20.0
+_LOADING = 10.0
 """Most seconds of processor time for loading; it takes less than one."""
 
 

@@ -18,6 +18,10 @@ from ekiden.queue.store import Ended, PartRow
 class Administering(Attempts):
     """Adds the administrator's hand to ``Attempts``. ``runtime.administration`` calls it."""
 
+    def attribute(self, user: str, action: str, number: int) -> None:
+        """Have the log say who did what to a message: ``hold``, ``release``, ``requeue``, ``bounce``, ``delete``."""
+        self._journal.administrator(user, action, number)
+
     def requeue(self, number: int, now: float) -> bool:
         """Route a message's recipients anew and try at once; False if it is not there or just being attempted."""
         row = self.store.message(number)

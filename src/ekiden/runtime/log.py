@@ -165,6 +165,11 @@ class Log:
     def end(self, message: int) -> None:
         self._add(f"end msg {message}", "end", {"message": message})
 
+    def administrator(self, user: str, action: str, message: int) -> None:
+        """``action`` as in ``ekiden queue``; ``user`` is who asked for it."""
+        fields = {"user": user, "action": action, "message": message}
+        self._add(f"administrator {user}: {action} msg {message}", "administrator", fields)
+
     def exiting(self) -> None:
         """The last line of the role that queues; written at once."""
         self._add("status: exiting", "exiting", {})

@@ -31,6 +31,7 @@ _PATTERNS = [
         ("double bounce", r"double bounce: discarding bounce/(?P<message>\d+)$"),
         ("triple bounce", r"triple bounce: discarding bounce/(?P<message>\d+)$"),
         ("end", r"end msg (?P<message>\d+)$"),
+        ("administrator", r"administrator (?P<user>\S+): (?P<action>\w+) msg (?P<message>\d+)$"),
         (
             "refuse",
             r"refuse: (?P<client>\S+) (?:helo (?P<helo>\S+)|\w+) from <(?P<sender>.*?)> to <(?P<recipient>.*?)>:"
