@@ -108,6 +108,20 @@ def test_no_days_no_ledger(tmp_path: Path) -> None:
     assert entries(world) == []
 
 
+def test_without_days_those_who_ended_are_known_while_others_wait(tmp_path: Path) -> None:
+    world = World(tmp_path, ledgerdays=0)
+    world.inject(to(b"a@a.example"), to(b"no@b.example"), to(b"later@c.example"), to(b"no@d.example"))
+    outcomes = {b"no@b.example": NEVER, b"no@d.example": NEVER, b"later@c.example": LATER}
+    attempt(world, outcomes)
+    attempt(world, outcomes)
+    assert (look(world).queued, look(world).problems) == (1, [])
+    world.engine.tick(2000.0)
+    attempt(world, {}, 2000.0)
+    assert (look(world).queued, look(world).problems) == (0, [])
+    world.engine.tick(2061.0)
+    assert entries(world) == []
+
+
 def test_old_entries_are_forgotten_in_their_order(world: World) -> None:
     for now in (1000.0, 2000.0, 3000.0):
         world.inject(to(b"a@example.com"), now=now)

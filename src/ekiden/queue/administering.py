@@ -84,7 +84,7 @@ class Administering(Attempts):
         self.scheduler.withdraw(message.id)
         self.scheduler.changes.finished.extend((message.id, part.part) for part in parts)
         self._remove(message)
-        if self._keeps_ledger:
+        if self._keeps_ledger or message.meta.recipients > 1:
             failed = end == "failed"
             recipients = [one for part in parts for one in part.recipients]
             ends = [End(one.address, end, "", report, "", failed and wants_failure(one)) for one in recipients]

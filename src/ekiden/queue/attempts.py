@@ -108,7 +108,7 @@ class Attempts(Notices):
             if part.stored:
                 changes.finished.append((message.id, part.number))
             message.left -= 1
-        if ends and self._keeps_ledger:
+        if ends and (self._keeps_ledger or message.meta.recipients > 1):
             entry = ledger.encode(ends, None if message.left else message)
             changes.ledger.append((message.id, part.number, part.attempts, now, entry))
         if message.ended and (not message.at_hand or len(message.ended) >= NOTICE_AT):

@@ -3,6 +3,9 @@
 An entry is written in the transaction that ends the recipients, so that the two cannot differ after a crash. The
 entry with a message's last end also says how the message began, because its row is gone from then on. What is still
 in the queue needs no entry: the message's own row is its beginning. ``queue.audit`` holds the two against each other.
+
+Where no ledger is to be kept, messages with several recipients have entries until they have left, because those who
+ended and those who wait must be all.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Notices(Intake):
             self._reported.append(new)
             self._journal.bounce(message.id, number)
             told = number
-        if self._keeps_ledger:
+        if self._keeps_ledger or meta.recipients > 1:
             entry = ledger.encode([], notice=told)
             self.scheduler.changes.ledger.append((message.id, ledger.NOTICE, told, now, entry))
         message.ended.clear()
