@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import smtplib
 import sqlite3
+import time
 from typing import Any
 
 import pytest
 from tests.peers.ekiden import Ekiden
 from tests.peers.processes import free_port, wait_until
 from tests.peers.sinks import Sink
+
+from ekiden.commands.auditing import Reach
+from ekiden.queue.audit import Audited
 
 pytestmark = pytest.mark.slow
 
@@ -87,9 +91,22 @@ def test_audit_does_not_miss_what_the_ledger_has_forgotten(eventful: Ekiden) -> 
 def test_audit_misses_what_was_never_tried(eventful: Ekiden) -> None:
     eventful.stop()
     log = eventful.home / "log" / "ekiden.log"
-    log.write_text(log.read_text() + "Nov 30 00:47:39 x qmail: 1795999659.450420 new msg 9\n")
+    log.write_text(f"{log.read_text()}Nov 30 00:47:39 x qmail: {time.time():.6f} new msg 9\n")
     said = eventful.command("audit", check=False)
     assert "message 9 is in the log, and neither in the queue nor in the ledger" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("message", "last", "misses"),
+    [(1, 500.0, False), (2, 500.0, False), (3, 99.0, False), (3, 100.0, True), (9, 500.0, True)],
+)
+def test_what_the_books_do_not_reach_is_not_missed(message: int, last: float, misses: bool) -> None:
+    """Message 3 may have ended when no ledger was kept, while 2 was waiting."""
+    reach = Reach()
+    assert not reach.misses(message, last)
+    for page in (Audited(known=[2, 5], oldest=2, since=150.0), Audited(known=[7], oldest=7, since=100.0), Audited()):
+        reach.add(page)
+    assert reach.misses(message, last) == misses
 
 
 def test_trace(eventful: Ekiden) -> None:

@@ -12,11 +12,12 @@ from zlib import crc32
 import click
 
 from ekiden.commands.books import Ask, books
-from ekiden.queue.audit import SpoolFile, check_content
+from ekiden.queue.audit import Audited, SpoolFile, check_content
 from ekiden.runtime.administration import Audit, Findings, Rows, Show
 from ekiden.runtime.logreader import events
 
 _PIECE = 1 << 20
+_MISSING = "is in the log, and neither in the queue nor in the ledger: no end"
 
 
 @dataclass
@@ -29,6 +30,30 @@ class Total:
     contents: int = 0
     logged: int = 0
     problems: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass
+class Reach:
+    """Which messages queue and ledger know, and how far back the ledger goes."""
+
+    known: set[int] = field(default_factory=set)
+    oldest: int = 0
+    since: float = 0.0
+
+    def add(self, found: Audited) -> None:
+        """The next page."""
+        self.known.update(found.known)
+        if found.oldest:
+            self.since = min(self.since or found.since, found.since)
+            self.oldest = self.oldest or found.oldest
+
+    def misses(self, message: int, last: float) -> bool:
+        """Whether a message of which the log last told at that time should be known, and is not.
+
+        What is below the first end in the ledger has ended too, and been forgotten; and before any end there may have
+        been no ledger.
+        """
+        return message not in self.known and 0 < self.oldest < message and last >= self.since
 
 
 @click.command()
@@ -46,8 +71,10 @@ def audit(home: Path, as_json: bool) -> int:
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     with books(home) as ask:
-        known = _look(home, ask, total)
-        _missing(ask, total, logged, known)
+        reach = _look(home, ask, total)
+    total.logged = len(logged)
+    missing = [message for message, last in logged.items() if reach.misses(message, last)]
+    total.problems += [(message, _MISSING) for message in missing]
     total.problems.sort()
     if as_json:
         click.echo(json.dumps({**vars(total), "problems": [list(one) for one in total.problems]}))
@@ -61,10 +88,10 @@ def audit(home: Path, as_json: bool) -> int:
     return 1 if total.problems else 0
 
 
-def _look(home: Path, ask: Ask, total: Total) -> tuple[int, set[int]]:
-    """All pages. Returns the id that the ledger reaches back to (0: none), and the ids of messages that are known."""
-    after = oldest = 0
-    known: set[int] = set()
+def _look(home: Path, ask: Ask, total: Total) -> Reach:
+    """All pages."""
+    after = 0
+    reach = Reach()
     while True:
         answer = ask(Audit(after))
         assert isinstance(answer, Findings)
@@ -74,13 +101,12 @@ def _look(home: Path, ask: Ask, total: Total) -> tuple[int, set[int]]:
         total.recipients += found.recipients
         total.contents += found.queued
         total.problems += found.problems
-        known.update(found.known)
-        oldest = oldest or found.oldest
+        reach.add(found)
         for file in found.files:
             total.problems += [(file.message, problem) for problem in _look_at_file(home, ask, file)]
         after = found.next
         if not after:
-            return oldest, known
+            return reach
 
 
 def _look_at_file(home: Path, ask: Ask, file: SpoolFile) -> Iterator[str]:
@@ -100,23 +126,18 @@ def _look_at_file(home: Path, ask: Ask, file: SpoolFile) -> Iterator[str]:
     yield from check_content(file.size, file.checksum, size, checksum)
 
 
-def _logged(home: Path) -> set[int]:
-    """Messages that the log says came in with somebody to go to: a message for nobody ends without an attempt."""
+def _logged(home: Path) -> dict[int, float]:
+    """Messages that the log says came in with somebody to go to, and when it last told of each.
+
+    A message for nobody ends without an attempt.
+    """
     directory = home / "log"
     if not directory.is_dir() or not os.access(directory, os.R_OK):
-        return set()
+        return {}
+    last: dict[int, float] = {}
     seen: dict[str, set[int]] = {"new": set(), "starting": set(), "end": set()}
     for event in events(directory):
-        if event["event"] in seen:
-            seen[event["event"]].add(event["message"])
-    return seen["starting"] | (seen["new"] - seen["end"])
-
-
-def _missing(ask: Ask, total: Total, logged: set[int], known: tuple[int, set[int]]) -> None:
-    """Messages that were attempted and of which nobody knows what became of them."""
-    oldest, ids = known
-    total.logged = len(logged)
-    for message in sorted(logged - ids):
-        # What is below the first end in the ledger has ended too, and been forgotten.
-        if oldest and message > oldest:
-            total.problems.append((message, "is in the log, and neither in the queue nor in the ledger: no end"))
+        if "message" in event:
+            last[event["message"]] = event["time"]
+            seen.get(event["event"], set()).add(event["message"])
+    return {message: last[message] for message in seen["starting"] | (seen["new"] - seen["end"])}

@@ -50,6 +50,8 @@ class Audited(msgspec.Struct, array_like=True):
     """The ids of all of them."""
     oldest: int = 0
     """The lowest id of a message that ended, 0 if there is none: ends are forgotten in the order of ids."""
+    since: float = 0.0
+    """When the first of those that ended did: before, there may have been no ledger. Seconds of the epoch."""
 
 
 def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
@@ -63,7 +65,9 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     queued = {message.id: message for message in messages if message.id <= until}
     ended = {number: list(group) for number, group in groupby(rows, key=itemgetter(0))}
     found.known = sorted(queued.keys() | ended.keys())
-    found.oldest = min(ended.keys() - queued.keys(), default=0)
+    gone = ended.keys() - queued.keys()
+    found.oldest = min(gone, default=0)
+    found.since = min((ended[number][-1][2] for number in gone), default=0.0)
     for number in found.known:
         entries = [ledger.decode(row[3]) for row in ended.get(number, [])]
         message = queued.get(number)

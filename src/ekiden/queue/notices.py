@@ -83,6 +83,8 @@ class Notices(Intake):
 
     def _remove(self, message: Message) -> None:
         self.scheduler.changes.removed.append((message.id,))
+        if not self._keeps_ledger and message.meta.recipients > 1:
+            self.scheduler.changes.unledgered.append((message.id,))
         if message.spool:
             self._unlink.append(message.spool)
         self._journal.end(message.id)

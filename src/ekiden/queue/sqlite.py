@@ -87,6 +87,7 @@ _STATEMENTS = (
     ("ended", "UPDATE message SET ended = ? WHERE id = ?"),
     ("removed", "DELETE FROM message WHERE id = ?"),
     ("ledger", "INSERT OR REPLACE INTO ledger (message, part, attempt, at, entry) VALUES (?, ?, ?, ?, ?)"),
+    ("unledgered", "DELETE FROM ledger WHERE message = ?"),
     ("parked", "UPDATE destination SET due = ? WHERE id = ?"),
     (
         "forgotten",

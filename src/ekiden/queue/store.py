@@ -144,6 +144,9 @@ class Changes:
     ledger: list[tuple[int, int, int, float, bytes]] = field(default_factory=list)
     """Ends: message, part, attempt, time, entry. They come beside other changes, never alone."""
 
+    unledgered: list[tuple[int]] = field(default_factory=list)
+    """Removed messages that leave nothing in the ledger: message."""
+
     def __bool__(self) -> bool:
         return bool(
             self.messages
