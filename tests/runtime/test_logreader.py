@@ -52,3 +52,16 @@ def test_a_client_that_was_sent_away(tmp_path: Path, service: str) -> None:
     (tmp_path / "ekiden.log").write_text(f"1.5 refuse: {service}192.0.2.1: jiro: authentication failed\n")
     (event,) = events(tmp_path)
     assert (event["client"], event["reason"]) == ("192.0.2.1", "jiro: authentication failed")
+
+
+def test_files_that_get_other_names_meanwhile_are_read_once(tmp_path: Path) -> None:
+    """A gigabyte of log takes a while to read, and then a whole file of it was passed over."""
+    names = ["ekiden.log.2", "ekiden.log.1", "ekiden.log"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_text(f"Nov 30 00:47:39 x qmail: 1795999659.450420 new msg {number}\n")
+    reading = events(tmp_path)
+    first = next(reading)["message"]
+    for old, new in zip(names, ["ekiden.log.3", *names], strict=False):
+        (tmp_path / old).rename(tmp_path / new)
+    (tmp_path / "ekiden.log").write_text("Nov 30 00:47:40 x qmail: 1795999660.450420 new msg 3\n")
+    assert [first, *(event["message"] for event in reading)] == [0, 1, 2]

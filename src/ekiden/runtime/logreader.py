@@ -6,10 +6,12 @@ client is passed over.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -49,23 +51,28 @@ Event = dict[str, Any]
 """``time`` (seconds of the epoch), ``event``, and what the line says; ``message`` unless a client was refused."""
 
 
-def files(directory: Path, name: str = "ekiden.log") -> list[Path]:
-    """The log's files, the oldest first."""
-    rotated = [(int(path.suffix[1:]), path) for path in directory.glob(f"{name}.*") if path.suffix[1:].isdigit()]
-    return [path for _number, path in sorted(rotated, reverse=True)] + [
-        path for path in [directory / name] if path.exists()
-    ]
-
-
 def events(directory: Path) -> Iterator[Event]:
     """Every event about a message or a refused client. OSError if a file cannot be read."""
     deliveries: dict[int, tuple[int, str]] = {}
-    for path in files(directory):
-        with path.open("rb") as file:
+    with ExitStack() as opened:
+        for file in _open(directory, opened):
             for line in file:
                 event = _json_event(line) if line.startswith(b"{") else _line_event(line)
                 if event is not None and _attribute(event, deliveries):
                     yield event
+
+
+def _open(directory: Path, opened: ExitStack, name: str = "ekiden.log") -> list[BinaryIO]:
+    """The log's files, the oldest first, each once, though they get other names while they are opened and read."""
+    found: dict[int, BinaryIO] = {}
+    numbers = sorted(int(path.suffix[1:]) for path in directory.glob(f"{name}.*") if path.suffix[1:].isdigit())
+    numbers.append(numbers[-1] + 1 if numbers else 1)
+    # From the newest on, because they move towards higher numbers, each by one when a file is full.
+    for path in (directory / name, *(directory / f"{name}.{number}" for number in numbers)):
+        with suppress(FileNotFoundError):
+            file = opened.enter_context(path.open("rb"))
+            found.setdefault(os.fstat(file.fileno()).st_ino, file)
+    return list(reversed(found.values()))
 
 
 def _json_event(line: bytes) -> Event | None:
