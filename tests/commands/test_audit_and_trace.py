@@ -6,6 +6,7 @@ import json
 import smtplib
 import sqlite3
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -139,6 +140,17 @@ def test_trace(eventful: Ekiden) -> None:
     assert "put off for y@far.example" in told and "waits for y@far.example" in told
     eventful.stop()
     assert words(trace(eventful, "1")) == words(story)
+
+
+def test_trace_says_why_nobody_is_told(home: Ekiden, make_sink: Callable[..., Sink]) -> None:
+    home.routes(f":{make_sink('--reply', 'RCPT TO:=550 5.1.1 nobody here').route}")
+    home.start()
+    with smtplib.SMTP("127.0.0.1", home.port) as client:
+        client.sendmail("one@a.example", "x@b.example", "Subject: test\r\n\r\n", rcpt_options=["NOTIFY=NEVER"])
+    wait_until(lambda: "end msg 1" in home.log(), 10, "the message has left")
+    told = home.command("trace", "1").stdout
+    assert "nobody here" in told and "(nobody is told: NOTIFY asks for that)" in told
+    assert home.command("audit").returncode == 0
 
 
 def test_trace_reads_json_logs(home: Ekiden, sink: Sink) -> None:

@@ -150,7 +150,7 @@ def _told_by_ledger(entry: dict[str, Any]) -> Iterator[Event]:
         }
     for end in entry["ends"]:
         yield {"time": entry["at"], "event": end["end"], "message": number} | {
-            name: end[name] for name in ("recipient", "status", "report", "remote")
+            name: end[name] for name in ("recipient", "status", "report", "remote", "told")
         }
 
 
@@ -204,6 +204,8 @@ def _line(event: Event) -> str:
     if event["event"] == "refuse" and (event.get("sender") or event.get("recipient")):
         to = f" to <{event['recipient']}>" if event.get("recipient") else ""
         fields["client"] = f"{event['client']}{helo}, <{event.get('sender', '')}>{to}"
+    if event["event"] == "failed" and not event["told"]:
+        fields["report"] += " (nobody is told: NOTIFY asks for that)"
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
     number = f"msg {event['message']} " if "message" in event else ""
     said = _SENTENCES[event["event"]].format_map(fields)

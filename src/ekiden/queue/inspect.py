@@ -101,6 +101,7 @@ def describe_end(row: tuple[int, int, float, bytes]) -> dict[str, Any]:
             "report": end.report,
             "remote": end.remote,
             "local": end.local,
+            "told": end.told,
         }
         for end in entry.ends
     ]
