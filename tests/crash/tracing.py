@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import select
 import signal
 import subprocess
 import traceback
@@ -93,7 +94,8 @@ def _child(work: Callable[[], None], waiting: int) -> None:
     # What the parent left behind is not collected here: its warnings would be calls that the work does not make.
     gc.freeze()
     try:
-        os.read(waiting, 1)
+        # No call that is traced: whether it was begun before strace is there would change the counts.
+        select.select([waiting], [], [])
         work()
         code = 0
     except SystemExit as end:
