@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,21 @@ def test_everything_but_what_is_on_hold(home: Path, tmp_path: Path) -> None:
     assert left(home) == 1
     assert [finding.kind for finding in export(home, tmp_path / "qmail").findings] == [Kind.LEFT]
     check(tmp_path / "qmail")
+
+
+def test_a_damaged_content_stays(home: Path, tmp_path: Path) -> None:
+    """It was handed over as it was, and removed here."""
+    (spool,) = (home / "queue" / "spool").iterdir()
+    spool.write_bytes(spool.read_bytes().replace(b"large", b"lorge"))
+    with closing(sqlite3.connect(home / "queue" / "queue.sqlite")) as store:
+        store.execute("UPDATE message SET content = CAST('DSN' AS BLOB) WHERE id = 3")
+        store.commit()
+    report = export(home, tmp_path / "qmail")
+    left_behind = {finding.place.file: finding.text for finding in report.findings if finding.kind is Kind.LEFT}
+    assert "it has another content than came in" in left_behind["message 2"]
+    assert "it has 3 octets of content" in left_behind["message 3"]
+    assert left(home) == 3
+    assert len(QmailQueue(tmp_path / "qmail").accepted()) == 1
 
 
 def test_failures_that_nobody_was_told_of(home: Path, tmp_path: Path) -> None:

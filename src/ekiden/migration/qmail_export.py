@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from zlib import crc32
 
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.delivery.maildir import sync_directory
 from ekiden.migration.finding import Place, Report
+from ekiden.queue.audit import check_content
 from ekiden.queue.store import MessageRow
 from ekiden.runtime.inject_direct import Direct
 
@@ -63,7 +65,10 @@ class Exporter:
         key = (row.id, int(row.birth * 1000))
         number = self._notes.get(key)
         if number is None:
-            number = self._write(row, local, remote)
+            content = self._content(row, place)
+            if content is None:
+                return
+            number = self._write(row, content, local, remote)
             self._note(key, number)
         if self._path("mess", number).exists():
             self._write_file("info", number, b"F%b\0" % row.sender, row.birth)
@@ -77,11 +82,21 @@ class Exporter:
         else:
             self._report.carried(place, text)
 
-    def _write(self, row: MessageRow, local: list[Recipient], remote: list[Recipient]) -> int:
+    def _content(self, row: MessageRow, place: Place) -> bytes | None:
+        """What came in; None, and reported, if it cannot be had any more: then our queue keeps what there is."""
+        try:
+            content = self._queue.content(row)
+            fault = next(check_content(row.size, row.meta.checksum, len(content), crc32(content)), "")
+        except OSError as error:
+            content, fault = b"", f"has a content that cannot be read: {error.strerror}"
+        if fault:
+            self._report.left(place, f"it {fault}", "ekiden queue recover")
+        return None if fault else content
+
+    def _write(self, row: MessageRow, content: bytes, local: list[Recipient], remote: list[Recipient]) -> int:
         """All but ``info``; qmail's number, which is the inode of the content's file."""
         beginning = self._directory / "pid" / f"ekiden.{os.getpid()}.{row.id}"
-        content = self._queue.content(row).replace(b"\r\n", b"\n")
-        _write_durably(beginning, content, self._directory / "mess", 0o644)
+        _write_durably(beginning, content.replace(b"\r\n", b"\n"), self._directory / "mess", 0o644)
         number = beginning.stat().st_ino
         beginning.rename(self._path("mess", number))
         sync_directory(os.fsencode(self._path("mess", number).parent))
