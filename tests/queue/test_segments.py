@@ -117,6 +117,14 @@ def test_what_no_row_names_is_removed_at_start(tmp_path: Path) -> None:
     first.close()
 
 
+def test_a_strangers_file_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "segments" / "lost+found").mkdir(parents=True)
+    segments = Segments(tmp_path / "segments", BLOCKS)
+    assert segments.recover([]) == 0
+    assert take(segments, 1) == [(1, 0)]
+    segments.close()
+
+
 def test_an_orderly_end_leaves_what_is_named(tmp_path: Path) -> None:
     segments = Segments(tmp_path / "segments", 4 * BLOCKS)
     take(segments, *range(1, 20))

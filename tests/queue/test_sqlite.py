@@ -154,7 +154,6 @@ def test_a_start_looks_for_parts_in_messages_only_above_the_mark(tmp_path: Path)
 def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
     store.apply(destination(), one_message())
-    store._db.connection.execute("DROP INDEX message_segment")
     for column in ("destination", "recipients", "segment", "at"):
         store._db.connection.execute(f"ALTER TABLE message DROP COLUMN {column}")
     store._db.connection.execute("PRAGMA user_version = 1")

@@ -65,7 +65,7 @@ class Segments:
         self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         statistics = os.statvfs(directory)
         self._size = size or min(_SIZE, statistics.f_blocks * statistics.f_frsize // _SHARE)
-        self._last = max(map(int, os.listdir(self._descriptor)), default=0)
+        self._last = max(self.numbers(), default=0)
         self._active: Segment | None = None
         self._sealed: list[Segment] = []
         """Full ones that may yet be empty soon."""
@@ -77,14 +77,18 @@ class Segments:
         self._lasting_until = -1
         """Above this id no message's content is in a lasting segment."""
 
+    def numbers(self) -> list[int]:
+        """The segments that there are."""
+        return [int(name) for name in os.listdir(self._descriptor) if name.isdecimal()]
+
     def recover(self, named: Iterable[tuple[int, int, int]]) -> int:
         """At start: every segment that rows name, how many do, and the highest id. The others go; how many did."""
         for number, live, last in named:
             self._lasting[number] = live
             self._lasting_until = max(self._lasting_until, last)
-        leftovers = [name for name in os.listdir(self._descriptor) if int(name) not in self._lasting]
-        for name in leftovers:
-            self._unlink(int(name))
+        leftovers = [number for number in self.numbers() if number not in self._lasting]
+        for number in leftovers:
+            self._unlink(number)
         return len(leftovers)
 
     def close(self) -> None:

@@ -148,8 +148,11 @@ class SQLiteStore:
         leftovers = self._leftovers()
         for name in leftovers:
             self.unlink_spool(name)
-        placed = "SELECT segment, count(*), max(id) FROM message WHERE segment IS NOT NULL GROUP BY segment"
-        removed = len(leftovers) + self._segments.recover(self._db.all(placed))
+        removed = len(leftovers)
+        if self._segments.numbers():
+            # Not by an index: where that is damaged, contents would go that are still needed.
+            placed = "SELECT segment, count(*), max(id) FROM message WHERE segment IS NOT NULL GROUP BY segment"
+            removed += self._segments.recover(self._db.all(placed))
         self._count = self._db.one("SELECT count(DISTINCT message) FROM part")
         mark_open(self._directory)
         return Found(self._count, removed, held, (told, used))

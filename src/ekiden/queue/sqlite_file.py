@@ -16,7 +16,6 @@ CREATE TABLE IF NOT EXISTS message (
     destination INTEGER, recipients BLOB, content BLOB);
 CREATE INDEX IF NOT EXISTS message_ended ON message (id) WHERE ended IS NOT NULL;
 CREATE INDEX IF NOT EXISTS message_spool ON message (spool) WHERE spool IS NOT NULL;
-CREATE INDEX IF NOT EXISTS message_segment ON message (segment) WHERE segment IS NOT NULL;
 CREATE TABLE IF NOT EXISTS part (
     message INTEGER NOT NULL, part INTEGER NOT NULL, destination INTEGER NOT NULL, due REAL,
     attempts INTEGER NOT NULL DEFAULT 0, recipients BLOB NOT NULL, last TEXT NOT NULL DEFAULT '',
