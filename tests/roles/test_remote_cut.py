@@ -191,9 +191,12 @@ def test_too_much_or_too_little_is_deferred_in_bounded_memory(handler: Handler) 
 def is_connected_to(port: int) -> bool:
     """Whether this process has a connection to that port."""
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as found:
-            if found.family == socket.AF_INET and found.getpeername()[1] == port:
-                return True
+        with contextlib.suppress(OSError):
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as found:
+                if found.family == socket.AF_INET and found.getpeername()[1] == port:
+                    return True
     return False
 
 
