@@ -68,7 +68,7 @@ def shapes(messages: int, backlog: int) -> list[Shape]:
         Shape("single", "one message per session", basic),
         Shape("reused", "sessions reused", Load(messages, reuse=True)),
         Shape("recipients", "50 recipients a message", Load(small, recipients=50)),
-        Shape("large", "100 KiB bodies", Load(small, size=102_400)),
+        Shape("large", "100 KiB bodies", Load(messages // 2, size=102_400)),
         Shape("maildir", "into a local Maildir", Load(messages // 2, to=LOCAL)),
         Shape("empty", "intake, queue empty", basic, intake=True),
         Shape("backlog", f"intake, {backlog:,} deferred messages queued", basic, intake=True, deferred=backlog),
