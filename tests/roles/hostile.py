@@ -23,7 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ekiden.runtime import control, isolation, pop3_process
+from ekiden.delivery import carrier
+from ekiden.runtime import control, crew, isolation, pop3_process
 from ekiden.runtime.administration import Status
 from ekiden.runtime.preloading import preload
 from ekiden.supervisor import entering
@@ -97,6 +98,11 @@ POSSIBLE = ("read users", "read mail", "list files", "write a file", "overwrite 
 POSSIBLE += ("connect", "datagram", "routes", "unix", "abstract", "fork", "code", "data into code", "keyctl")
 """What any process may do that is not fenced off, so that to see it fail means something."""
 
+ALIEN = ("read memory", "read environment", "read queue", "read secrets", "write to control", "write to the log")
+ALIEN += ("write to the queue", "command the queue", "pose as remote", "pose as local", "pose as smtpd")
+ALIEN += ("signal others", "limits of others", "setuid", "init_module", "packet")
+"""What a user may not do who has nothing to do with mail."""
+
 
 def attempts(home: Path, port: int, place: Path, role: str, spare: socket.socket, other: int) -> Attempts:
     """Everything tried, by name; ``spare`` is a TCP socket from before, ``other`` the process's parent."""
@@ -120,7 +126,7 @@ def attempts(home: Path, port: int, place: Path, role: str, spare: socket.socket
         "write to control": lambda: making(home / "control" / "evil"),
         "write to the log": lambda: making(home / "log" / "evil"),
         "write to the queue": lambda: making(home / "queue" / "evil"),
-        "read mailbox": lambda: reading(place / "own" / "new" / "1"),
+        "read mailbox": lambda: reading(place / "own" / "cur" / "kept"),
         "write to mailbox": lambda: os.close(making(place / "own" / "cur" / f"evil-{role}")),
         "move in mailbox": lambda: os.rename(place / "own" / "cur" / role, place / "own" / "new" / role),
         "read another mailbox": lambda: reading(place / "foreign" / "new" / "1"),
@@ -258,6 +264,8 @@ def main() -> None:
         given = attempts(home, port, decoys, role, spare, os.getppid())
         if "unfenced" in sys.argv:
             given = {name: given[name] for name in POSSIBLE}
+        elif role == "programs":
+            given = {name: given[name] for name in ALIEN}
         else:
             complete(role, *arguments, **keywords)
         told = {"role": role, "uid": os.getuid(), "pid": os.getpid()}
@@ -266,8 +274,16 @@ def main() -> None:
 
     isolation.complete = attack
     entering.complete = attack  # type: ignore[attr-defined]
-    close_all_but = pop3_process.close_all_but
-    pop3_process.close_all_but = lambda kept: close_all_but(kept | {record, spare.fileno()})
+    run = carrier.run
+
+    def run_after_attack(*arguments: Any) -> Callable[[], None]:
+        attack("programs")
+        return run(*arguments)
+
+    carrier.run = run_after_attack  # type: ignore[assignment]
+    close_all_but = crew.close_all_but
+    for module in (crew, pop3_process):
+        module.close_all_but = lambda kept: close_all_but(kept | {record, spare.fileno()})
     Supervisor(home, announce=lambda: None).serve()
 
 

@@ -45,6 +45,9 @@ LEFT = {
     "keeper": {"read rules", "read secrets", "read users", "unix", "fork"} | _MODULES,
     "pop3keeper": _FILES | {"unix", "fork", "signal others", "signal all", "pidfd_open", "setresuid"} | _FENCES,
     "session": {"read mailbox", "write to mailbox", "move in mailbox"} | _MODULES,
+    "delivery": {"read mailbox", "write to mailbox", "move in mailbox"} | _MODULES,
+    "forwarding": {"unix"} | _MODULES,
+    "programs": set(),
 }
 """What each role may still do, as docs/security.md says."""
 
@@ -55,10 +58,15 @@ IN_VAIN = {"EISCONN", "EINVAL", "ENOENT"}
 """How an attempt may end that is allowed: the socket is bound and connected already, the root is another, no process
 has that number."""
 
+RECIPIENTS = {"saburo": "./own/", "jiro": "&b@b.example", "hanako": "|true"}
+"""Names of local users, and what is to be done with their mail: for "delivery", "forwarding" and "programs"."""
+
 KEEPERS = {"keeper", "pop3keeper"}
 """Who is root where ekiden is started so."""
 
 ROOT = os.getuid() == 0
+STRANGER = 4242
+"""A user who is nobody of ekiden's, not even where roles run as nobody because qmail's users are missing."""
 USERS = [NOBODY, 0] if ROOT else [os.getuid()]
 
 Start = Callable[..., dict[str, Any]]
@@ -71,11 +79,12 @@ def attack(home: Ekiden, sink: Sink, place: Path) -> Iterator[Start]:
 
         def start(uid: int, *options: str) -> dict[str, Any]:
             decoys, results, port = place / "decoys", place / "results", free_port()
-            lay_out(decoys, uid or NOBODY)
+            lay_out(decoys, uid or STRANGER)
             (home.home / "queue" / "decoy").write_text("secret\n")
             home.control("listen", f"smtp 127.0.0.1:{home.port} auth=yes", f"pop3 127.0.0.1:{port}")
-            home.control("pop3users", f"taro:{{PLAIN}}word:{uid or NOBODY}:{uid or NOBODY}:{decoys}:./own/")
+            home.control("pop3users", f"taro:{{PLAIN}}word:{uid or STRANGER}:{uid or STRANGER}:{decoys}:./own/")
             (home.home / "control" / "pop3users").chmod(0o600)
+            write_users(home, decoys, uid or STRANGER)
             home.routes(f":127.0.0.1:{sink.port}")
             if uid:
                 for path in (home.home, *home.home.rglob("*")):
@@ -86,10 +95,13 @@ def attack(home: Ekiden, sink: Sink, place: Path) -> Iterator[Start]:
             with open(place / "output", "wb") as output:
                 daemon = subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
             running.callback(end, daemon, 20)
-            wait_until(lambda: has_told(results, 1) or daemon.poll() is not None, 40, "every role has told")
+            of_users = len(RECIPIENTS) + 1
+            wait_until(lambda: has_told(results, of_users) or daemon.poll() is not None, 40, "every role has told")
             assert daemon.poll() is None, (place / "output").read_text()
             log_in(port)
-            wait_until(lambda: has_told(results) or daemon.poll() is not None, 40, "the session has told")
+            for recipient in RECIPIENTS:
+                send(home, f"{recipient}@{home.fqdn}")
+            wait_until(lambda: has_told(results) or daemon.poll() is not None, 40, "the users' processes have told")
             told = [json.loads(line) for line in results.read_text().splitlines()]
             assert daemon.poll() is None, (place / "output").read_text()
             return {each["role"]: each for each in told}
@@ -109,10 +121,20 @@ def lay_out(decoys: Path, user: int) -> None:
     for maildir in ("own", "foreign"):
         for part in ("cur", "new", "tmp"):
             (decoys / maildir / part).mkdir(parents=True)
-        for name in ("new/1", *(f"{part}/{role}" for part in ("new", "cur") for role in LEFT)):
+        for name in ("new/1", "cur/kept", *(f"{part}/{role}" for part in ("new", "cur") for role in LEFT)):
             (decoys / maildir / name).write_text("Subject: secret\n\n")
     for path in (decoys, *decoys.rglob("*")):
         os.chown(path, user, user if ROOT else -1)
+
+
+def write_users(home: Ekiden, decoys: Path, user: int) -> None:
+    """Each with a group of his own, because a user's mail is one process's work."""
+    lines = []
+    for group, (name, instruction) in enumerate(RECIPIENTS.items(), user):
+        (decoys / f".qmail-{name}").write_text(f"{instruction}\n")
+        lines.append(f"={name}:{name}:{user}:{group}:{decoys}:-:{name}:\n")
+    (home.home / "users" / "assign").write_text("".join((*lines, ".\n")))
+    home.command("qmail-newu")
 
 
 def log_in(port: int) -> None:
@@ -141,6 +163,11 @@ def test_an_intruder_finds_nothing(attack: Start, home: Ekiden, sink: Sink, uid:
         # Another root directory, where nothing of all that is.
         if role == "queue" and uid == 0:
             beyond = {name: result for name, result in beyond.items() if result != "ENOENT"}
+        # The administrator's processes are the administrator; roles know each other by their numbers.
+        if role == "forwarding" and uid:
+            del beyond["command the queue"]
+        if role == "programs" and uid:
+            beyond = {name: result for name, result in beyond.items() if name.startswith("pose")}
         assert not beyond, role
         # Where all are one user, secrets in control/ are kept from those alone who may not read control/.
         if "read secrets" in LEFT[role]:
@@ -148,9 +175,10 @@ def test_an_intruder_finds_nothing(attack: Start, home: Ekiden, sink: Sink, uid:
         for name in LEFT[role] - PERHAPS:
             assert each["tried"][name] in {"done"} | IN_VAIN, (role, name)
     # And yet they do their work, and the administrator, who may be the same user, commands the queue.
-    send(home)
+    send(home, "b@b.example")
     assert home.command("queue", "list").returncode == 0
-    assert len(sink.wait_for(1)) == 1
+    assert len(sink.wait_for(2)) == 2
+    assert len([name for name in os.listdir(home.home.parent / "decoys" / "own" / "new") if ".M" in name]) == 1
     for pid in home.roles():
         assert is_alive(pid)
 
@@ -191,6 +219,6 @@ def test_isolation_can_be_switched_off(home: Ekiden) -> None:
     assert "warning: isolation is switched off" in home.log()
 
 
-def send(home: Ekiden) -> None:
+def send(home: Ekiden, recipient: str) -> None:
     server = f"127.0.0.1:{home.port}"
-    run([program("swaks"), "--server", server, "--from", "a@a.example", "--to", "b@b.example", "--helo", "c.example"])
+    run([program("swaks"), "--server", server, "--from", "a@a.example", "--to", recipient, "--helo", "c.example"])

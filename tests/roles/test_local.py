@@ -18,6 +18,7 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.programs import qmail_newu
 from ekiden.roles import local
 from ekiden.roles.local import outcome_of
+from ekiden.runtime import seccomp
 from ekiden.runtime.binding import unix_socket
 from ekiden.runtime.frames import Accepted, Attempt, DeliveryAnswer, Draining, Inject, IntakeRequest, Report
 from ekiden.runtime.link import Link
@@ -300,6 +301,96 @@ def test_a_full_disk_defers_and_leaves_nothing(queue: Queue, instruction: str) -
         assert queue.deliver(b"joe@x.org") == [DONE]
     finally:
         subprocess.run(["umount", "-l", small], check=True)
+
+
+def fences(pid: int) -> tuple[bool, bool]:
+    """Whether a process has a filter, and whether it can gain no privileges."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return "Seccomp:\t2" in status, "NoNewPrivs:\t1" in status
+
+
+can_be_fenced = pytest.mark.skipif(bool(seccomp.available()), reason="this kernel has no filters")
+PROGRAM = "|grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status\n"
+UNFENCED = "NoNewPrivs:\t0\nSeccomp:\t0\ndid 0+0+1\n"
+
+
+@can_be_fenced
+@pytest.mark.parametrize(
+    "instruction", ["./Maildir/", "./Mailbox", "/dev/null", "&ann@x.org", "./Maildir/\n&ann@x.org", "#"]
+)
+def test_mail_that_runs_no_program_is_delivered_behind_a_fence(queue: Queue, instruction: str) -> None:
+    joe = queue.user("joe")
+    (joe / ".qmail").write_text(f"{instruction}\n")
+    for _ in range(2):
+        (outcome,) = queue.deliver(b"joe@x.org")
+        assert outcome.verdict == Verdict.DELIVERED, outcome.text
+    assert fences(queue.child()) == (True, True)
+    assert len(queue.injected) == 2 * ("&" in instruction)
+
+
+def test_a_program_runs_as_it_would_without_fences(queue: Queue) -> None:
+    joe = queue.user("joe")
+    (joe / ".qmail").write_text(PROGRAM)
+    for _ in range(2):
+        assert queue.deliver(b"joe@x.org")[0].text == UNFENCED
+    assert fences(queue.child()) == (False, False)
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_what_the_fence_has_no_room_for_another_process_delivers(queue: Queue, file: bool) -> None:
+    joe = queue.user("joe")
+    for part in ("tmp", "new", "cur"):
+        (joe / "Other" / part).mkdir(parents=True)
+    own(joe)
+    (joe / ".qmail-run").write_text(PROGRAM)
+    (joe / ".qmail-other").write_text("./Other/\n")
+    (joe / ".qmail-away").write_text("&ann@x.org\n./Maildir/\n")
+    assert queue.deliver(b"joe@x.org", file=file) == [DONE]
+    first = queue.child()
+    outcomes = queue.deliver(*[b"joe@x.org", b"joe-run@x.org", b"joe-other@x.org", b"joe-away@x.org"] * 25, file=file)
+    assert {outcome.text.partition("\nqp")[0].strip() for outcome in outcomes[3::4]} == {"did 1+1+0"}
+    assert [outcome.text for outcome in outcomes[1::4]] == [UNFENCED] * 25
+    assert outcomes[0::4] == outcomes[2::4] == [DONE] * 25
+    assert len(stored(joe)) == 51 and len(queue.injected) == 25 and len(os.listdir(joe / "Other" / "new")) == 25
+    assert queue.child() != first, "the first one has gone"
+
+
+def test_what_is_put_in_the_place_of_what_was_there_is_found(queue: Queue) -> None:
+    joe = queue.user("joe")
+    (joe / ".qmail").unlink()
+    (joe / ".qmail-default").write_text("./Maildir/\n")
+    (joe / ".qmail").write_text("./Maildir/\n")
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    (joe / "Maildir").rename(joe / "old")
+    (outcome,) = queue.deliver(b"joe@x.org")
+    assert (outcome.verdict, outcome.status) == (Verdict.DEFERRED, "4.2.1")
+    for part in ("tmp", "new", "cur"):
+        (joe / "Maildir" / part).mkdir(parents=True)
+    own(joe)
+    assert queue.deliver(b"joe@x.org") == [DONE]
+
+
+@can_be_fenced
+def test_an_edited_file_is_read(queue: Queue) -> None:
+    joe = queue.user("joe")
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    # As an editor does it: another file by the same name.
+    (joe / "new").write_text("./Mailbox\n")
+    own(joe)
+    (joe / "new").rename(joe / ".qmail")
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    assert (joe / "Mailbox").exists()
+
+
+@can_be_fenced
+def test_strangers_cannot_have_the_fence_opened(queue: Queue) -> None:
+    queue.user("joe")
+    assert queue.deliver(b"joe-none@x.org")[0].status == "5.1.1"
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    first = queue.child()
+    assert queue.deliver(b"joe-none@x.org")[0].status == "5.1.1"
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    assert queue.child() == first and fences(first) == (True, True)
 
 
 def test_killed_at_any_moment_nothing_is_torn(queue: Queue) -> None:

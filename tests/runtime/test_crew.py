@@ -30,6 +30,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     token: int
     text: str
+    last: bool = False
 
 
 def work(connection: socket.socket) -> None:
@@ -37,7 +38,8 @@ def work(connection: socket.socket) -> None:
     loop = asyncio.SelectorEventLoop()
 
     def take(task: Task, descriptor: int | None) -> None:
-        link.send(Answer(task.token + (task.wish == "confuse"), grant(task.wish, descriptor)))
+        answer = Answer(task.token + (task.wish == "confuse"), grant(task.wish, descriptor), task.wish == "leave")
+        link.send(answer)
 
     link = Link(loop, connection, msgspec.msgpack.Decoder(Task), take, lambda reason: loop.stop())
     loop.run_forever()
@@ -136,6 +138,23 @@ def test_a_descriptor_goes_along(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     within(test)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_child_that_wants_no_more_ends_what_it_has_and_is_replaced() -> None:
+    async def test(crew: Crew[Answer]) -> None:
+        first = await ask(crew, "pid", 1)
+        told = await asyncio.gather(*(ask(crew, wish, 2 + at) for at, wish in enumerate(("leave", "pid", "leave"))))
+        assert told == [first] * 3
+        assert len(crew) == 0
+        second = await ask(crew, "pid", 9)
+        assert second not in (None, first)
+        assert await ask(crew, "pid", 10) == second
+        deadline = time.monotonic() + 5
+        while os.path.exists(f"/proc/{first}"):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+
+    within(test)
 
 
 @pytest.mark.parametrize("wish", ["die", "exit"])

@@ -22,7 +22,7 @@ from ekiden.delivery.report import Report, Trouble, unable
 from ekiden.delivery.running import run
 
 if TYPE_CHECKING:
-    from ekiden.delivery.local import Delivery
+    from ekiden.delivery.local import Admit, Delivery
 
 Answer = int | Trouble
 Inject = Callable[[Forward, Letter, Callable[[Answer], None]], None]
@@ -40,12 +40,12 @@ class Job:
 
     __slots__ = ("_delivery", "_done", "letter", "lock_until", "step")
 
-    def __init__(self, letter: Letter, done: Callable[[Report], None]) -> None:
+    def __init__(self, letter: Letter, done: Callable[[Report], None], admit: Admit | None) -> None:
         self.letter = letter
         self.step: Step | Report | None = None
         self.lock_until = 0.0
         """On the loop's clock; 0 while no lock is waited for."""
-        self._delivery: Delivery = deliver(letter)
+        self._delivery: Delivery = deliver(letter, admit)
         self._done = done
 
     def resume(self, answer: Answer | None) -> bool:
@@ -60,7 +60,10 @@ class Job:
 
 
 class Carrier:
-    """Carries letters to their ends. ``surroundings``: what programs get beside qmail-command(8)'s variables."""
+    """Carries letters to their ends. ``surroundings``: what programs get beside qmail-command(8)'s variables.
+
+    ``admit``: see delivery.local.deliver.
+    """
 
     def __init__(
         self,
@@ -68,11 +71,13 @@ class Carrier:
         inject: Inject,
         surroundings: Mapping[bytes, bytes],
         limits: LocalLimits = NO_LIMITS,
+        admit: Admit | None = None,
     ) -> None:
         self._loop = loop
         self._inject = inject
         self._surroundings = dict(surroundings)
         self._limits = limits
+        self._admit = admit
         self._ready: list[Job] = []
         self._waiting: list[Job] = []
         self._cleaned: dict[bytes, float] = {}
@@ -88,7 +93,7 @@ class Carrier:
             done(report)
 
         self.busy += 1
-        self._advance(Job(letter, ended), None)
+        self._advance(Job(letter, ended, self._admit), None)
 
     def turn(self) -> None:
         """Carry on whatever is ready until nothing is."""

@@ -16,7 +16,7 @@ from ekiden.delivery.search import ControlFile, check_home, exists, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ekiden.delivery.dotqmail import Instruction
     from ekiden.delivery.letter import Letter
@@ -71,17 +71,22 @@ Step = ToMaildir | ToMbox | Run | Forward
 
 if TYPE_CHECKING:
     Delivery = Generator[Step, int, Report]
+    Admit = Callable[["Plan | Trouble", bytes], None]
+    """Told what the .qmail files say, or why they do not, and the home; raises Trouble to end the delivery."""
 
 
 class Plan:
-    """What the .qmail files say about a letter, before anything is done."""
+    """What the .qmail files say about a letter, before anything is done. ``path``: the one that counts, if any."""
 
-    __slots__ = ("default", "instructions", "new_sender")
+    __slots__ = ("default", "instructions", "new_sender", "path")
 
-    def __init__(self, instructions: list[Instruction], new_sender: bytes, default: bytes | None) -> None:
+    def __init__(
+        self, instructions: list[Instruction], new_sender: bytes, default: bytes | None, path: bytes
+    ) -> None:
         self.instructions = instructions
         self.new_sender = new_sender
         self.default = default
+        self.path = path
 
 
 def plan(letter: Letter) -> Plan:
@@ -94,8 +99,8 @@ def plan(letter: Letter) -> Plan:
     if control is None:
         control = ControlFile(letter.default, False, None)
     elif not control.text:
-        control = ControlFile(letter.default, False, control.default)
-    return Plan(dotqmail.parse(control.text, control.forward_only), sender, control.default)
+        control = ControlFile(letter.default, False, control.default, control.path)
+    return Plan(dotqmail.parse(control.text, control.forward_only), sender, control.default, control.path)
 
 
 def new_sender(letter: Letter) -> bytes:
@@ -107,12 +112,19 @@ def new_sender(letter: Letter) -> bytes:
     return letter.local + b"-owner@" + letter.domain
 
 
-def deliver(letter: Letter) -> Delivery:
-    """The delivery as steps. Answers are sent in, or a step's Trouble thrown in, which ends the delivery."""
+def deliver(letter: Letter, admit: Admit | None = None) -> Delivery:
+    """The delivery as steps. Answers are sent in, or a step's Trouble thrown in, which ends the delivery.
+
+    ``admit`` is called before the content is looked at.
+    """
     check_home(letter.home)
+    planned = _planned(letter)
+    if admit is not None:
+        admit(planned, letter.home)
     if letter.content.header_has(letter.delivered_to):
         raise failed(LOOPING)
-    planned = plan(letter)
+    if isinstance(planned, Trouble):
+        raise planned
     refuse_at_once(planned.instructions)
     files = programs = queued = 0
     recipients = []
@@ -132,6 +144,13 @@ def deliver(letter: Letter) -> Delivery:
     if recipients:
         queued = yield Forward(planned.new_sender, recipients, not files + programs)
     return Report(DELIVERED, summary(files, len(recipients), programs, queued))
+
+
+def _planned(letter: Letter) -> Plan | Trouble:
+    try:
+        return plan(letter)
+    except Trouble as trouble:
+        return trouble
 
 
 def refuse_at_once(instructions: Sequence[Instruction]) -> None:

@@ -12,6 +12,8 @@ import os
 DELIVERED = 0
 DEFERRED = 1
 FAILED = 2
+ELSEWHERE = 3
+"""Nothing was done: this process has given up what the delivery takes, and another one has to carry it out."""
 
 REPORT_OCTETS = 3000
 """Longest report; a program may print anything."""

@@ -30,12 +30,16 @@ _ABSENT = frozenset(
 
 
 class ControlFile:
-    """A .qmail file that was found. ``default``: what ``default`` in its name stands for, None if it has none."""
+    """A .qmail file that was found at ``path``.
 
-    __slots__ = ("default", "forward_only", "text")
+    ``default``: what ``default`` in its name stands for, None if it has none.
+    """
 
-    def __init__(self, text: bytes, forward_only: bool, default: bytes | None) -> None:
+    __slots__ = ("default", "forward_only", "path", "text")
+
+    def __init__(self, text: bytes, forward_only: bool, default: bytes | None, path: bytes = b"") -> None:
         self.text = text
+        self.path = path
         self.forward_only = forward_only
         self.default = default
 
@@ -71,14 +75,15 @@ def find(home: bytes, dash: bytes, ext: bytes) -> ControlFile | None:
     exact = _read(stem + safe)
     if exact is not None:
         text, forward_only = exact
-        return ControlFile(text, forward_only, ext[-7:] if safe.endswith(b"default") else None)
+        return ControlFile(text, forward_only, ext[-7:] if safe.endswith(b"default") else None, stem + safe)
     for end in range(len(safe), -1, -1):
         if end and safe[end - 1 : end] != b"-":
             continue
-        found = _read(stem + safe[:end] + b"default")
+        path = stem + safe[:end] + b"default"
+        found = _read(path)
         if found is not None:
             text, forward_only = found
-            return ControlFile(text, forward_only, ext[end:])
+            return ControlFile(text, forward_only, ext[end:], path)
     return None
 
 

@@ -32,10 +32,12 @@ from ekiden.delivery.local import NO_MAILBOX, Forward
 from ekiden.delivery.local_limits import LocalLimits
 from ekiden.delivery.program import surroundings
 from ekiden.delivery.quota import define
-from ekiden.delivery.report import Report, Trouble, deferred, failed
+from ekiden.delivery.report import ELSEWHERE, Report, Trouble, deferred, failed
 from ekiden.queue.scheduler import may_begin
 from ekiden.routing.users import User, Users, UsersUnavailable
+from ekiden.runtime import isolation
 from ekiden.runtime.crew import Crew
+from ekiden.runtime.delivery_fence import Fence
 from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining
 from ekiden.runtime.frames import Report as ReportFrame
 from ekiden.runtime.injection import Injection, NotQueued
@@ -70,15 +72,18 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     envelope: Envelope
     content: bytes
     has_descriptor: bool
+    fences: bool
+    """Whether the child may give up what this and later deliveries to the same places do not take."""
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How a task ended."""
+    """How a task ended. ``last``: it was not begun, because this child has given up what it takes."""
 
     token: int
     verdict: Verdict
     text: str
     beyond: Beyond = NOWHERE
+    last: bool = False
 
 
 async def main(context: Context) -> None:
@@ -100,6 +105,7 @@ class LocalRole:
         self._running: Counter[bytes] = Counter()
         self._busy = 0
         self._beginning = False
+        isolation.prepare("delivery", "forwarding")
         self._crew = Crew(
             self._loop,
             lambda connection: work(context, connection),
@@ -213,14 +219,39 @@ class LocalRole:
             msgspec.structs.replace(attempt.envelope, recipients=[recipient]),
             attempt.content,
             descriptor is not None,
+            self._context.settings.isolation == "on",
         )
-        own = None if descriptor is None else os.dup(descriptor)
+        self._hand(user, task, None if descriptor is None else os.dup(descriptor), ended)
+
+    def _hand(self, user: User, task: Task, descriptor: int | None, ended: Callable[[Outcome], None]) -> None:
+        """Give a task to the user's child, and to another one if that has given up what it takes.
+
+        ``descriptor`` is closed when the task has ended. Raises OSError.
+        """
+
+        def answered(done: Done | None) -> None:
+            if done is not None and done.last and task.fences:
+                try:
+                    self._hand(user, msgspec.structs.replace(task, fences=False), descriptor, ended)
+                except OSError as error:
+                    ended(outcome_of(Verdict.DEFERRED, f"Unable to start a delivery: {error}. (#4.3.0)\n"))
+                return
+            _close(descriptor)
+            ended(_outcome(done))
+
+        sent = None
         try:
-            self._crew.give(user.uid, user.gid, task.token, task, own, lambda done: ended(_outcome(done)))
+            sent = None if descriptor is None else os.dup(descriptor)
+            self._crew.give(user.uid, user.gid, task.token, task, sent, answered)
         except OSError:
-            if own is not None:
-                os.close(own)
+            _close(sent)
+            _close(descriptor)
             raise
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _outcome(done: Done | None) -> Outcome:
@@ -263,7 +294,9 @@ class Worker:
         )
         quota = define(settings.quotabytes, settings.quotamessages)
         limits = LocalLimits(settings.programseconds, quota, settings.quotaover == "fail")
-        self._carrier = Carrier(loop, self._forward, surroundings(os.environ, str(context.home)), limits)
+        self._fence = Fence()
+        around = surroundings(os.environ, str(context.home))
+        self._carrier = Carrier(loop, self._forward, around, limits, self._fence.admit)
         self._tasks: dict[Letter, Task] = {}
         self._beyond: dict[Letter, Beyond] = {}
         self._closed = False
@@ -285,6 +318,8 @@ class Worker:
         self._loop.stop()
 
     def _take(self, task: Task, descriptor: int | None) -> None:
+        if not task.fences:
+            self._fence.leave_open()
         content: Content = WireContent(task.content) if descriptor is None else WireFile(descriptor)
         letter = Letter(
             task.user,
@@ -304,7 +339,11 @@ class Worker:
     def _done(self, letter: Letter, report: Report) -> None:
         task = self._tasks.pop(letter)
         beyond = self._beyond.pop(letter, NOWHERE)
-        self._link.send(Done(task.token, Verdict(report.verdict), report.text, beyond))
+        if report.verdict == ELSEWHERE:
+            text = "Another process has to deliver this. (#4.3.0)\n"
+            self._link.send(Done(task.token, Verdict.DEFERRED, text, last=True))
+        else:
+            self._link.send(Done(task.token, Verdict(report.verdict), report.text, beyond))
         if self._closed and not self._carrier.busy:
             self._loop.stop()
 

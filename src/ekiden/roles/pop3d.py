@@ -74,7 +74,7 @@ async def _keep(context: Context, connection: socket.socket, door: int) -> None:
         settings.defaultdelivery,
         settings.isolation == "on",
     )
-    isolation.prepare_session()
+    isolation.prepare("session")
     workers = Workers(loop, work)
     verifier = Verifier(loop, context.home, Verifier.usable(settings.pop3passwords))
     keeper = Keeper(loop, connection, verifier, workers, context.log, settings.pop3logindelay)

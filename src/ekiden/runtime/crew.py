@@ -21,10 +21,13 @@ from ekiden.runtime.link import Link
 
 
 class Answer(Protocol):
-    """A frame from a child; ``token`` is the task's."""
+    """A frame from a child; ``token`` is the task's. ``last``: another child is to have what comes from now on."""
 
     @property
     def token(self) -> int: ...
+
+    @property
+    def last(self) -> bool: ...
 
 
 AnswerType = TypeVar("AnswerType", bound=Answer)
@@ -90,6 +93,8 @@ class Crew(Generic[AnswerType]):
         self._most = most
         self._keep = frozenset(keep)
         self._children: dict[tuple[int, int], _Child[AnswerType]] = {}
+        self._leaving: set[_Child[AnswerType]] = set()
+        """Those that get nothing more, and still have something in hand."""
         self._sweeping = False
 
     def give(
@@ -111,8 +116,11 @@ class Crew(Generic[AnswerType]):
 
     def end(self) -> None:
         """Let every child go as soon as it has nothing in hand."""
-        for child in list(self._children.values()):
+        for child in self._all():
             child.link.close()
+
+    def _all(self) -> list[_Child[AnswerType]]:
+        return [*self._children.values(), *self._leaving]
 
     def __len__(self) -> int:
         return len(self._children)
@@ -174,13 +182,19 @@ class Crew(Generic[AnswerType]):
         if task is None:
             child.link.close("answer to a question that was not asked")
             return
+        if frame.last and self._children.get(key) is child:
+            del self._children[key]
+            self._leaving.add(child)
         if not child.tasks:
             child.idle_since = self._loop.time()
+            if child in self._leaving:
+                child.link.close()
         task[1](frame)
 
     def _lost(self, key: tuple[int, int], child: _Child[AnswerType]) -> None:
         if self._children.get(key) is child:
             del self._children[key]
+        self._leaving.discard(child)
         tasks, child.tasks = child.tasks, {}
         for _since, done in tasks.values():
             done(None)
@@ -197,13 +211,13 @@ class Crew(Generic[AnswerType]):
 
     def _sweep(self) -> None:
         now = self._loop.time()
-        for child in list(self._children.values()):
+        for child in self._all():
             if child.tasks and min(since for since, _done in child.tasks.values()) + SILENT_SECONDS < now:
                 os.kill(child.pid, signal.SIGKILL)
                 child.link.close()
             elif not child.tasks and child.idle_since + IDLE_SECONDS < now:
                 child.link.close()
-        self._sweeping = bool(self._children)
+        self._sweeping = bool(self._all())
         if self._sweeping:
             self._loop.call_later(_SWEEP, self._sweep)
 
@@ -218,8 +232,4 @@ def close_all_but(kept: frozenset[int]) -> None:
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
         if descriptor not in kept and descriptor != null:
-            try:
-                os.fstat(descriptor)
-            except OSError:
-                continue
             os.dup2(null, descriptor, inheritable=descriptor <= 2)

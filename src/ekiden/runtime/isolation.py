@@ -62,13 +62,19 @@ PROFILES = {
     "keeper": Profile((socket.AF_UNIX,), modules=True, forks=True, calls=_ACCOUNTS),
     "pop3keeper": Profile((socket.AF_UNIX,), forks=True, becomes=True, calls=_ACCOUNTS),
     "session": Profile(modules=True, threads=False, moves=True, calls=_SESSION),
+    "delivery": Profile(modules=True, threads=False, moves=True, calls="fadvise64"),
+    "forwarding": Profile((socket.AF_UNIX,), modules=True, threads=False, moves=True, calls="fadvise64"),
 }
 """``syslog``: the log role when it writes to a daemon. ``pop3d``: whoever listens to clients before their login;
-``pop3keeper``: whom it asks about passwords, which starts a process for each ``session``."""
+``pop3keeper``: whom it asks about passwords, which starts a process for each ``session``. ``delivery``: a process of
+local's for a user whose mail runs no program; ``forwarding``: the same if it is forwarded."""
 
 MODULES = sorted({Path(os.__file__).parent, *(Path(each.__path__[0]).parent for each in (dns, msgspec, uvloop))})
 MODULES.append(Path(__file__).parent.parent)
 """Where Python modules are: the interpreter's, the libraries' and ours, which hold no secrets."""
+
+ZONE = (Path("/etc/localtime"), Path("/usr/share/zoneinfo"))
+"""What the C library reads to tell the local time."""
 
 ABSENT = ("io_uring_setup", "io_uring_enter", "io_uring_register")
 """What goes past every filter."""
@@ -150,11 +156,13 @@ def complete(role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ())
         seccomp.install(_filter(role, bool(reads), bool(writes), os.getpid() if profile.threads else 0, target))
 
 
-def prepare_session() -> None:
-    """Make the filter of sessions, so that the processes to be forked for them find it made."""
+def prepare(*roles: str) -> None:
+    """Make the filters of roles without threads, so that the processes to be forked for them find them made."""
     target = seccomp.machine()
+    shortcomings()
     if target is not None:
-        _filter("session", True, True, 0, target)
+        for role in roles:
+            _filter(role, True, True, 0, target)
 
 
 @cache

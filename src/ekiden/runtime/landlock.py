@@ -12,6 +12,7 @@ import stat
 import struct
 from collections.abc import Iterable
 from enum import IntFlag
+from functools import cache
 from pathlib import Path
 
 
@@ -36,10 +37,14 @@ class Right(IntFlag):
     IOCTL_DEV = 1 << 15
 
 
-READ = Right.READ_FILE | Right.READ_DIR
-WRITE = READ | Right.WRITE_FILE | Right.TRUNCATE | Right.MAKE_REG | Right.REMOVE_FILE | Right.REFER
-_OF_FILES = Right.EXECUTE | Right.WRITE_FILE | Right.READ_FILE | Right.TRUNCATE | Right.IOCTL_DEV
+# Numbers, because enum's operators are Python, which a process that was just forked has to touch page by page.
+READ = int(Right.READ_FILE | Right.READ_DIR)
+WRITE = READ | int(Right.WRITE_FILE | Right.TRUNCATE | Right.MAKE_REG | Right.REMOVE_FILE | Right.REFER)
+_OF_FILES = int(Right.EXECUTE | Right.WRITE_FILE | Right.READ_FILE | Right.TRUNCATE | Right.IOCTL_DEV)
 """Rights that a rule may give on a file that is no directory."""
+_KNOWN = [int(right << 1) - 1 for right in (Right.MAKE_SYM, Right.REFER, Right.TRUNCATE, Right.IOCTL_DEV)]
+"""All rights of versions 1, 2, 3 and 5."""
+_REFER = int(Right.REFER)
 
 _TCP_BIND, _TCP_CONNECT = 1, 2
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
@@ -51,6 +56,7 @@ _BELOW_PATH = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@cache
 def version() -> int:
     """The kernel's version of Landlock's interface; 0 if it has none, or it is switched off."""
     return max(0, int(_libc.syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)))
@@ -73,7 +79,7 @@ def restrict(
     Raises OSError; give_up_gains of ``runtime.seccomp`` comes first, and no other thread may run yet.
     """
     known = version()
-    handled = Right(0) if files else _files_known(known)
+    handled = 0 if files else _KNOWN[min(known, 5) - 1 - (known > 3)]
     network = (not binds) * _TCP_BIND | (not connects) * _TCP_CONNECT if known >= 4 else 0
     scoped = _ABSTRACT_SOCKETS | (not signals) * _SIGNALS if known >= 6 else 0
     if not (handled or network or scoped):
@@ -81,7 +87,7 @@ def restrict(
     rules = [(path, READ) for path in reads] + [(path, WRITE) for path in writes]
     if files:
         # Without a word about it every ruleset takes away the right to move files between directories.
-        handled, rules = Right.REFER, [(Path("/"), Right.REFER)]
+        handled, rules = _REFER, [(Path("/"), _REFER)]
     fields = 1 + (known >= 4) + (known >= 6)
     attributes = struct.pack(f"={fields}Q", *(handled, network, scoped)[:fields])
     ruleset = _checked(_libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
@@ -93,14 +99,7 @@ def restrict(
         os.close(ruleset)
 
 
-def _files_known(known: int) -> Right:
-    newest = Right.MAKE_SYM if known < 2 else Right.REFER if known < 3 else Right.TRUNCATE
-    if known >= 5:
-        newest = Right.IOCTL_DEV
-    return Right((newest << 1) - 1)
-
-
-def _allow(ruleset: int, path: Path, rights: Right) -> None:
+def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:

@@ -13,6 +13,7 @@ import os
 import platform
 import struct
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from ekiden.runtime.syscalls import NEWEST, NUMBERS
@@ -82,6 +83,7 @@ def deny(absent: Iterable[str], target: Machine) -> bytes:
     return _pack([*program, (_RETURN, 0, 0, _ALLOW)])
 
 
+@cache
 def available() -> str:
     """Why filters cannot be had here; empty if they can."""
     if machine() is None:

@@ -16,7 +16,7 @@ import msgspec
 
 from ekiden.roles import keeper, local, log, pop3d, queue, remote, smtpd
 from ekiden.runtime.census import Census
-from ekiden.runtime.isolation import begin, complete
+from ekiden.runtime.isolation import ZONE, begin, complete
 from ekiden.runtime.log import Log
 from ekiden.runtime.password_verifier import Verifier
 from ekiden.runtime.privilege import Identity, be_root_again, become
@@ -146,10 +146,9 @@ class Entrance:
 
     def _isolate_log(self) -> None:
         to_daemon = self._settings.logtarget in ("syslog", "journald")
-        zone = [Path("/etc/localtime"), Path("/usr/share/zoneinfo")]
         try:
             begin()
-            complete("syslog" if to_daemon else "log", reads=zone, writes=[Path(".")])
+            complete("syslog" if to_daemon else "log", reads=ZONE, writes=[Path(".")])
         except OSError as error:
             os.write(2, f"ekiden: log: process {os.getpid()} is not isolated: {error.strerror}\n".encode())
 
