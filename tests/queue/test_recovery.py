@@ -119,6 +119,30 @@ def test_all_that_is_not_damaged_is_saved(
         shutil.rmtree(home)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "VACUUM INTO '{}'",
+        "CREATE TABLE part AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
+    ],
+)
+def test_nothing_is_done_that_the_file_says(
+    whole: Path, tmp_path: Path, statement: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The queue's user may have written it, and an administrator reads it."""
+    home = tmp_path / "home"
+    shutil.copytree(whole, home)
+    db = sqlite3.connect(home / "queue" / damaging.FILE)
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'part'", (statement.format(tmp_path / "made"),))
+    db.commit()
+    db.close()
+    before = contents(whole / "queue")
+    recover(home, capsys)
+    assert not (tmp_path / "made").exists()
+    assert contents(home / "queue").keys() == before.keys()
+
+
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose queue role was killed: all that is in the queue is in the log."""

@@ -106,7 +106,8 @@ def roots(file: PageFile) -> list[tuple[str, int]]:
         if cell.values is not None and len(cell.values) == 5:
             name, root = cell.values[1], cell.values[3]
             if isinstance(name, str) and isinstance(root, int):
-                found.append((name, root))
+                # It is shown to people; a name with other characters is none of ours.
+                found.append(("".join(each if each.isprintable() else "?" for each in name), root))
     return found
 
 

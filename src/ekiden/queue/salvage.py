@@ -251,12 +251,24 @@ def _own_columns(file: PageFile) -> Columns:
     return found
 
 
+_DEFINES_A_TABLE = frozenset(
+    {
+        *(sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE),
+        *(sqlite3.SQLITE_READ, sqlite3.SQLITE_PRAGMA),
+    }
+)
+"""What SQLite does for such a statement. The file may say anything, and whoever reads it may be root."""
+
+
 def _columns_of(name: str, statement: str) -> Iterator[tuple[str, list[str]]]:
+    if name not in _TYPES or not statement.upper().startswith("CREATE TABLE "):
+        return
     db = sqlite3.connect(":memory:")
+    db.set_authorizer(lambda does, *_: sqlite3.SQLITE_OK if does in _DEFINES_A_TABLE else sqlite3.SQLITE_DENY)
     try:
         db.execute(statement)
         names = [row[1] for row in db.execute(f"PRAGMA table_info({name})")]
-        if name in _TYPES and _TYPES[name].keys() <= set(names):
+        if _TYPES[name].keys() <= set(names):
             yield name, names
     except sqlite3.Error:
         return
