@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import calendar
 import os
 import signal
 import subprocess
@@ -380,6 +381,21 @@ def test_an_edited_file_is_read(queue: Queue) -> None:
     (joe / "new").rename(joe / ".qmail")
     assert queue.deliver(b"joe@x.org") == [DONE]
     assert (joe / "Mailbox").exists()
+
+
+@pytest.mark.skipif(not Path("/usr/share/zoneinfo/Asia/Tokyo").exists(), reason="needs the zone's file")
+def test_behind_a_fence_the_time_is_the_hosts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    queue = Queue(place)
+    queue.start()
+    joe = queue.user("joe")
+    (joe / ".qmail").write_text("./Mailbox\n")
+    try:
+        assert queue.deliver(b"joe@x.org") == [DONE]
+    finally:
+        queue.stop()
+    stamp = (joe / "Mailbox").read_text().partition("\n")[0].removeprefix("From a@b.org ")
+    assert abs(calendar.timegm(time.strptime(stamp)) - time.time() - 9 * 3600) < 60
 
 
 @can_be_fenced
