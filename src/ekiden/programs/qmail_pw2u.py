@@ -15,6 +15,7 @@ from ekiden.runtime.options import BadOption, options
 from ekiden.settings.file import entries, load
 
 ALIAS = b"alias"
+_UID_DIGITS = 10
 
 
 class Stop(Exception):
@@ -99,7 +100,7 @@ def _lines(path: Path) -> Sequence[bytes] | None:
 
 def _wanted(fields: Sequence[bytes], rules: Rules) -> bool:
     name, uid, home = fields[0], fields[2], fields[5]
-    if not uid.isdigit() or not int(uid) or (not rules.capitals and name != name.lower()):
+    if not uid.isdigit() or len(uid) > _UID_DIGITS or not int(uid) or (not rules.capitals and name != name.lower()):
         return False
     if rules.homes == "H":
         return True

@@ -64,7 +64,7 @@ class HostTable:
             try:
                 address, since, count = line.rsplit(" ", 2)
                 yield HostState(address, min(float(int(since)), now), max(1, int(count)))
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
 
     def keep(self, states: Iterable[HostState]) -> None:

@@ -22,7 +22,7 @@ def remote_user(local: tuple[str, int], remote: tuple[str, int], timeout: float,
         with connection:
             connection.settimeout(timeout)
             connection.sendall(b"%d , %d\r\n" % (remote[1], local[1]))
-            return _user(_line(connection))
+            return user_in(_line(connection))
     return None
 
 
@@ -36,7 +36,7 @@ def _line(connection: socket.socket) -> bytes:
     return line
 
 
-def _user(line: bytes) -> bytes | None:
+def user_in(line: bytes) -> bytes | None:
     """``6193, 23 : USERID : UNIX : stjohns``: what follows the third colon, without white space."""
     if b"\n" not in line:
         return None
