@@ -89,3 +89,42 @@ def test_a_content_that_is_not_what_came_in_is_not_delivered(waiting: Ekiden, si
     audited = waiting.command("audit", check=False)
     assert audited.returncode == 1
     assert f"message {number} has another content than came in" in audited.stdout
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one bit; the second time it is what it was."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        (octet,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([octet ^ 1]))
+
+
+def test_no_file_that_is_not_what_came_in_is_delivered(home: Ekiden, sink: Sink) -> None:
+    """In a segment, to a next hop and into a Maildir; mended they are."""
+    home.routes(f":{sink.route}")
+    maildir = home.make_inbox("inbox")
+    home.control("locals", "ekiden.example")
+    for setting in ("concurrencyremote", "concurrencylocal"):
+        home.control(setting, "0")
+    home.start()
+    with smtplib.SMTP("127.0.0.1", home.port) as client:
+        for to, lines in (("a@example.com", 1000), ("b@example.com", 10_000), ("inbox@ekiden.example", 10_000)):
+            client.sendmail("s@example.org", to, "Subject: large\n\n" + "x" * 60 + "\n" + ("y" * 60 + "\n") * lines)
+    home.stop()
+    files = [*(home.home / "queue" / "segments").iterdir(), *(home.home / "queue" / "spool").iterdir()]
+    assert len(files) == 3
+    for path in files:
+        flip(path, 5000)
+    for setting in ("concurrencyremote", "concurrencylocal"):
+        home.control(setting, "20")
+    home.start()
+    said = ("its content is damaged", "deferral: This_message_is_not_what_came_in")
+    wait_until(lambda: [home.log().count(words) for words in said] == [1, 2], 30, "the damage is told")
+    assert not list((maildir / "new").iterdir())
+    for path in files:
+        flip(path, 5000)
+    home.command("queue", "flush")
+    sink.wait_for(2)
+    wait_until(lambda: len(list((maildir / "new").iterdir())) == 1, 20, "it is in the Maildir")
+    home.command("audit")

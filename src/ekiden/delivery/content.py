@@ -139,6 +139,19 @@ def pieces(file: int) -> Iterator[bytes]:
         yield piece
 
 
+def damage(file: int, known: int) -> str:
+    """Why a file must not be delivered, "" if it may: it is not what came in, of which CRC-32 is ``known`` (or 0)."""
+    from zlib import crc32
+
+    made = 0
+    try:
+        for piece in pieces(file) if known else ():
+            made = crc32(piece, made)
+    except OSError as error:
+        return f"Unable to read message: {error.strerror}. (#4.3.0)\n"
+    return "" if made == known else "This message is not what came in; see ekiden audit. (#4.3.0)\n"
+
+
 def in_memory(chunks: Iterator[bytes]) -> int:
     """An anonymous file with these octets, sealed so that no program can change what the next one reads."""
     import fcntl

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Protocol
+from zlib import crc32
 
 from ekiden.base.envelope import Body, Envelope
 from ekiden.base.outcome import Outcome, Verdict
@@ -43,7 +44,8 @@ class Tls(Protocol):
 
 
 class Job:
-    """An attempt at delivery. ``content`` is None if it is to be read from ``descriptor``, which the job owns.
+    """An attempt at delivery. ``content`` is None if it is to be read from ``descriptor``, which the job owns;
+    ``checksum`` is CRC-32 of what must be there, 0 if that is not known.
 
     ``source`` and ``token`` belong to whoever takes the report. ``body`` and ``utf8`` are what ``prepare`` found the
     content to hold and to need. ``passed`` has the addresses that ended a session before they decided about the
@@ -52,6 +54,7 @@ class Job:
 
     __slots__ = (
         "body",
+        "checksum",
         "content",
         "descriptor",
         "destination",
@@ -72,6 +75,7 @@ class Job:
         content: bytes | None,
         size: int,
         descriptor: int | None = None,
+        checksum: int = 0,
     ) -> None:
         self.source = source
         self.token = token
@@ -80,6 +84,7 @@ class Job:
         self.content = content
         self.size = size
         self.descriptor = descriptor
+        self.checksum = checksum if content is None else 0
         self.body = int(Body.SEVENBIT)
         self.utf8 = False
         self.passed: Mapping[str, Outcome] = _NOBODY
@@ -158,7 +163,10 @@ def _make_sevenbit(job: Job) -> Outcome | None:
     try:
         if job.size > CONVERTIBLE:
             raise UnconvertibleError("it is too long")
-        job.content = to_sevenbit(_whole(job))
+        content = _whole(job)
+        if job.checksum and crc32(content) != job.checksum:
+            return DAMAGED
+        job.content, job.checksum = to_sevenbit(content), 0
     except UnconvertibleError as error:
         text = f"Remote host takes only 7-bit content, and this message cannot be converted: {error}."
         return impossible("5.6.3", text)
@@ -181,6 +189,7 @@ def _whole(job: Job) -> bytes:
     return b"".join(job.piece(offset) for offset in range(0, job.size, PIECE))
 
 
+DAMAGED = Outcome(Verdict.DEFERRED, "4.3.0", "This message is not what came in; see ekiden audit. (#4.3.0)\n")
 UNREADABLE = Outcome(Verdict.DEFERRED, "4.3.0", "Unable to read message. (#4.3.0)\n")
 NO_RESOURCES = Outcome(Verdict.DEFERRED, "4.3.0", "System resources temporarily unavailable. (#4.3.0)\n")
 NO_CONNECTION = Outcome(Verdict.DEFERRED, "4.4.1", "Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n")

@@ -9,9 +9,20 @@ from __future__ import annotations
 import asyncio
 import ssl
 from typing import Protocol, cast
+from zlib import crc32
 
 from ekiden.base.outcome import Outcome
-from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES, PIECE, UNREADABLE, Job, Tls, is_slow, prepare
+from ekiden.delivery.remote import (
+    DAMAGED,
+    NO_CONNECTION,
+    NO_RESOURCES,
+    PIECE,
+    UNREADABLE,
+    Job,
+    Tls,
+    is_slow,
+    prepare,
+)
 from ekiden.delivery.remote_limits import QUIT_SECONDS
 from ekiden.wire.smtp.client import Client, Done, Event, Lost, Ready, StartTls, State
 
@@ -68,6 +79,7 @@ class Session(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._offset = 0
+        self._checksum = 0
         self._preparing = False
         self._lost: Outcome | None = None
 
@@ -178,7 +190,7 @@ class Session(asyncio.Protocol):
                 job, self.job = self.job, None
                 self._owner.session_lost(self, job, event.outcome)
         else:
-            self._offset = 0
+            self._offset = self._checksum = 0
             self._pump()
 
     def _flush(self) -> None:
@@ -233,11 +245,12 @@ class Session(asyncio.Protocol):
             piece = job.piece(self._offset, min(PIECE, job.size - self._offset))
         except OSError:
             piece = b""
-        if self._offset + len(piece) < job.size and not piece:
-            client.give_up(UNREADABLE)
+        self._offset += len(piece)
+        if (fault := self._fault(job, piece)) is not None:
+            # Without its end the server has no message.
+            client.give_up(fault)
             self._serve()
             return
-        self._offset += len(piece)
         client.content(piece)
         if self._offset >= job.size:
             client.content_end()
@@ -245,6 +258,16 @@ class Session(asyncio.Protocol):
             self._loop.call_soon(self._pump)
         self._flush()
         self.deadline = self._loop.time() + self._timeouts[client.state]
+
+    def _fault(self, job: Job, piece: bytes) -> Outcome | None:
+        """Why the message must not go on after this piece."""
+        if not piece and self._offset < job.size:
+            return UNREADABLE
+        if job.checksum:
+            self._checksum = crc32(piece, self._checksum)
+            if self._offset >= job.size and self._checksum != job.checksum:
+                return DAMAGED
+        return None
 
     def _decrypt(self, tls: Tls, data: bytes) -> bytes:
         """Take octets off the connection; the plain ones they hold. Ends the session if TLS is broken."""

@@ -23,7 +23,7 @@ import msgspec
 
 from ekiden.base.envelope import Envelope
 from ekiden.base.outcome import MANGLED, Outcome, Verdict
-from ekiden.delivery.content import Content, WireContent, WireFile
+from ekiden.delivery.content import Content, WireContent, WireFile, damage
 from ekiden.delivery.report import readable
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
@@ -238,10 +238,15 @@ class Spawned(Deliverers):
             data = self._role.engine.content(message)
             return None if data is None else WireContent(data)
         try:
-            return WireFile(store.open_spool(message.spool))
+            file = store.open_spool(message.spool)
         except OSError as error:
             self._role.log.alert(f"msg {message.id}: unable to open spool/{message.spool}: {error.strerror}")
             return None
+        if fault := damage(file, message.meta.checksum):
+            os.close(file)
+            self._role.log.alert(f"msg {message.id}: {fault.rstrip()}")
+            return None
+        return WireFile(file)
 
     def _reported(self, key: tuple[Part, int], text: bytes) -> None:
         self._note(*key, self._outcome(text))

@@ -25,7 +25,7 @@ import msgspec
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.carrier import Carrier
-from ekiden.delivery.content import Content, WireContent, WireFile
+from ekiden.delivery.content import Content, WireContent, WireFile, damage
 from ekiden.delivery.handing_on import NOWHERE, Beyond, hand_on
 from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import NO_MAILBOX, Forward
@@ -72,6 +72,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     envelope: Envelope
     content: bytes
     has_descriptor: bool
+    checksum: int
     fences: bool
     """Whether the child may give up what this and later deliveries to the same places do not take."""
 
@@ -219,6 +220,7 @@ class LocalRole:
             msgspec.structs.replace(attempt.envelope, recipients=[recipient]),
             attempt.content,
             descriptor is not None,
+            attempt.checksum,
             self._context.settings.isolation == "on",
         )
         self._hand(user, task, None if descriptor is None else os.dup(descriptor), ended)
@@ -320,6 +322,10 @@ class Worker:
     def _take(self, task: Task, descriptor: int | None) -> None:
         if not task.fences:
             self._fence.leave_open()
+        if descriptor is not None and (fault := damage(descriptor, task.checksum)):
+            os.close(descriptor)
+            self._link.send(Done(task.token, Verdict.DEFERRED, fault))
+            return
         content: Content = WireContent(task.content) if descriptor is None else WireFile(descriptor)
         letter = Letter(
             task.user,

@@ -133,7 +133,8 @@ class Remote:
     def _take(self, frame: DeliveryRequest, descriptor: int | None) -> None:
         if type(frame) is Attempt:
             content = None if descriptor is not None else frame.content
-            job = Job(self._link, frame.job, frame.destination, frame.envelope, content, frame.size, descriptor)
+            whence = descriptor, frame.checksum
+            job = Job(self._link, frame.job, frame.destination, frame.envelope, content, frame.size, *whence)
             self._pool.submit(job)
         else:
             assert isinstance(frame, HostState)

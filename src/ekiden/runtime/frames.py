@@ -80,7 +80,7 @@ class Attempt(Frame, frozen=True, tag=10):
 
     ``destination`` is the scheduler's key and routing's decision in one (see routing.route.Destination):
     ``domain`` for MX look-up, or a static route's ``host:port``. If ``has_descriptor``, ``content`` is empty and a
-    descriptor open for reading comes with the frame.
+    descriptor open for reading comes with the frame; ``checksum`` is CRC-32 of what must be there, 0 if unknown.
     """
 
     job: int
@@ -91,6 +91,7 @@ class Attempt(Frame, frozen=True, tag=10):
     size: int
     birth: float
     has_descriptor: bool = False
+    checksum: int = 0
 
 
 class Report(Frame, frozen=True, tag=11):

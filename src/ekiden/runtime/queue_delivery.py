@@ -77,10 +77,18 @@ class Deliverers:
         self._jobs = job = self._jobs + 1
         jobs[job] = part
         key = b"local" if part.lane.channel == "local" else part.lane.key
-        link.send(
-            Attempt(job, message.id, key, envelope, content, message.size, message.birth, descriptor is not None),
-            descriptor,
+        attempt = Attempt(
+            job,
+            message.id,
+            key,
+            envelope,
+            content,
+            message.size,
+            message.birth,
+            descriptor is not None,
+            message.meta.checksum,
         )
+        link.send(attempt, descriptor)
         return True
 
     def _take(self, link: AnyLink, frame: DeliveryAnswer) -> None:
