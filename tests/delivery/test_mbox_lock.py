@@ -81,3 +81,36 @@ def test_where_no_lock_file_can_be_made_the_others_have_to_do(tmp_path: Path) ->
     assert not other.lock()
     other.close()
     mbox.close()
+
+
+DYING = """
+import fcntl, os, signal, sys
+left = int(sys.argv[2])
+
+def mortal(call):
+    def called(*words, **others):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*words, **others)
+    return called
+
+from ekiden.delivery.mbox_lock import LockFile
+for module, name in ((os, "open"), (os, "write"), (os, "link"), (os, "unlink"), (fcntl, "flock")):
+    setattr(module, name, mortal(getattr(module, name)))
+LockFile(os.fsencode(sys.argv[1])).take()
+"""
+
+
+def test_a_kill_at_any_call_leaves_nothing_that_others_wait_for(tmp_path: Path) -> None:
+    """The lock can be had at the second try at the latest, wherever its maker was killed."""
+    for calls in range(20):
+        path = tmp_path / f"{calls}.lock"
+        status = subprocess.run([sys.executable, "-c", DYING, path, str(calls)], check=False).returncode
+        lock = LockFile(os.fsencode(path))
+        assert lock.take() or lock.take(), f"killed after {calls} calls"
+        lock.release()
+        if status == 0:
+            break
+    assert status == 0 and calls >= 5

@@ -43,7 +43,9 @@ LEFT = {
     "log": {"write to the log"},
     "pop3d": {"read rules", "read secrets"} | _MODULES,
     "keeper": {"read rules", "read secrets", "read users", "unix", "fork"} | _MODULES,
-    "pop3keeper": _FILES | {"unix", "fork", "signal others", "signal all", "pidfd_open", "setresuid"} | _FENCES,
+    "pop3keeper": _FILES
+    | {"link", "unix", "fork", "signal others", "signal all", "pidfd_open", "setresuid"}
+    | _FENCES,
     "session": {"read mailbox", "write to mailbox", "move in mailbox"} | _MODULES,
     "delivery": {"read mailbox", "write to mailbox", "move in mailbox"} | _MODULES,
     "forwarding": {"unix"} | _MODULES,

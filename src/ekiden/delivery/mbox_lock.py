@@ -19,6 +19,7 @@ _OURS = b" ekiden\n"
 """Ends a lock file of ours, behind the process id. As long as its maker lives, the file itself has flock's lock."""
 
 _NONE_HERE = frozenset({errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP})
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _BUSY = frozenset({errno.EAGAIN, errno.EACCES, errno.EINTR})
 
 
@@ -31,14 +32,33 @@ class LockFile:
 
     def take(self) -> bool:
         """Make the file; False if there is one. One that was left over is removed. OSError if it cannot be made."""
+        # Under another name first: killed before it is written and locked, it would be taken for another program's.
+        made = b"%b.%d" % (self._path, os.getpid())
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made)
+        descriptor = _make(made)
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.link(made, self._path)
+        except FileExistsError:
+            os.close(descriptor)
+            self._remove_left_over()
+            return False
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._take_without_links()
+        finally:
+            os.unlink(made)
+        self._descriptor = descriptor
+        return True
+
+    def _take_without_links(self) -> bool:
+        try:
+            self._descriptor = _make(self._path)
         except FileExistsError:
             self._remove_left_over()
             return False
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(self._descriptor, b"%d%b" % (os.getpid(), _OURS))
         return True
 
     def release(self) -> None:
@@ -57,6 +77,15 @@ class LockFile:
                     os.unlink(self._path)
             finally:
                 os.close(descriptor)
+
+
+def _make(path: bytes) -> int:
+    """A lock file of ours, locked and open. OSError if it cannot be made."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, b"%d%b" % (os.getpid(), _OURS))
+    return descriptor
 
 
 def _is_left_over(descriptor: int) -> bool:

@@ -44,7 +44,7 @@ class Profile:
     calls: str = ""
 
 
-_SESSION = "chdir fchown setitimer"
+_SESSION = "chdir fchown setitimer link linkat"
 _ACCOUNTS = "timerfd_create timerfd_settime"
 """What the C library's modules for user databases wait with."""
 _BECOMES = f"{_SESSION} setgroups setresgid setresuid kill pidfd_open"
@@ -62,8 +62,8 @@ PROFILES = {
     "keeper": Profile((socket.AF_UNIX,), modules=True, forks=True, calls=_ACCOUNTS),
     "pop3keeper": Profile((socket.AF_UNIX,), forks=True, becomes=True, calls=_ACCOUNTS),
     "session": Profile(modules=True, threads=False, moves=True, calls=_SESSION),
-    "delivery": Profile(modules=True, threads=False, moves=True, calls="fadvise64"),
-    "forwarding": Profile((socket.AF_UNIX,), modules=True, threads=False, moves=True, calls="fadvise64"),
+    "delivery": Profile(modules=True, threads=False, moves=True, calls="fadvise64 link linkat"),
+    "forwarding": Profile((socket.AF_UNIX,), modules=True, threads=False, moves=True, calls="fadvise64 link linkat"),
 }
 """``syslog``: the log role when it writes to a daemon. ``pop3d``: whoever listens to clients before their login;
 ``pop3keeper``: whom it asks about passwords, which starts a process for each ``session``. ``delivery``: a process of

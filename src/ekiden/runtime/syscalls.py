@@ -79,6 +79,8 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "landlock_add_rule": (445, 445),
     "landlock_create_ruleset": (444, 444),
     "landlock_restrict_self": (446, 446),
+    "link": (86, None),
+    "linkat": (265, 37),
     "listen": (50, 201),
     "lseek": (8, 62),
     "lstat": (6, None),
