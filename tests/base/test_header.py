@@ -98,3 +98,35 @@ def test_a_million_lines_take_linear_time():
     assert sum(1 for _ in header.fields(content)) == 300_000
     assert sum(1 for _ in header.find_all(content, b"received")) == 300_000
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"Message-ID: <a@b>\r\n\r\n", b"<a@b>"),
+        (b"A: b\r\nMESSAGE-id :\r\n\t<a@b> (comment)\r\nC: d\r\n\r\n", b"<a@b>"),
+        (b"message-id:<a@b>", b"<a@b>"),
+        (b"A: b\r\n\r\nMessage-ID: <body@b>\r\n", b""),
+        (b"\r\nMessage-ID: <body@b>\r\n", b""),
+        (b"Resent-Message-ID: <a@b>\r\n\r\n", b""),
+        (b"Message-ID:\r\nSubject: x\r\n\r\n", b""),
+        (b"Message-ID: <" + b"a" * 600 + b">\r\n\r\n", b"<" + b"a" * 499),
+        (b"X: " + b"y" * 20_000 + b"\r\nMessage-ID: <late@b>\r\n\r\n", b""),
+        (b"", b""),
+    ],
+)
+def test_message_id(content, expected):
+    assert header.message_id(content) == expected
+
+
+LINES = st.sampled_from([b"Message-ID: <a@b>", b"message-id:", b" <c@d>", b"\t", b"A: b", b"", b"x"])
+
+
+@given(st.lists(LINES, max_size=8))
+def test_message_id_is_the_first_fields(lines):
+    content = b"".join(line + b"\r\n" for line in lines)
+    found = [field.value.split() for field in header.find_all(content, b"message-id")]
+    said = header.message_id(content)
+    assert not said or [said] in [words[:1] for words in found]
+    if found and found[0]:
+        assert said

@@ -42,7 +42,7 @@ def eventful(home: Ekiden, sink: Sink) -> Ekiden:
 
 def send(home: Ekiden, sender: str, recipient: str, body: str = "body\r\n") -> None:
     with smtplib.SMTP("127.0.0.1", home.port) as client:
-        client.sendmail(sender, recipient, "Subject: test\r\n\r\n" + body)
+        client.sendmail(sender, recipient, f"Subject: test\r\nMessage-Id:\r\n <1.{recipient}>\r\n\r\n{body}")
 
 
 def attempts(home: Ekiden) -> list[int]:
@@ -125,6 +125,9 @@ def test_trace(eventful: Ekiden) -> None:
             if "message" in event} == {1}  # fmt: skip
     assert "refused 127.0.0.1 (HELO " in (told := eventful.command("trace", "--sender", "*@bad.example").stdout)
     assert "), <eve@bad.example>: 553 " in told
+    for name, number in (("<1.x@NEAR.*>", 1), ("1.y@far.example", 2)):
+        assert {event["message"] for event in trace(eventful, "--message-id", name)} == {number}, "one is in a file"
+    assert ", <1.y@far.example>" in eventful.command("trace", "2").stdout
     assert eventful.command("trace", "--until", "1h", check=False).returncode == 1
     assert eventful.command("trace", "99", check=False).returncode == 1
     assert eventful.command("trace", check=False).returncode == 2

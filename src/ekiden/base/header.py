@@ -15,6 +15,8 @@ from typing import NamedTuple
 _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _NAME = re.compile(rb"([!-9;-~\x80-\xff]++)[ \t]*+:")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
+_MESSAGE_ID = re.compile(rb"\r\nmessage-id[ \t]*+:(?:[ \t]|\r\n[ \t])*+([!-~\x80-\xff]{1,500})", re.IGNORECASE)
+_SOUGHT = 16_384
 
 
 class Field(NamedTuple):
@@ -97,3 +99,10 @@ def _spaced(header: bytes, name: bytes) -> int:
 def _field(raw: bytes) -> Field:
     match = _NAME.match(raw)
     return Field(match.group(1).lower() if match else b"", raw)
+
+
+def message_id(content: bytes) -> bytes:
+    """The first word of the Message-ID field (RFC 5322 section 3.6.4), which names the message everywhere; at most
+    500 octets, empty if there is none in the first 16 KiB. One search, because it is made of every message."""
+    found = _MESSAGE_ID.search(b"\r\n" + content[: min(_SOUGHT, header_end(content[:_SOUGHT]))])
+    return found[1] if found else b""

@@ -54,6 +54,9 @@ def _fits(event: Event, name: str, pattern: str) -> bool:
         # The next hop's address stands at the front of its report, as in 192.0.2.1_accepted_message.
         report = str(event.get("report", "")).replace(" ", "_").partition("_")[0]
         values = [event.get("client"), event.get("remote"), report]
+    elif name == "message_id":
+        known = str(event.get(name, ""))
+        values = [known, known.strip("<>")]
     else:
         values = [event.get(name)]
     return any(fnmatchcase(str(value).lower(), pattern) for value in values if value)
@@ -64,6 +67,7 @@ def _fits(event: Event, name: str, pattern: str) -> bool:
 @click.option("--sender", default="", metavar="PATTERN", help="Envelope sender (shell pattern).")
 @click.option("--recipient", default="", metavar="PATTERN", help="A recipient.")
 @click.option("--remote", default="", metavar="ADDRESS", help="The client's or the next hop's address.")
+@click.option("--message-id", default="", metavar="PATTERN", help="Of its field, with or without <>.")
 @click.option("--since", type=When(), default=0.0, help="From then on: an age such as 2h, or 2026-11-23 14:00.")
 @click.option("--until", type=When(), default=9e15, help="Up to then.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
@@ -74,7 +78,7 @@ def trace(home: Path, /, message: int | None, since: float, until: float, as_jso
     With a message's number, its story; else those of all that fit the options, and the refusals that fit them.
     """
     if message is None and not any(patterns.values()) and not since and until > 1e15:
-        raise click.UsageError("say which: a message's number, --sender, --recipient, --remote, --since or --until")
+        raise click.UsageError("say which: a message's number, or one of the options but --json")
     found = False
     with books(home) as ask:
         for story in _stories(home, ask, message, Wanted(patterns, since, until)):
@@ -146,7 +150,7 @@ def _told_by_ledger(entry: dict[str, Any]) -> Iterator[Event]:
     number = entry["id"]
     if "birth" in entry:
         yield {"time": entry["birth"], "event": "came in", "message": number} | {
-            name: entry[name] for name in ("sender", "bytes", "protocol", "client", "helo", "uid", "recipients")
+            name: entry[name] for name in (*_CAME_IN, "recipients")
         }
     for end in entry["ends"]:
         yield {"time": entry["at"], "event": end["end"], "message": number} | {
@@ -156,7 +160,7 @@ def _told_by_ledger(entry: dict[str, Any]) -> Iterator[Event]:
 
 def _told_by_queue(message: dict[str, Any]) -> Iterator[Event]:
     number = message["id"]
-    came_in = {name: message[name] for name in ("sender", "bytes", "protocol", "client", "helo", "uid")}
+    came_in = {name: message[name] for name in _CAME_IN}
     yield {"time": message["birth"], "event": "came in", "message": number, **came_in}
     for recipient in message["recipients"]:
         waiting = {name: recipient[name] for name in ("recipient", "destination", "attempts", "due")}
@@ -169,8 +173,10 @@ def _told_by_queue(message: dict[str, Any]) -> Iterator[Event]:
         }
 
 
+_CAME_IN = ("sender", "bytes", "protocol", "client", "helo", "uid", "message_id")
+
 _SENTENCES = {
-    "came in": "came in from <{sender}>, {bytes} octets, by {protocol}{origin}",
+    "came in": "came in from <{sender}>, {bytes} octets, by {protocol}{origin}{named}",
     "new": "is in the queue",
     "info": "{bytes} octets from <{sender}> by user {uid}",
     "starting": "attempt to {recipient} ({channel})",
@@ -201,6 +207,7 @@ def _line(event: Event) -> str:
     fields = _Blank(event)
     helo = f" (HELO {event['helo']})" if event.get("helo") else ""
     fields["origin"] = f" from {event['client']}{helo}" if event.get("client") else f" by user {event.get('uid', '')}"
+    fields["named"] = f", {event['message_id']}" if event.get("message_id") else ""
     if event["event"] == "refuse" and (event.get("sender") or event.get("recipient")):
         to = f" to <{event['recipient']}>" if event.get("recipient") else ""
         fields["client"] = f"{event['client']}{helo}, <{event.get('sender', '')}>{to}"

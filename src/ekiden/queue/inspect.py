@@ -69,6 +69,7 @@ def describe(message: MessageRow, parts: list[PartRow], key_of: KeyOf) -> dict[s
         "helo": text(origin.helo),
         "uid": origin.uid,
         "qp": origin.pid,
+        "message_id": text(message.meta.message_id),
         "spool": message.spool,
         "accepted": message.meta.recipients,
         "bouncing": any(each.outcome.verdict == Verdict.FAILED for each in message.ended),
@@ -117,6 +118,7 @@ def describe_end(row: tuple[int, int, float, bytes]) -> dict[str, Any]:
             "client": began.origin.address,
             "helo": text(began.origin.helo),
             "uid": began.origin.uid,
+            "message_id": text(began.message_id),
         }
     return described
 

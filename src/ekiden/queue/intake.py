@@ -9,6 +9,7 @@ from zlib import crc32
 import msgspec
 
 from ekiden.base.envelope import Envelope, Origin, Recipient
+from ekiden.base.header import message_id
 from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
 from ekiden.queue.lane import Message, Part
@@ -20,6 +21,9 @@ from ekiden.settings.schema import Settings
 
 Answer = Callable[[int | Reply], None]
 """Told the message's id once it is durable, or why it was not queued."""
+
+_HEAD = 16_384
+"""Octets of a large content in which its Message-ID is looked for."""
 
 FULL = Reply(452, "4.3.1", "mail queue is full, try again later")
 
@@ -166,7 +170,8 @@ class Intake:
         count = len(envelope.recipients)
         if not spool:
             checksum = crc32(content)
-        meta = Meta(origin, envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum)
+        name = message_id(self._head(spool) if spool else content)
+        meta = Meta(origin, envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum, name)
         message = Message(number, now, envelope.sender, size, spool, meta, None if spool else content, left=0)
         parts = self._split(message, envelope.recipients)
         message.left = len(parts)
@@ -183,6 +188,15 @@ class Intake:
         if held:
             into.held.append((number,))
         return message, parts
+
+    def _head(self, spool: str) -> bytes:
+        """A large content's beginning; empty if it cannot be read now."""
+        try:
+            descriptor = self.store.open_spool(spool)
+        except OSError:
+            return b""
+        with open(descriptor, "rb", buffering=0) as file:
+            return file.read(_HEAD) or b""
 
     def _split(self, message: Message, recipients: Sequence[Recipient]) -> list[Part]:
         """Parts of recipients that share a destination; local ones and those of a VERP sender stand alone."""

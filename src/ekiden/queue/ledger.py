@@ -49,7 +49,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Beginning(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a message came in. ``size`` in octets, ``checksum`` CRC-32 of the content (0: unknown), ``recipients``
-    how many were accepted, ``birth`` seconds of the epoch."""
+    how many were accepted, ``birth`` seconds of the epoch, ``message_id`` that of its field."""
 
     birth: float
     sender: bytes
@@ -57,6 +57,7 @@ class Beginning(msgspec.Struct, frozen=True, array_like=True, gc=False):
     checksum: int
     recipients: int
     origin: Origin
+    message_id: bytes = b""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -93,7 +94,8 @@ def wants_failure(recipient: Recipient) -> bool:
 def beginning(message: Message) -> Beginning:
     """What the message's own row says, for when it is gone."""
     meta = message.meta
-    return Beginning(message.birth, message.sender, message.size, meta.checksum, meta.recipients, meta.origin)
+    known = meta.checksum, meta.recipients, meta.origin, meta.message_id
+    return Beginning(message.birth, message.sender, message.size, *known)
 
 
 def encode(ends: Sequence[End], message: Message | None = None, notice: int = 0) -> bytes:

@@ -49,7 +49,8 @@ REMEDY = "remedy: stop ekiden, then: ekiden queue recover"
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a message's envelope says besides sender and recipients, and where it came from.
 
-    ``recipients``: how many were accepted; ``checksum``: CRC-32 of the content, 0 if nobody made it.
+    ``recipients``: how many were accepted; ``checksum``: CRC-32 of the content, 0 if nobody made it; ``message_id``:
+    of its Message-ID field.
     """
 
     origin: Origin
@@ -59,6 +60,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     envid: bytes = b""
     recipients: int = 0
     checksum: int = 0
+    message_id: bytes = b""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
