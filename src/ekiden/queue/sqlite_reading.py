@@ -1,0 +1,163 @@
+"""What is asked of the store on SQLite, and never changes it: what is due, messages, parts, contents, the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ekiden.base.envelope import Recipient
+from ekiden.queue.database import Database
+from ekiden.queue.segments import Segments
+from ekiden.queue.store import NEVER, UNDECODABLE, Ended, MessageRow, Meta, PartRow, StoreDamaged
+
+FRESH = "destination IS NOT NULL AND NOT EXISTS (SELECT 1 FROM part WHERE part.message = message.id)"
+"""A message that holds its only part itself. The column is not cleared when the part gets a row: to write the message
+anew would write its content anew."""
+
+_MESSAGE = "SELECT id, birth, sender, size, spool, held, meta, ended FROM message"
+_PART = "SELECT message, part, destination, due, attempts, recipients, last FROM part"
+
+_recipients = msgspec.msgpack.Decoder(list[Recipient])
+_meta = msgspec.msgpack.Decoder(Meta)
+_ended = msgspec.msgpack.Decoder(tuple[Ended, ...])
+
+
+class Reading:
+    """Questions to an open store. ``StoreFailed`` from all of them."""
+
+    _db: Database
+    _segments: Segments
+    _count: int
+
+    def due_destinations(self, now: float, limit: int) -> list[tuple[int, bytes]]:
+        """Destinations that must be looked at by ``now``, longest due first."""
+        return self._db.all("SELECT id, key FROM destination WHERE due <= ? ORDER BY due LIMIT ?", now, limit)
+
+    def destination(self, key: bytes) -> int | None:
+        rows = self._db.all("SELECT id FROM destination WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    def destination_key(self, destination: int) -> bytes | None:
+        rows = self._db.all("SELECT key FROM destination WHERE id = ?", destination)
+        return rows[0][0] if rows else None
+
+    def next_due(self) -> float | None:
+        """When the next destination not held in memory is due; None if there is none."""
+        return self._db.one("SELECT min(due) FROM destination")  # type: ignore[no-any-return]
+
+    def last_due(self) -> float | None:
+        """When the last part of all is due; None if there is none that is not held."""
+        last = "(SELECT max(due) FROM part WHERE destination = destination.id)"
+        return self._db.one(f"SELECT max({last}) FROM destination")  # type: ignore[no-any-return]
+
+    def destination_next_due(self, destination: int, after: float) -> float | None:
+        """When the destination's next part after that time is due: NEVER if all are held, None if there are none."""
+        due = self._db.one("SELECT min(due) FROM part WHERE destination = ? AND due > ?", destination, after)
+        if due is not None:
+            return float(due)
+        return NEVER if self._db.all("SELECT 1 FROM part WHERE destination = ? LIMIT 1", destination) else None
+
+    def claim(self, destination: int, now: float, limit: int) -> list[PartRow]:
+        """The destination's parts due by ``now``, longest due first; those in flight are among them."""
+        rows = self._db.all(
+            f"{_PART} WHERE destination = ? AND due <= ? ORDER BY due LIMIT ?", destination, now, limit
+        )
+        return [_part_row(row) for row in rows]
+
+    def message(self, message: int) -> MessageRow | None:
+        rows = self._db.all(f"{_MESSAGE} WHERE id = ?", message)
+        return _message_row(rows[0]) if rows else None
+
+    def foreign(self, key: bytes) -> int | None:
+        """The id that was given to the message taken over by this key, also when it is gone; None if none was."""
+        rows = self._db.all("SELECT message FROM foreign_message WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    def messages(self, after: int, limit: int) -> list[MessageRow]:
+        """A page of messages in the order of their ids."""
+        return [
+            _message_row(row) for row in self._db.all(f"{_MESSAGE} WHERE id > ? ORDER BY id LIMIT ?", after, limit)
+        ]
+
+    def parts(self, message: int) -> list[PartRow]:
+        rows = self._db.all(f"{_PART} WHERE message = ? ORDER BY part", message)
+        own = f"SELECT id, 0, destination, birth, 0, recipients, '' FROM message WHERE id = ? AND {FRESH}"
+        return [_part_row(row) for row in rows or self._db.all(own, message)]
+
+    def unscheduled(self, message: int) -> list[int]:
+        """A message's parts that a look by time does not come upon, because an index is damaged."""
+        rows = self._db.all(
+            "SELECT p.part FROM part AS p, destination AS d WHERE p.message = ? AND d.id = p.destination AND NOT ("
+            "EXISTS (SELECT 1 FROM part AS i INDEXED BY part_due WHERE i.destination = p.destination"
+            " AND i.due IS p.due AND i.message = p.message AND i.part = p.part)"
+            " AND EXISTS (SELECT 1 FROM destination AS j INDEXED BY destination_due"
+            " WHERE j.due IS d.due AND j.id = d.id))",
+            message,
+        )
+        return [part for (part,) in rows]
+
+    def part_count(self, message: int) -> int:
+        return len(self._db.all("SELECT 1 FROM part WHERE message = ?", message)) or len(
+            self._db.all(f"SELECT 1 FROM message WHERE id = ? AND {FRESH}", message)
+        )
+
+    def content(self, message: int) -> bytes | None:
+        """Content that has no file of its own; None for a message that has one or is gone. OSError."""
+        rows = self._db.all("SELECT content, segment, at, size FROM message WHERE id = ?", message)
+        if rows and rows[0][1] is not None:
+            return self._segments.read(*rows[0][1:])
+        return rows[0][0] if rows else None
+
+    def orphans(self) -> list[int]:
+        """Messages with a part whose destination has no row, so that nobody would ever look at it."""
+        return [
+            row[0]
+            for row in self._db.all(
+                "SELECT DISTINCT message FROM part WHERE destination IN (SELECT destination FROM"
+                " (SELECT DISTINCT destination FROM part) WHERE destination NOT IN (SELECT id FROM destination))"
+            )
+        ]
+
+    def unnotified(self) -> list[int]:
+        """Messages with recipients whose end no notice has told yet."""
+        return [row[0] for row in self._db.all("SELECT id FROM message WHERE ended IS NOT NULL")]
+
+    def count(self) -> int:
+        """How many messages there are; kept, not counted, because counting would read every content."""
+        return self._count
+
+    def ledger(self, after: int, until: int, limit: int) -> list[tuple[int, int, float, bytes]]:
+        """Entries of messages with ids above ``after`` up to ``until``, in their order: message, part, time, entry.
+
+        At least one message's whole, and no message's in part.
+        """
+        rows = self._db.all(
+            "SELECT message FROM ledger WHERE message > ? ORDER BY message LIMIT 1 OFFSET ?", after, limit - 1
+        )
+        last = min(until, rows[0][0] if rows else until)
+        return self._db.all(
+            "SELECT message, part, at, entry FROM ledger WHERE message > ? AND message <= ?"
+            " ORDER BY message, at, part",
+            after,
+            last,
+        )
+
+
+def _message_row(row: tuple[Any, ...]) -> MessageRow:
+    number, birth, sender, size, spool, held, meta, ended = row
+    try:
+        decoded = _meta.decode(meta)
+        told = _ended.decode(ended) if ended else ()
+    except UNDECODABLE as error:
+        raise StoreDamaged(f"message {number}: {error}") from error
+    return MessageRow(number, birth, sender, size, spool or "", bool(held), decoded, told)
+
+
+def _part_row(row: tuple[Any, ...]) -> PartRow:
+    message, part, destination, due, attempts, recipients, last = row
+    try:
+        decoded = _recipients.decode(recipients)
+    except UNDECODABLE as error:
+        raise StoreDamaged(f"message {message} part {part}: {error}") from error
+    return PartRow(message, part, destination, due, attempts, decoded, last)
