@@ -16,7 +16,8 @@ _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _NAME = re.compile(rb"([!-9;-~\x80-\xff]++)[ \t]*+:")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _MESSAGE_ID = re.compile(rb"\r\nmessage-id[ \t]*+:(?:[ \t]|\r\n[ \t])*+([!-~\x80-\xff]{1,500})", re.IGNORECASE)
-_SOUGHT = 16_384
+MESSAGE_ID_WITHIN = 16_384
+"""Octets of a content in which its Message-ID is looked for."""
 
 
 class Field(NamedTuple):
@@ -104,5 +105,5 @@ def _field(raw: bytes) -> Field:
 def message_id(content: bytes) -> bytes:
     """The first word of the Message-ID field (RFC 5322 section 3.6.4), which names the message everywhere; at most
     500 octets, empty if there is none in the first 16 KiB. One search, because it is made of every message."""
-    found = _MESSAGE_ID.search(b"\r\n" + content[: min(_SOUGHT, header_end(content[:_SOUGHT]))])
+    found = _MESSAGE_ID.search(b"\r\n" + content[: header_end(content[:MESSAGE_ID_WITHIN])])
     return found[1] if found else b""

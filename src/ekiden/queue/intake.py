@@ -9,7 +9,7 @@ from zlib import crc32
 import msgspec
 
 from ekiden.base.envelope import Envelope, Origin, Recipient
-from ekiden.base.header import message_id
+from ekiden.base.header import MESSAGE_ID_WITHIN, message_id
 from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
 from ekiden.queue.lane import Message, Part
@@ -21,9 +21,6 @@ from ekiden.settings.schema import Settings
 
 Answer = Callable[[int | Reply], None]
 """Told the message's id once it is durable, or why it was not queued."""
-
-_HEAD = 16_384
-"""Octets of a large content in which its Message-ID is looked for."""
 
 FULL = Reply(452, "4.3.1", "mail queue is full, try again later")
 
@@ -196,7 +193,7 @@ class Intake:
         except OSError:
             return b""
         with open(descriptor, "rb", buffering=0) as file:
-            return file.read(_HEAD) or b""
+            return file.read(MESSAGE_ID_WITHIN) or b""
 
     def _split(self, message: Message, recipients: Sequence[Recipient]) -> list[Part]:
         """Parts of recipients that share a destination; local ones and those of a VERP sender stand alone."""
