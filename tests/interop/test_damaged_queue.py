@@ -122,6 +122,7 @@ def test_no_file_that_is_not_what_came_in_is_delivered(home: Ekiden, sink: Sink)
     said = ("its content is damaged", "deferral: This_message_is_not_what_came_in")
     wait_until(lambda: [home.log().count(words) for words in said] == [1, 2], 30, "the damage is told")
     assert not list((maildir / "new").iterdir())
+    assert not sink.received()
     for path in files:
         flip(path, 5000)
     home.command("queue", "flush")
