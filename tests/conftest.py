@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--soak-seconds", type=float, default=30, help="how long the soak lasts (default: 30)")
     group.addoption("--states", type=int, default=1, help="random disk states per point of a power loss (default: 1)")
     group.addoption("--every-point", action="store_true", help="try every point of sampled tests")
+    group.addoption("--part", default="1/1", help="which part of every error to try, as in 2/4 (default: 1/1)")
     group.addoption("--deliveries", type=int, default=1000, help="how many random .qmail files (default: 1000)")
     group.addoption("--seed", type=int, default=None, help="repeat a crash test with the seed that it printed")
 

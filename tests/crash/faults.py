@@ -94,11 +94,13 @@ def chosen(every: list[Fault], count: int, chance: random.Random) -> list[Fault]
     return chance.sample(found, min(count, len(found)))
 
 
-def books_after(bench: Bench, fault: Fault) -> tuple[Books, Books, str]:
-    """How the fault ended: with the files as they are, and with what a power failure just then leaves of them; and
-    what was told."""
+def books_after(bench: Bench, fault: Fault, power: bool = True) -> tuple[Books, Books, str]:
+    """How the fault ended: with the files as they are, with what a power failure just then leaves of them (without
+    ``power``: not looked at), and what was told."""
     calls = work_traced(bench.renew(), bench.log, fault)
     told = bench.told.read_text()
+    if not power:
+        return bench.books(), Books(), told
     disk = Disk(bench.run, bench.tree(), bench.told)
     *_, last = disk.moments(calls)
     books = bench.books()

@@ -20,13 +20,7 @@ from tests.peers.sink import describe
 
 from ekiden.cli import quietly
 from ekiden.programs import qmail_local, qmail_queue
-
-_QUEUE = f"""#!{sys.executable}
-import os, sys
-from ekiden.cli import run_classic
-sys.exit(run_classic("qmail-queue", sys.argv[1:], os.environ["EKIDEN_HOME"]))
-"""
-
+from ekiden.programs.install import texts
 
 BEGIN = "begin"
 """Told when the harness has prepared what the work needs."""
@@ -36,7 +30,7 @@ def prepare_home(directory: Path, dot_qmail: str = "") -> None:
     for name in ("bin", "control", "queue/spool", "run", *(f"user/Maildir/{part}" for part in ("tmp", "new", "cur"))):
         (directory / name).mkdir(parents=True)
     (directory / "control" / "me").write_text("me.example\n")
-    (directory / "bin" / "qmail-queue").write_text(_QUEUE)
+    (directory / "bin" / "qmail-queue").write_text(texts(directory)["qmail-queue"])
     (directory / "bin" / "qmail-queue").chmod(0o755)
     (directory / "user" / ".qmail").write_text(dot_qmail)
 
