@@ -82,7 +82,9 @@ def test_relayclient_and_databytes_of_a_rule(door: Doorway) -> None:
 
 
 def test_what_the_queue_and_the_policy_refuse(door: Doorway) -> None:
-    door.start("qmtp", hopsmax=3, badmailfrom=frozenset({b"@bad.example"}))
+    rules(door, "qmtp", ":allow")
+    settings = {"badmailfrom": frozenset({b"@bad.example"}), "rcpthosts": frozenset({b"b"})}
+    door.start("qmtp", hopsmax=3, **settings)
     loop = b"\r" + b"Received: x\r\n" * 3
     data = package(b"\nx\n", b"a@b", sender=b"reject@x") + package(loop, b"a@b")
     data += package(b"\nx\n", b"a@b", sender=b"s@bad.example") + package(b"\nReceived: x\n", b"a@b")
@@ -90,6 +92,9 @@ def test_what_the_queue_and_the_policy_refuse(door: Doorway) -> None:
     assert said[:2] == [b"Zno room (#4.3.1)", b"Dtoo many hops, this message is looping (#5.4.6)"]
     assert said[2].startswith(b"Dsorry, your envelope sender is in") and said[3].startswith(b"Kok ")
     assert len(door.taken()) == 1
+    ask(door, package(b"\nx\n", b"c@elsewhere", sender=b"s@bad.example") + package(b"\rx", b"a@b", sender=b""))
+    for line in ("<reject@x> to <a@b>: 452", "<s@x.example> to <a@b>: 554", "<s@bad.example> to <c@elsewhere>: 553"):
+        wait_for(lambda told=line: f"qmtp from {told}" in door.log())  # type: ignore[misc]
 
 
 def test_large_content_goes_to_a_file(door: Doorway) -> None:

@@ -148,7 +148,7 @@ def test_queue_says_no(door: Doorway) -> None:
     door.start()
     talk = greeted(door)
     assert talk.message(b"\r\n", sender="reject@b") == "452 4.3.1 no room"
-    wait_for(lambda: "from <reject@b> to <>: 452 4.3.1 no room\n" in door.log())
+    wait_for(lambda: "from <reject@b> to <c@d.example>: 452 4.3.1 no room\n" in door.log())
     assert talk.message(b"\r\n")[0] == "2"
 
 
@@ -199,6 +199,58 @@ def test_too_many_connections(door: Doorway) -> None:
     first.say(b"QUIT\r\n")
     wait_for(lambda: door.talk().reply()[:3] == "220")
     assert second.say(b"NOOP\r\n")[:3] == "250"
+
+
+REFUSED_BY_THE_ENGINE = [
+    (b"MAIL FROM:<big@b> SIZE=1001\r\n", "<big@b> to <>: 552"),
+    (b"MAIL FROM:two@@b\r\n", "<two@@b> to <>: 501 5.1.7"),
+    (b"RCPT TO:<early@d>\r\n", "<> to <early@d>: 503"),
+    (b"MAIL FROM:<a@b>\r\nRCPT TO:<c d@e>\r\n", "<a@b> to <c_d@e>: 501 5.1.3"),
+    (b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d> X=1\r\n", "<a@b> to <c@d>: 555"),
+    (b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nRCPT TO:<g@h>\r\n", "<a@b> to <g@h>: 452 4.5.3"),
+]
+
+
+@pytest.mark.parametrize(("said", "line"), REFUSED_BY_THE_ENGINE)
+def test_who_was_refused_is_in_the_log(door: Doorway, said: bytes, line: str) -> None:
+    """Also where the engine needs nobody's advice, so that an administrator who knows an address finds it."""
+    door.start(databytes=1000, recipientsmax=2)
+    talk = greeted(door)
+    talk.say(said)
+    wait_for(lambda: f"refuse: 127.0.0.1 helo client.example from {line} " in door.log())
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"DATA\r\nlone\n\r\n.\r\n", "550 5.6.11 "),
+        (b"DATA\r\n" + 100 * b"Received: x\r\n" + b"\r\n.\r\n", "554 5.4.6 "),
+        (b"DATA\r\n" + 100 * (b"x" * 100 + b"\r\n") + b".\r\n", "552 5.3.4 "),
+        (None, "421 4.4.2 connection lost before the message was complete\n"),
+    ],
+    ids=["lone LF", "too many hops", "too large", "connection lost"],
+)
+def test_a_message_that_is_not_taken_is_told_of_by_recipient(door: Doorway, content: bytes | None, why: str) -> None:
+    door.start(databytes=5000)
+    talk = greeted(door)
+    for command in (b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<c@d>\r\n", b"RCPT TO:<e@f>\r\n"):
+        assert talk.say(command)[:3] == "250"
+    if content is None:
+        talk.connection.close()
+    else:
+        talk.connection.sendall(content)
+    for recipient in ("c@d", "e@f"):
+        wait_for(lambda to=recipient: f" from <a@b> to <{to}>: {why}" in door.log())  # type: ignore[misc]
+
+
+def test_who_thinks_better_of_it_is_not_lost(door: Doorway) -> None:
+    door.start()
+    talk = greeted(door)
+    talk.say(b"MAIL FROM:<a@b>\r\n")
+    talk.say(b"QUIT\r\n")
+    greeted(door).say(b"RCPT TO:<early@d>\r\n")
+    wait_for(lambda: "early@d" in door.log())
+    assert "connection lost" not in door.log()
 
 
 def test_silence(door: Doorway) -> None:
@@ -321,7 +373,7 @@ def test_too_many_handshakes(door: Doorway) -> None:
     assert silent[2].rest() == ""
     wait_for(lambda: "refuse: 127.0.0.1: too many handshakes at once\n" in door.log())
     silent[0].connection.close()
-    wait_for(lambda: "tls: 127.0.0.1: handshake failed: " in door.log())
+    wait_for(lambda: "refuse: 127.0.0.1: TLS handshake failed: " in door.log())
     talk = Talk(trusting(door.home).wrap_socket(door.talk().connection))
     assert talk.reply()[:3] == "220"
 
@@ -333,7 +385,7 @@ def test_failed_starttls(door: Doorway) -> None:
     assert talk.say(b"STARTTLS\r\n")[:3] == "220"
     talk.connection.sendall(b"MAIL FROM:<a@b>\r\n")
     assert "250" not in talk.rest()
-    wait_for(lambda: "tls: 127.0.0.1: handshake failed" in door.log())
+    wait_for(lambda: "refuse: 127.0.0.1: TLS handshake failed: " in door.log())
     assert greeted(door).message(b"\r\n")[0] == "2"
 
 

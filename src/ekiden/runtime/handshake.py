@@ -27,7 +27,8 @@ async def secure(
         if secured is None:
             raise ConnectionError("connection lost")
     except (OSError, asyncio.CancelledError) as error:
-        log.event("tls", f"tls: {address}: handshake failed: {error}", client=address)
+        reason = f"TLS handshake failed: {str(error) or 'connection lost'}"
+        log.event("refuse", f"refuse: {address}: {reason}", client=address, reason=reason)
         transport.abort()
         return None
     return secured

@@ -111,11 +111,15 @@ class NetstringReception:
             self._handle(event)
 
     def drop(self) -> None:
-        """There will be no message; also when the client is gone."""
+        """There will be no message."""
         if self._deposit is not None:
             self._deposit.abort()
             self._deposit = None
         self._begin()
+
+    def lost(self) -> None:
+        """The client is gone."""
+        self.drop()
 
     def _begin(self) -> None:
         self._sender = b""
@@ -125,6 +129,8 @@ class NetstringReception:
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Content):
+            if self._deposit is None:
+                self._sender = b""
             self._put(event.chunk)
         elif isinstance(event, Rcpt):
             self._rcpt(event.address)
@@ -133,9 +139,12 @@ class NetstringReception:
         elif isinstance(event, EndOfMessage):
             self._end_of_message()
         elif isinstance(event, Reset):
+            # The recipients of a sender that was refused are still to come, and their refusals name it.
+            sender = self._sender
             self.drop()
+            self._sender = sender
         elif isinstance(event, Refusal):
-            self._log(event.reply, b"")
+            self._log(event.reply)
         elif isinstance(event, Ended):
             self.fault = event.fault
             self.drop()
@@ -161,7 +170,7 @@ class NetstringReception:
         try:
             self._sender = acceptance.sender(address) if acceptance is not None else address
         except Refused as refused:
-            self._refuse(refused.reply, b"")
+            self._refuse(refused.reply)
         else:
             self.server.accept()
 
@@ -181,7 +190,7 @@ class NetstringReception:
         assert deposit is not None
         if hops(self._header) >= self._desk.hopsmax:
             deposit.abort()
-            self._refuse(_LOOPING, b"")
+            self._refuse(_LOOPING, *self._recipients)
             self._begin()
             return
         # Kept for ``drop``, because a large message may still be on its way to the disk.
@@ -212,13 +221,15 @@ class NetstringReception:
             if isinstance(answer, Accepted):
                 self.server.accept(b"ok %d %b" % (time.time(), self._receipt(answer.message)))
             else:
-                self._refuse(Reply(answer.code, answer.status, answer.text), b"")
+                self._refuse(Reply(answer.code, answer.status, answer.text), *self._recipients)
             self._begin()
             self._shell.ready()
 
-    def _refuse(self, reply: Reply, recipient: bytes) -> None:
+    def _refuse(self, reply: Reply, *recipients: bytes) -> None:
         self.server.reply(reply)
-        self._log(reply, recipient)
+        self._log(reply, *recipients)
 
-    def _log(self, reply: Reply, recipient: bytes) -> None:
-        self._desk.refused(self._caller.address, reply, self._sender, recipient)
+    def _log(self, reply: Reply, *recipients: bytes) -> None:
+        """A line for each recipient, who may be asked about."""
+        for recipient in recipients or (b"",):
+            self._desk.refused(self._caller.address, reply, self._sender, recipient)

@@ -124,8 +124,7 @@ class Porch:
         try:
             await self._let_in(connection, address)
         except OSError as error:
-            self._log.event("tls", f"tls: {address}: handshake failed: {error}", client=address)
-            connection.close()
+            self._refuse(connection, address, f"TLS handshake failed: {error}")
         finally:
             self._shaking[address] -= 1
             if not self._shaking[address]:

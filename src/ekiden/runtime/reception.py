@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 HEADER_OCTETS = 65_536
 """Hops are counted in the beginning of the header up to about this size, which bounds what is kept for it."""
 
+_LOST = Reply(421, "4.4.2", "connection lost before the message was complete")
 _LOOPING = Reply(554, "5.4.6", "too many hops, this message is looping")
 
 # What qmail's Received fields pass as it is; everything else that a client calls itself becomes a question mark.
@@ -154,6 +155,12 @@ class Reception:
         self._envelope = None
         self._header = b""
 
+    def lost(self) -> None:
+        """The client is gone. If the queue has the message, it is in the log as any other."""
+        if self._envelope is not None and not self.server.answering:
+            self._log_message(_LOST, self._envelope)
+        self.drop()
+
     def _hello(self, event: Hello) -> None:
         self.drop()
         self._helo = event.name
@@ -191,7 +198,7 @@ class Reception:
     def _data(self, _event: DataBegins) -> None:
         if not self._desk.intake.connected:
             assert self._envelope is not None
-            self._refuse(Reply(451, "4.3.0", "queue unreachable, try again later"), self._envelope.sender, b"")
+            self._refuse_message(Reply(451, "4.3.0", "queue unreachable, try again later"), self._envelope)
             return
         self.server.accept()
 
@@ -224,7 +231,7 @@ class Reception:
         self._header = b""
         if looping:
             self.drop()
-            self._refuse(_LOOPING, envelope.sender, b"")
+            self._refuse_message(_LOOPING, envelope)
             return
         desk, client = self._desk, self._client
         origin = Origin(self._label(envelope), desk.pid, desk.uid, client.address, self._helo)
@@ -239,7 +246,7 @@ class Reception:
         if isinstance(answer, Accepted):
             self.server.accept(b"250 2.0.0 ok %d %b\r\n" % (time.time(), self._receipt(answer.message)))
         else:
-            self._refuse(Reply(answer.code, answer.status, answer.text), envelope.sender, b"")
+            self._refuse_message(Reply(answer.code, answer.status, answer.text), envelope)
         self._shell.ready()
 
     def _receipt(self, message: int) -> bytes:
@@ -251,9 +258,13 @@ class Reception:
 
     def _refusal(self, event: Refusal) -> None:
         envelope = self._envelope
-        self._log(event.reply, envelope.sender if envelope is not None else b"", b"")
-        if event.transaction_over:
+        if envelope is None:
+            self._log(event.reply, event.sender, event.recipient)
+        elif event.transaction_over:
+            self._log_message(event.reply, envelope)
             self.drop()
+        else:
+            self._log(event.reply, envelope.sender, event.recipient)
 
     def _start_tls(self, _event: StartTls) -> None:
         self.server.accept()
@@ -263,11 +274,23 @@ class Reception:
         self._shell.start_tls()
 
     def _ended(self, _event: Ended) -> None:
+        if self._envelope is not None:
+            # Who leaves with QUIT has thought better of it.
+            self.drop()
         self._shell.ended()
 
     def _refuse(self, reply: Reply, sender: bytes, recipient: bytes) -> None:
         self.server.reply(reply)
         self._log(reply, sender, recipient)
+
+    def _refuse_message(self, reply: Reply, envelope: Envelope) -> None:
+        self.server.reply(reply)
+        self._log_message(reply, envelope)
+
+    def _log_message(self, reply: Reply, envelope: Envelope) -> None:
+        """A line for each recipient, who may be asked about."""
+        for address in [recipient.address for recipient in envelope.recipients] or [b""]:
+            self._log(reply, envelope.sender, address)
 
     def _log(self, reply: Reply, sender: bytes, recipient: bytes) -> None:
         how = f"helo {word(self._helo) or '-'}"

@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
         if self._handshake is not None:
             self._handshake.cancel()
         if reception is not None:
-            reception.drop()
+            reception.lost()
             self._hall.leave(self, self._address)
 
     # What the reception calls.

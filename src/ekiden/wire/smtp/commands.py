@@ -79,6 +79,12 @@ def parse_rcpt(argument: bytes, smtputf8: bool) -> Rcpt:
     return Rcpt(Recipient(address, _notify(given), _orcpt(given, smtputf8)))
 
 
+def said_path(argument: bytes) -> bytes:
+    """What the argument of MAIL or RCPT has in the place of the address, be it one or not: for the log."""
+    said = argument.partition(b":")[2].strip()
+    return said[1:].partition(b">")[0] if said.startswith(b"<") else said.partition(b" ")[0]
+
+
 def _parameters(rest: bytes, known: frozenset[bytes]) -> Mapping[bytes, bytes]:
     """Keywords, in upper case, and their values, empty if there is none."""
     if not rest.startswith(b" "):

@@ -83,10 +83,15 @@ class Reset(Event, frozen=True):
 
 
 class Refusal(Event, frozen=True):
-    """The engine refused something by itself. ``transaction_over``: what came of the message is to be dropped."""
+    """The engine refused something by itself. ``transaction_over``: what came of the message is to be dropped.
+
+    ``sender`` or ``recipient`` is what the refused command said, which need not be an address.
+    """
 
     reply: Reply
     transaction_over: bool = False
+    sender: bytes = b""
+    recipient: bytes = b""
 
 
 class Ended(Event, frozen=True):

@@ -20,7 +20,7 @@ from ekiden.base.envelope import Body
 from ekiden.base.reply import Refused
 from ekiden.wire.smtp import replies
 from ekiden.wire.smtp.authentication import Authentication
-from ekiden.wire.smtp.commands import parse_mail, parse_rcpt
+from ekiden.wire.smtp.commands import parse_mail, parse_rcpt, said_path
 from ekiden.wire.smtp.content import TOO_LARGE, ContentGate
 from ekiden.wire.smtp.events import DataBegins, Event, Hello, Refusal, Reset, StartTls
 from ekiden.wire.smtp.states import ANSWERED, Commands, State
@@ -45,24 +45,24 @@ class Server(Authentication):
 
     def _mail(self, argument: bytes) -> Event:
         if self.profile.authenticate and not self.authenticated:
-            return self._refuse(replies.AUTH_FIRST)
+            return self._refuse(replies.AUTH_FIRST, said_path(argument))
         try:
             mail = parse_mail(argument, bool(self.profile.mechanisms))
         except Refused as refused:
-            return self._refuse(refused.reply)
+            return self._refuse(refused.reply, said_path(argument))
         if mail.size > self.profile.size_limit > 0:
-            return self._refuse(TOO_LARGE)
+            return self._refuse(TOO_LARGE, mail.envelope.sender)
         return self._ask(mail)
 
     def _rcpt(self, argument: bytes) -> Event:
         if self.recipients >= self.profile.recipients > 0:
             # Not an error of the client's: it sends the rest in another transaction (RFC 5321 section 4.5.3.1.10).
             self._out.append(replies.TOO_MANY_RECIPIENTS.encode())
-            return Refusal(replies.TOO_MANY_RECIPIENTS)
+            return Refusal(replies.TOO_MANY_RECIPIENTS, recipient=said_path(argument))
         try:
             rcpt = parse_rcpt(argument, self._utf8)
         except Refused as refused:
-            return self._refuse(refused.reply)
+            return self._refuse(refused.reply, recipient=said_path(argument))
         return self._ask(rcpt)
 
     def _data(self, argument: bytes) -> Event:

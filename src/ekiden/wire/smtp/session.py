@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from ekiden.base.reply import Reply
 from ekiden.wire.lines import DotReader
 from ekiden.wire.smtp import replies
+from ekiden.wire.smtp.commands import said_path
 from ekiden.wire.smtp.content import ContentGate
 from ekiden.wire.smtp.events import (
     Content,
@@ -231,10 +232,10 @@ class Session:
         self._reason = reason
         self._enter(State.ENDING)
 
-    def _refuse(self, reply: Reply, transaction_over: bool = False) -> Event:
+    def _refuse(self, reply: Reply, sender: bytes = b"", recipient: bytes = b"") -> Event:
         self._out.append(reply.encode())
         self._count_error()
-        return Refusal(reply, transaction_over)
+        return Refusal(reply, False, sender, recipient)
 
     def _count_error(self) -> None:
         self._errors += 1
@@ -267,7 +268,7 @@ class Session:
         if handler is None:
             return self._refuse(replies.UNKNOWN)
         if type(handler) is Reply:
-            return self._refuse(handler)
+            return self._refuse(handler, recipient=said_path(argument) if verb.upper() == b"RCPT" else b"")
         assert callable(handler)
         return handler(self, argument)
 
