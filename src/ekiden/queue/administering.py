@@ -19,7 +19,10 @@ class Administering(Attempts):
     """Adds the administrator's hand to ``Attempts``. ``runtime.administration`` calls it."""
 
     def attribute(self, user: str, action: str, number: int) -> None:
-        """Have the log say who did what to a message: ``hold``, ``release``, ``requeue``, ``bounce``, ``delete``."""
+        """Have the log say who did what to a message: ``hold``, ``release``, ``flush``, ``requeue``.
+
+        ``bounce`` and ``delete`` say so themselves, before what comes of them.
+        """
         self._journal.administrator(user, action, number)
 
     def requeue(self, number: int, now: float) -> bool:
@@ -64,6 +67,7 @@ class Administering(Attempts):
                     reason = msgspec.structs.replace(outcome, text=part.last + outcome.text)
                     message.ended.append(Ended(recipient, reason))
         message.left = 0
+        self.attribute(administrator, "bounce", number)
         if message.ended:
             # Before anything else has happened: it may find the device full.
             self._notify(message, now, stored=False)
@@ -76,6 +80,7 @@ class Administering(Attempts):
         if row is None or self.scheduler.is_attempting(number):
             return False
         message = self.scheduler.from_store(row)
+        self.attribute(administrator, "delete", number)
         self._take_out(message, self.store.parts(number), "deleted", f"deleted by {administrator}", now)
         return True
 

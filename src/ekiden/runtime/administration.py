@@ -230,7 +230,8 @@ class Administration:
                 if frame.action != "release" and self._engine.scheduler.is_attempting(message):
                     busy.append(message)
                 elif self._one(frame.action, message, now, user):
-                    self._engine.attribute(user, frame.action, message)
+                    if frame.action not in ("bounce", "delete"):
+                        self._engine.attribute(user, frame.action, message)
                     done.append(message)
         except StoreFull as error:
             return Acted(done, busy, str(error))
