@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,71 @@ def test_files_that_get_other_names_meanwhile_are_read_once(tmp_path: Path) -> N
         (tmp_path / old).rename(tmp_path / new)
     (tmp_path / "ekiden.log").write_text("Nov 30 00:47:40 x qmail: 1795999660.450420 new msg 3\n")
     assert [first, *(event["message"] for event in reading)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("ekiden.log.2.gz", "ekiden.log.1", "ekiden.log"),
+        ("ekiden.log-20261122.gz", "ekiden.log-20261129", "ekiden.log"),
+        ("ekiden.log-20261122", "ekiden.log.10", "ekiden.log.9.gz"),
+    ],
+)
+def test_what_logrotate_has_put_away(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for number, name in enumerate(names):
+        text = f"1.5 new msg {number}\n".encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    # One that is being compressed just now is there twice.
+    for name in names:
+        if not name.endswith(".gz"):
+            (tmp_path / f"{name}.gz").write_bytes(b"\x1f\x8b half of it")
+    (tmp_path / "ekiden.log.bak").write_text("1.5 new msg 99\n")
+    assert [event["message"] for event in events(tmp_path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("cut", [5, -9])
+def test_a_damaged_file_is_named(tmp_path: Path, cut: int) -> None:
+    (tmp_path / "ekiden.log.1.gz").write_bytes(gzip.compress(b"1.5 new msg 1\n")[:cut])
+    with pytest.raises(OSError, match=r"ekiden\.log\.1\.gz") as caught:
+        list(events(tmp_path))
+    assert caught.value.filename.endswith("/ekiden.log.1.gz")
+
+
+def test_forwards_lead_to_new_messages(tmp_path: Path) -> None:
+    (tmp_path / "ekiden.log").write_text(
+        "1.0 info msg 5: bytes 9 from <a@b> qp 70 uid 0\n"
+        "2.0 starting delivery 1: msg 1 to local list@here\n"
+        "2.5 info msg 2: bytes 9 from <a@b> qp 71 uid 0\n"
+        "3.0 delivery 1: success: qp_70/did_0+2+0/qp_71/\n"
+    )
+    assert [event["forwards"] for event in events(tmp_path) if "forwards" in event] == [[2]], "70 was another's"
+
+
+def test_both_forms_tell_the_same_of_refusals(tmp_path: Path) -> None:
+    told = []
+    for form in ("qmail", "json"):
+        with (tmp_path / "ekiden.log").open("wb") as file:
+            log = Log("smtpd", file.fileno(), form)
+            log.refusal("192.0.2.1", "helo x", b"a@b", b"c@d", NO, helo=b"x")
+            log.event("refuse", "refuse: smtp: 192.0.2.1: jiro: no", client="192.0.2.1", user="jiro", reason="no")
+        told.append([(event["client"], event["reason"]) for event in events(tmp_path)])
+    assert told == [[("192.0.2.1", "553 5.7.1 sorry"), ("192.0.2.1", "jiro: no")]] * 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"time":1.5,"event":"bounce","message":1}',
+        '{"time":1.5,"event":"info","message":1}',
+        '{"time":1.5,"event":"refuse"}',
+        '{"time":1.5,"event":"success","delivery":1,"report":5}',
+        "refuse: 192.0.2.1: no time",
+        "1.5 ",
+        "\udcff",
+    ],
+)
+def test_lines_that_nobody_of_ours_wrote(tmp_path: Path, line: str) -> None:
+    before = '{"time":1.5,"event":"starting","delivery":1,"message":1,"recipient":"x"}\n'
+    (tmp_path / "ekiden.log").write_bytes(before.encode() + line.encode("utf-8", "surrogateescape") + b"\n")
+    first, *_others = events(tmp_path)
+    assert first["event"] == "starting"

@@ -32,7 +32,7 @@ _SHOWN = 1 << 24
 
 _BUSY = "being delivered just now"
 _NOTHING = "not in the queue, or so already"
-_ID = click.IntRange(0, (1 << 62) - 1)
+ID = click.IntRange(0, (1 << 62) - 1)
 """Message numbers as the queue can hold them."""
 
 
@@ -126,7 +126,7 @@ def queue() -> None:
     help=f"At most this many messages; 0: all. {_PAGE} unless --json is given.",
 )
 @click.option(
-    "--after", type=_ID, default=0, metavar="ID", help="Only messages with a higher number (for the next page)."
+    "--after", type=ID, default=0, metavar="ID", help="Only messages with a higher number (for the next page)."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per message.")
 @click.pass_obj
@@ -170,7 +170,7 @@ def _next(recipient: dict[str, Any]) -> str:
 
 
 @queue.command()
-@click.argument("message", type=_ID)
+@click.argument("message", type=ID)
 @click.option("--content", is_flag=True, help="Print the message itself.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
@@ -269,7 +269,7 @@ class _Outcome:
 
 def _action(name: str, done: str, help: str) -> None:
     @queue.command(name, help=help)
-    @click.argument("messages", type=_ID, nargs=-1)
+    @click.argument("messages", type=ID, nargs=-1)
     @filters
     @click.option("--all", "everything", is_flag=True, help="All messages; needed when nothing else says which.")
     @click.option("--json", "as_json", is_flag=True, help="One JSON object per message.")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ekiden.commands.books import Ask, books, ledger, queued
-from ekiden.commands.queueing import Age
-from ekiden.runtime.administration import Rows, Show
-from ekiden.runtime.logreader import Event, events
+from ekiden.commands.books import books
+from ekiden.commands.queueing import ID, Age
+from ekiden.routing.destination import RouteError
+from ekiden.routing.route import Router
+from ekiden.runtime.logreader import Event
+from ekiden.runtime.stories import STATES, Wanted, stories, stories_of
+from ekiden.settings.control import read
+from ekiden.settings.problem import SettingsError
 
 
 class When(click.ParamType[float]):
@@ -26,175 +31,95 @@ class When(click.ParamType[float]):
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         if isinstance(value, float):
             return value
-        try:
+        with suppress(ValueError, OverflowError):
             return datetime.fromisoformat(value).timestamp()
-        except ValueError:
+        try:
             return time.time() - Age().convert(value, param, ctx)
-
-
-class Wanted:
-    """What the options ask for: patterns are the shell's, case does not matter."""
-
-    def __init__(self, patterns: dict[str, str], since: float, until: float) -> None:
-        self._patterns = [(name, pattern.lower()) for name, pattern in patterns.items() if pattern]
-        self._since = since
-        self._until = until
-        self.all = (2 << len(self._patterns)) - 1
-
-    def fits(self, event: Event) -> int:
-        """A bit for each thing asked for that the event fits; one event of a story or another must have each."""
-        bits = int(self._since <= event["time"] <= self._until)
-        for place, (name, pattern) in enumerate(self._patterns, 1):
-            bits |= _fits(event, name, pattern) << place
-        return bits
-
-
-def _fits(event: Event, name: str, pattern: str) -> bool:
-    if name == "remote":
-        # The next hop's address stands at the front of its report, as in 192.0.2.1_accepted_message.
-        report = str(event.get("report", "")).replace(" ", "_").partition("_")[0]
-        values = [event.get("client"), event.get("remote"), report]
-    elif name == "message_id":
-        known = str(event.get(name, ""))
-        values = [known, known.strip("<>")]
-    else:
-        values = [event.get(name)]
-    return any(fnmatchcase(str(value).lower(), pattern) for value in values if value)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither an age such as 90, 15m, 2h or 7d nor a time such as 2026-11-23 14:00")
 
 
 @click.command()
-@click.argument("message", type=click.IntRange(0, (1 << 62) - 1), required=False)
-@click.option("--sender", default="", metavar="PATTERN", help="Envelope sender (shell pattern).")
-@click.option("--recipient", default="", metavar="PATTERN", help="A recipient.")
-@click.option("--remote", default="", metavar="ADDRESS", help="The client's or the next hop's address.")
-@click.option("--message-id", default="", metavar="PATTERN", help="Of its field, with or without <>.")
-@click.option("--since", type=When(), default=0.0, help="From then on: an age such as 2h, or 2026-11-23 14:00.")
-@click.option("--until", type=When(), default=9e15, help="Up to then.")
+@click.argument("message", type=ID, required=False)
+@click.option("--sender", metavar="PATTERN", help="Envelope sender (shell pattern); '' is that of bounces.")
+@click.option("--recipient", metavar="PATTERN", help="A recipient.")
+@click.option("--remote", metavar="ADDRESS", help="The client's or the next hop's address.")
+@click.option("--message-id", metavar="PATTERN", help="Of its field, with or without <>.")
+@click.option("--since", type=When(), help="Something happened from then on: an age such as 2h, or 2026-11-23 14:00.")
+@click.option("--until", type=When(), help="Something happened up to then.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
 @click.pass_obj
-def trace(home: Path, /, message: int | None, since: float, until: float, as_json: bool, **patterns: str) -> int:
+def trace(
+    home: Path, /, message: int | None, since: float | None, until: float | None, as_json: bool, **options: str | None
+) -> int:
     """Tell what happened to messages and why; exit code 1 if nothing is known.
 
     With a message's number, its story; else those of all that fit the options, and the refusals that fit them.
     """
-    if message is None and not any(patterns.values()) and not since and until > 1e15:
-        raise click.UsageError("say which: a message's number, or one of the options but --json")
+    patterns = {name: pattern for name, pattern in options.items() if pattern is not None}
+    asked = bool(patterns) or since is not None or until is not None
+    if asked == (message is not None):
+        raise click.UsageError("say which: a message's number, or options such as --sender or --since")
     found = False
-    with books(home) as ask:
-        for story in _stories(home, ask, message, Wanted(patterns, since, until)):
-            found = True
-            for event in story:
-                click.echo(json.dumps(event) if as_json else _line(event))
-            if not as_json:
-                click.echo()
+    try:
+        with books(home) as ask:
+            if message is not None:
+                told = stories_of(home, ask, [message])
+            else:
+                told = stories(home, ask, Wanted(_with_rewritten(home, patterns), since, until))
+            for story in told:
+                found = True
+                _tell(story, as_json)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     if not found:
         click.echo("nothing is known of that in the log, the ledger or the queue", err=True)
     return 0 if found else 1
 
 
-def _stories(home: Path, ask: Ask, message: int | None, wanted: Wanted) -> Iterator[list[Event]]:
-    """What fits, each in the order of time: refusals one by one, then messages by their numbers.
-
-    Everything is looked through once for what fits, and then that is gathered: millions of others cost no memory.
-    """
-    chosen = set() if message is None else {message}
-    if message is None:
-        fitting: dict[int, int] = {}
-        for event in _everything(home, ask):
-            fits = wanted.fits(event)
-            if "message" in event:
-                fitting[event["message"]] = fitting.get(event["message"], 0) | fits
-            elif fits == wanted.all:
-                yield [event]
-        chosen = {number for number, fits in fitting.items() if fits == wanted.all}
-    logged: dict[int, list[Event]] = {}
-    for event in _logged(home) if chosen else ():
-        if event.get("message") in chosen:
-            logged.setdefault(event["message"], []).append(event)
-    for number in sorted(chosen):
-        story = logged.pop(number, []) + list(_booked(ask, number))
-        if story:
-            yield sorted(story, key=_time)
+def _with_rewritten(home: Path, patterns: dict[str, str]) -> dict[str, list[str]]:
+    """Each field's patterns: a recipient is known by the name that virtualdomains gives it, too."""
+    wanted = {name: [pattern] for name, pattern in patterns.items()}
+    if "@" in patterns.get("recipient", ""):
+        with suppress(SettingsError, RouteError):
+            rewritten = Router(read(home / "control")).route(os.fsencode(patterns["recipient"])).recipient
+            wanted["recipient"].append(rewritten.decode("utf-8", "backslashreplace"))
+    return wanted
 
 
-def _everything(home: Path, ask: Ask) -> Iterator[Event]:
-    yield from _logged(home)
-    for entry in ledger(ask):
-        yield from _told_by_ledger(entry)
-    for row in queued(ask):
-        yield from _told_by_queue(row)
+def _tell(story: list[Event], as_json: bool) -> None:
+    for event in story:
+        click.echo(json.dumps(event) if as_json else _line(event))
+    if not as_json:
+        click.echo()
 
-
-def _logged(home: Path) -> Iterator[Event]:
-    try:
-        yield from events(home / "log")
-    except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
-
-
-def _booked(ask: Ask, number: int) -> Iterator[Event]:
-    """What ledger and queue know of a message."""
-    for entry in ledger(ask, max(0, number - 1), number):
-        yield from _told_by_ledger(entry)
-    shown = ask(Show(number))
-    assert isinstance(shown, Rows)
-    for row in shown.rows:
-        yield from _told_by_queue(json.loads(row))
-
-
-def _time(event: Event) -> float:
-    return float(event["time"])
-
-
-def _told_by_ledger(entry: dict[str, Any]) -> Iterator[Event]:
-    number = entry["id"]
-    if "birth" in entry:
-        yield {"time": entry["birth"], "event": "came in", "message": number} | {
-            name: entry[name] for name in (*_CAME_IN, "recipients")
-        }
-    for end in entry["ends"]:
-        yield {"time": entry["at"], "event": end["end"], "message": number} | {
-            name: end[name] for name in ("recipient", "status", "report", "remote", "told")
-        }
-
-
-def _told_by_queue(message: dict[str, Any]) -> Iterator[Event]:
-    number = message["id"]
-    came_in = {name: message[name] for name in _CAME_IN}
-    yield {"time": message["birth"], "event": "came in", "message": number, **came_in}
-    for recipient in message["recipients"]:
-        waiting = {name: recipient[name] for name in ("recipient", "destination", "attempts", "due")}
-        yield {
-            "time": time.time(),
-            "event": "on hold" if message["held"] else "waits",
-            "message": number,
-            "report": recipient["last"],
-            **waiting,
-        }
-
-
-_CAME_IN = ("sender", "bytes", "protocol", "client", "helo", "uid", "message_id")
 
 _SENTENCES = {
     "came in": "came in from <{sender}>, {bytes} octets, by {protocol}{origin}{named}",
+    "notice": "tells what became of message {of}",
+    "forward": "was sent on when message {of} was delivered to {recipient}",
     "new": "is in the queue",
     "info": "{bytes} octets from <{sender}> by user {uid}",
     "starting": "attempt to {recipient} ({channel})",
-    "success": "delivered to {recipient}: {report}",
+    "success": "delivered to {recipient}{as_messages}: {report}",
     "deferral": "put off for {recipient}: {report}",
     "failure": "failed for {recipient}: {report}",
-    "bounce": "message {notice} tells the sender",
+    "bounce": "message {notice} tells of it",
     "double bounce": "nobody is told: a notice failed, and double bounces are thrown away",
     "triple bounce": "nobody can be told: a notice about a notice failed",
+    "silence": "nobody is told: it is a notice itself",
     "end": "left the queue",
     "administrator": "{action} by {user}",
     "delivered": "ended for {recipient}: delivered {status} {report}",
     "failed": "ended for {recipient}: failed {status} {report}",
     "deleted": "ended for {recipient}: {report}",
-    "waits": "waits for {recipient} via {destination}, {attempts} attempts {report}",
-    "on hold": "on hold for {recipient} via {destination}, {attempts} attempts {report}",
+    "waits": "waits for {recipient} via {destination}{next}",
+    "on hold": "on hold for {recipient} via {destination}{next}",
     "refuse": "refused {client}: {reason}",
 }
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class _Blank(dict[str, Any]):
@@ -202,8 +127,8 @@ class _Blank(dict[str, Any]):
         return ""
 
 
-def _line(event: Event) -> str:
-    """An event as a line for people."""
+def _line(event: Event) -> bytes:
+    """An event as a line for people. It quotes strangers, who may try to speak to the terminal."""
     fields = _Blank(event)
     helo = f" (HELO {event['helo']})" if event.get("helo") else ""
     fields["origin"] = f" from {event['client']}{helo}" if event.get("client") else f" by user {event.get('uid', '')}"
@@ -213,7 +138,21 @@ def _line(event: Event) -> str:
         fields["client"] = f"{event['client']}{helo}, <{event.get('sender', '')}>{to}"
     if event["event"] == "failed" and not event["told"]:
         fields["report"] += " (nobody is told: NOTIFY asks for that)"
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
+    fields["as_messages"] = "".join(f", as message {made}" for made in event.get("forwards", ()))
+    fields["next"] = _next(event) if event["event"] in STATES else ""
     number = f"msg {event['message']} " if "message" in event else ""
-    said = _SENTENCES[event["event"]].format_map(fields)
-    return f"{when} {number}{' '.join(said.split())}"
+    said = " ".join(_SENTENCES[event["event"]].format_map(fields).split())
+    shown = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", said)
+    return f"{_when(event['time'])} {number}{shown}".encode("utf-8", "backslashreplace")
+
+
+def _next(event: Event) -> str:
+    if not event["attempts"]:
+        return ", not tried yet"
+    attempts = "1 attempt" if event["attempts"] == 1 else f"{event['attempts']} attempts"
+    due = f", next {_when(event['due'])}" if event["due"] is not None and event["event"] == "waits" else ""
+    return f", {attempts}{due}: {event['report']}"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -6,21 +6,27 @@ client is passed over.
 
 from __future__ import annotations
 
+import errno
+import gzip
 import os
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
-_PREFIX = re.compile(r"^.{15} \S+ qmail: ")
+_LINE = re.compile(rb"(?:.{15} \S+ qmail: )?([0-9]{1,12}\.[0-9]{1,9}) ((\S+).*)")
 _PATTERNS = [
     (event, re.compile(pattern.replace(r"\d+", "[0-9]{1,19}")))
     for event, pattern in (
         ("new", r"new msg (?P<message>\d+)$"),
-        ("info", r"info msg (?P<message>\d+): bytes (?P<bytes>\d+) from <(?P<sender>.*)> qp \d+ uid (?P<uid>\d+)$"),
+        (
+            "info",
+            r"info msg (?P<message>\d+): bytes (?P<bytes>\d+) from <(?P<sender>.*)> qp (?P<qp>\d+) uid (?P<uid>\d+)$",
+        ),
         (
             "starting",
             r"starting delivery (?P<delivery>\d+): msg (?P<message>\d+) to (?P<channel>\w+) (?P<recipient>.*)$",
@@ -43,36 +49,116 @@ _PATTERNS = [
     )
 ]
 _WORDS = frozenset(event for event, _ in _PATTERNS)
-_STARTING = {"delivery", "message", "recipient"}
-_NUMBERS = ("message", "bytes", "uid", "delivery", "notice")
+_NEEDED = {"starting": {"delivery", "message", "recipient"}, "bounce": {"message", "notice"}}
+_QUEUED = {"message", "qp"}
+_NUMBERS = ("message", "bytes", "qp", "uid", "delivery", "notice")
+_FORWARD = re.compile(r"\bqp[ _]([0-9]{1,10})(?![0-9])")
+_PACKED = ".gz"
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
+
+class _Form(NamedTuple):
+    """A kind of line, and which of its fields are numbers."""
+
+    event: str
+    match: Callable[[str], re.Match[str] | None]
+    numbers: list[str]
+
+
+def _by_word() -> dict[bytes, list[_Form]]:
+    words: dict[bytes, list[_Form]] = {}
+    for event, pattern in _PATTERNS:
+        form = _Form(event, pattern.match, [name for name in _NUMBERS if name in pattern.groupindex])
+        words.setdefault(pattern.pattern.partition(" ")[0].encode(), []).append(form)
+    return words
+
+
+_BY_WORD = _by_word()
+"""The forms by the word that their lines begin with; most lines are of no interest, or of one form."""
+
 Event = dict[str, Any]
-"""``time`` (seconds of the epoch), ``event``, and what the line says; ``message`` unless a client was refused."""
+"""``time`` (seconds of the epoch), ``event``, and what the line says; ``message`` unless a client was refused.
+
+A success that sent the message on bears ``forwards``, the numbers of the new messages.
+"""
 
 
 def events(directory: Path) -> Iterator[Event]:
     """Every event about a message or a refused client. OSError if a file cannot be read."""
-    deliveries: dict[int, tuple[int, str]] = {}
+    threads = _Threads()
     with ExitStack() as opened:
         for file in _open(directory, opened):
-            for line in file:
+            for line in _lines(file):
                 event = _json_event(line) if line.startswith(b"{") else _line_event(line)
-                if event is not None and _attribute(event, deliveries):
+                if event is not None and threads.follow(event):
                     yield event
 
 
+class _Threads:
+    """What ties lines to each other: deliveries to their messages, and messages to those that they were made of."""
+
+    def __init__(self) -> None:
+        self._deliveries: dict[int, Event] = {}
+        self._queued: dict[int, Event] = {}
+
+    def follow(self, event: Event) -> bool:
+        """Give a delivery's result its message and recipient; False if nobody knows them any more."""
+        number = event.get("delivery")
+        if event["event"] == "starting":
+            self._deliveries[event["delivery"]] = event
+        elif number is not None:
+            began = self._deliveries.pop(number, None)
+            if began is None:
+                return False
+            event["message"], event["recipient"] = began["message"], began["recipient"]
+            if event["event"] == "success" and "qp" in str(event.get("report")):
+                self._find_forwards(event, began)
+        elif event["event"] == "info" and event.keys() >= _QUEUED and event["qp"] != event["message"]:
+            # A notice, which no process queued, has its own number there.
+            self._queued[event["qp"]] = event
+        return "message" in event or event["event"] == "refuse"
+
+    def _find_forwards(self, event: Event, began: Event) -> None:
+        """The messages that processes named in the report queued while it was delivered."""
+        queued = [self._queued.get(int(process)) for process in _FORWARD.findall(str(event["report"]))]
+        made = [one["message"] for one in queued if one is not None and one["time"] >= began["time"]]
+        if made:
+            event["forwards"] = made
+
+
 def _open(directory: Path, opened: ExitStack, name: str = "ekiden.log") -> list[BinaryIO]:
-    """The log's files, the oldest first, each once, though they get other names while they are opened and read."""
+    """The log's files, the oldest first, each once, though they get other names while they are opened and read.
+
+    Those that logrotate has named by date, or compressed, too.
+    """
     found: dict[int, BinaryIO] = {}
-    numbers = sorted(int(path.suffix[1:]) for path in directory.glob(f"{name}.*") if path.suffix[1:].isdigit())
+    plain = {path.name.removesuffix(_PACKED) for path in directory.glob(f"{name}[.-]*")}
+    numbers = sorted(int(number) for old in plain if (number := old.removeprefix(f"{name}.")).isdigit())
     numbers.append(numbers[-1] + 1 if numbers else 1)
+    dated = sorted((old for old in plain if old.startswith(f"{name}-")), reverse=True)
     # From the newest on, because they move towards higher numbers, each by one when a file is full.
-    for path in (directory / name, *(directory / f"{name}.{number}" for number in numbers)):
+    for old in (name, *(f"{name}.{number}" for number in numbers), *dated):
         with suppress(FileNotFoundError):
-            file = opened.enter_context(path.open("rb"))
+            file = _open_either(directory / old, opened)
             found.setdefault(os.fstat(file.fileno()).st_ino, file)
     return list(reversed(found.values()))
+
+
+def _open_either(path: Path, opened: ExitStack) -> BinaryIO:
+    """A file of this name, or compressed: what is being compressed is there as it was until that is done."""
+    try:
+        return opened.enter_context(path.open("rb"))
+    except FileNotFoundError:
+        packed = opened.enter_context(path.with_name(path.name + _PACKED).open("rb"))
+        return cast(BinaryIO, opened.enter_context(gzip.GzipFile(fileobj=packed)))
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """A file's lines. OSError, with a name, if it cannot be read or uncompressed."""
+    try:
+        yield from file
+    except (OSError, EOFError, zlib.error) as error:
+        raise OSError(errno.EIO, str(error), str(file.name)) from None
 
 
 def _json_event(line: bytes) -> Event | None:
@@ -83,34 +169,34 @@ def _json_event(line: bytes) -> Event | None:
     if event.get("event") not in _WORDS or not isinstance(event.get("time"), float):
         return None
     wrong = any(not isinstance(event.get(name, 0), int) for name in _NUMBERS)
-    return None if wrong or (event["event"] == "starting" and not event.keys() >= _STARTING) else event
+    if wrong or not event.keys() >= _NEEDED.get(event["event"], set()):
+        return None
+    if event["event"] == "refuse":
+        # The line has the code and, of a login, the user, too.
+        said = _read_text(str(event.get("text", "")), b"refuse:")
+        return event | {"reason": said["reason"]} if said is not None else None
+    return event
 
 
 def _line_event(line: bytes) -> Event | None:
-    text = line.decode("utf-8", "replace").rstrip("\n")
-    stamp, _space, said = _PREFIX.sub("", text).partition(" ")
-    try:
-        when = float(stamp)
-    except ValueError:
+    parsed = _LINE.match(line)
+    if parsed is None or parsed[3] not in _BY_WORD:
         return None
-    for event, pattern in _PATTERNS:
-        found = pattern.match(said)
+    event = _read_text(parsed[2].decode("utf-8", "replace"), parsed[3])
+    if event is not None:
+        event["time"] = float(parsed[1])
+    return event
+
+
+def _read_text(said: str, word: bytes) -> Event | None:
+    """What a line says that begins with ``word``."""
+    for form in _BY_WORD[word]:
+        found = form.match(said)
         if found:
-            known = {name: value for name, value in found.groupdict().items() if value is not None}
-            fields: Event = {"time": when, "event": event, **known}
-            fields.update((name, int(fields[name])) for name in _NUMBERS if name in fields)
+            fields: Event = {"time": 0.0, "event": form.event, **found.groupdict()}
+            for name in form.numbers:
+                fields[name] = int(fields[name])
+            if fields.get("helo", "") is None:
+                del fields["helo"]
             return fields
     return None
-
-
-def _attribute(event: Event, deliveries: dict[int, tuple[int, str]]) -> bool:
-    """Give a delivery's result its message and recipient; False if nobody knows them any more."""
-    number = event.get("delivery")
-    if event["event"] == "starting":
-        deliveries[number] = event["message"], event["recipient"]  # type: ignore[index]
-    elif number is not None:
-        known = deliveries.pop(number, None)
-        if known is None:
-            return False
-        event["message"], event["recipient"] = known
-    return "message" in event or event["event"] == "refuse"
