@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import smtplib
 import time
@@ -110,6 +111,17 @@ def test_a_virtual_domain(branching: Ekiden) -> None:
     wait_until(lambda: "to local list-info@virtual.example" in branching.log(), 10, "it is tried")
     assert numbers(branching, "--recipient", "info@virtual.example") != []
     assert numbers(branching, "--recipient", "other@virtual.example") == []
+
+
+def test_books_that_another_process_has_are_to_be_asked_for_again(home: Ekiden) -> None:
+    """Code 1 would tell a monitor that something is wrong with the queue."""
+    home.start()
+    home.stop()
+    with (home.home / "queue" / "lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (["audit"], ["trace", "1"], ["queue", "hold", "1"]):
+            assert home.command(*command, check=False).returncode == 75
+    assert home.command("audit").returncode == 0
 
 
 def test_nobody_speaks_to_the_terminal(branching: Ekiden) -> None:

@@ -80,7 +80,7 @@ def _asking(home: Path) -> Iterator[Ask]:
     except PermissionError:
         raise click.ClickException(f"only root and the owner of {home} may change the queue") from None
     except OSError:
-        raise click.ClickException(
+        raise TryAgain(
             f"the queue in {home} does not answer; start it with: ekiden --home {home} start"
         ) from None
     with asking:

@@ -54,12 +54,12 @@ def _asked(asking: Asking, frame: ControlRequest) -> ControlAnswer:
 @contextmanager
 def _closed(home: Path) -> Iterator[Ask]:
     """The books while ekiden does not run, under the queue's lock."""
-    from ekiden.runtime.inject_direct import Direct
+    from ekiden.runtime.inject_direct import Direct, QueueTaken
 
     try:
         direct = Direct(str(home))
     except NotQueued as fault:
-        raise Closed(str(fault)) from None
+        raise Closed(str(fault), passing=isinstance(fault, QueueTaken)) from None
     try:
         answering = direct.administration()
         yield lambda frame: answering.answer(frame, os.getuid())

@@ -40,6 +40,10 @@ PAGE = 200
 _CONFIGURATION = 55
 
 
+class QueueTaken(NotQueued):
+    """Another process has the queue, as one does that starts or ends."""
+
+
 class Direct:
     """The store, ours until ``close``."""
 
@@ -51,7 +55,8 @@ class Direct:
         except SettingsError as error:
             raise NotQueued(_CONFIGURATION, f"unable to read the configuration: {error} (#4.3.0)") from None
         except OSError as error:
-            raise NotQueued(QUEUE_TROUBLE, f"unable to lock the queue: {error.strerror} (#4.3.0)") from None
+            kind = QueueTaken if isinstance(error, BlockingIOError) else NotQueued
+            raise kind(QUEUE_TROUBLE, f"unable to lock the queue: {error.strerror} (#4.3.0)") from None
         try:
             self._store = SQLiteStore(directory, self._settings.checkpointpages)
         except (OSError, StoreFailed) as error:
