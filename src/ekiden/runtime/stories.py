@@ -25,7 +25,7 @@ from ekiden.runtime.log import safe
 from ekiden.runtime.logreader import Event, events
 
 KEPT = 200_000
-"""Events of the log that are gathered at once: some 200 MB."""
+"""Events of the log that are gathered at once: some 150 MB."""
 
 STATES = frozenset({"waits", "on hold"})
 """What is so, in contrast to what has happened."""
