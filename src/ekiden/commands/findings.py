@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import click
 
+from ekiden.commands.terminal import plain
 from ekiden.migration.finding import Kind, Report
 from ekiden.migration.plan import Step
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _VERBS = {
     True: {"write": "wrote", "complete": "completed", "replace": "replaced"},
     False: {"write": "would write", "complete": "would complete", "replace": "would replace"},
@@ -51,9 +50,7 @@ def tell_findings(report: Report, as_json: bool) -> None:
 
 
 def _words(text: str) -> None:
-    """A line that quotes what somebody else wrote, which need not be UTF-8 and may try to speak to the terminal."""
-    plain = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-    click.echo(plain.encode("utf-8", "backslashreplace"))
+    click.echo(plain(text))
 
 
 def _line(value: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ekiden.commands.late import LateGroup
+from ekiden.commands.terminal import plain
 from ekiden.commands.trouble import TryAgain
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def _asking(home: Path) -> Iterator[Ask]:
     except PermissionError:
         raise click.ClickException(f"only root and the owner of {home} may change the queue") from None
     except OSError:
-        raise TryAgain(
-            f"the queue in {home} does not answer; start it with: ekiden --home {home} start"
-        ) from None
+        raise TryAgain(f"the queue in {home} does not answer; start it with: ekiden --home {home} start") from None
     with asking:
         try:
             yield asking.ask
@@ -154,11 +153,11 @@ def list_messages(home: Path, /, limit: int | None, after: int, as_json: bool, *
 def _print(message: dict[str, Any]) -> int:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message["birth"]))
     held = "  (on hold)" if message["held"] else ""
-    click.echo(f"{message['id']}  {when}  {message['bytes']} bytes  <{message['sender']}>{held}")
+    click.echo(plain(f"{message['id']}  {when}  {message['bytes']} bytes  <{message['sender']}>{held}"))
     for recipient in message["recipients"]:
-        click.echo(f"    {recipient['recipient']}  via {recipient['destination']}{_next(recipient)}")
+        click.echo(plain(f"    {recipient['recipient']}  via {recipient['destination']}{_next(recipient)}"))
         if recipient["last"]:
-            click.echo(f"      {' '.join(recipient['last'].split())}")
+            click.echo(plain(f"      {' '.join(recipient['last'].split())}"))
     return int(message["id"])
 
 

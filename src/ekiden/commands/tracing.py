@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -15,6 +14,7 @@ import click
 
 from ekiden.commands.books import books
 from ekiden.commands.queueing import ID, Age
+from ekiden.commands.terminal import plain
 from ekiden.routing.destination import RouteError
 from ekiden.routing.route import Router
 from ekiden.runtime.logreader import Event
@@ -119,7 +119,6 @@ _SENTENCES = {
     "on hold": "on hold for {recipient} via {destination}{next}",
     "refuse": "refused {client}: {reason}",
 }
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class _Blank(dict[str, Any]):
@@ -128,7 +127,7 @@ class _Blank(dict[str, Any]):
 
 
 def _line(event: Event) -> bytes:
-    """An event as a line for people. It quotes strangers, who may try to speak to the terminal."""
+    """An event as a line for people."""
     fields = _Blank(event)
     helo = f" (HELO {event['helo']})" if event.get("helo") else ""
     fields["origin"] = f" from {event['client']}{helo}" if event.get("client") else f" by user {event.get('uid', '')}"
@@ -142,8 +141,7 @@ def _line(event: Event) -> bytes:
     fields["next"] = _next(event) if event["event"] in STATES else ""
     number = f"msg {event['message']} " if "message" in event else ""
     said = " ".join(_SENTENCES[event["event"]].format_map(fields).split())
-    shown = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", said)
-    return f"{_when(event['time'])} {number}{shown}".encode("utf-8", "backslashreplace")
+    return plain(f"{_when(event['time'])} {number}{said}")
 
 
 def _next(event: Event) -> str:
