@@ -103,11 +103,11 @@ def test_audit_misses_what_was_never_tried(eventful: Ekiden) -> None:
 )
 def test_what_the_books_do_not_reach_is_not_missed(message: int, last: float, misses: bool) -> None:
     """Message 3 may have ended when no ledger was kept, while 2 was waiting."""
-    reach = Reach()
-    assert not reach.misses(message, last)
+    reach = Reach({message: last})
+    assert not reach.missing()
     for page in (Audited(known=[2, 5], oldest=2, since=150.0), Audited(known=[7], oldest=7, since=100.0), Audited()):
         reach.add(page)
-    assert reach.misses(message, last) == misses
+    assert reach.missing() == [message] * misses
 
 
 def test_trace(eventful: Ekiden) -> None:

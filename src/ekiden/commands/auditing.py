@@ -34,26 +34,28 @@ class Total:
 
 @dataclass
 class Reach:
-    """Which messages queue and ledger know, and how far back the ledger goes."""
+    """Messages of which the log tells, by when it last did, that neither queue nor ledger has been found to know yet;
+    and how far back the ledger goes."""
 
-    known: set[int] = field(default_factory=set)
+    logged: dict[int, float]
     oldest: int = 0
     since: float = 0.0
 
     def add(self, found: Audited) -> None:
         """The next page."""
-        self.known.update(found.known)
+        for number in found.known:
+            self.logged.pop(number, None)
         if found.oldest:
             self.since = min(self.since or found.since, found.since)
             self.oldest = self.oldest or found.oldest
 
-    def misses(self, message: int, last: float) -> bool:
-        """Whether a message of which the log last told at that time should be known, and is not.
+    def missing(self) -> list[int]:
+        """Those that should be known.
 
         What is below the first end in the ledger has ended too, and been forgotten; and before any end there may have
         been no ledger.
         """
-        return message not in self.known and 0 < self.oldest < message and last >= self.since
+        return [number for number, last in self.logged.items() if 0 < self.oldest < number and last >= self.since]
 
 
 @click.command()
@@ -70,11 +72,10 @@ def audit(home: Path, as_json: bool) -> int:
         logged = _logged(home)
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
-    with books(home) as ask:
-        reach = _look(home, ask, total)
     total.logged = len(logged)
-    missing = [message for message, last in logged.items() if reach.misses(message, last)]
-    total.problems += [(message, _MISSING) for message in missing]
+    with books(home) as ask:
+        reach = _look(home, ask, total, Reach(logged))
+    total.problems += [(message, _MISSING) for message in reach.missing()]
     total.problems.sort()
     if as_json:
         click.echo(json.dumps({**vars(total), "problems": [list(one) for one in total.problems]}))
@@ -88,10 +89,9 @@ def audit(home: Path, as_json: bool) -> int:
     return 1 if total.problems else 0
 
 
-def _look(home: Path, ask: Ask, total: Total) -> Reach:
+def _look(home: Path, ask: Ask, total: Total, reach: Reach) -> Reach:
     """All pages."""
     after = 0
-    reach = Reach()
     while True:
         answer = ask(Audit(after))
         assert isinstance(answer, Findings)
@@ -134,10 +134,15 @@ def _logged(home: Path) -> dict[int, float]:
     directory = home / "log"
     if not directory.is_dir() or not os.access(directory, os.R_OK):
         return {}
-    last: dict[int, float] = {}
-    seen: dict[str, set[int]] = {"new": set(), "starting": set(), "end": set()}
+    new: dict[int, float] = {}
+    tried: dict[int, float] = {}
     for event in events(directory):
-        if "message" in event:
-            last[event["message"]] = event["time"]
-            seen.get(event["event"], set()).add(event["message"])
-    return {message: last[message] for message in seen["starting"] | (seen["new"] - seen["end"])}
+        message = event.get("message", 0)
+        if message in tried or event["event"] == "starting":
+            tried[message] = event["time"]
+            new.pop(message, None)
+        elif event["event"] == "end":
+            new.pop(message, None)
+        elif message in new or event["event"] == "new":
+            new[message] = event["time"]
+    return new | tried
