@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import smtplib
 import socket
 import ssl
@@ -48,6 +49,21 @@ def test_a_session_goes_on_with_the_settings_it_began_with(relay: Ekiden, sink: 
     assert sink.wait_for(1)[0].header("Subject") == "after the reload"
     old.quit()
     wait_until(lambda: len(doors(relay)) == 1, 10, "the old process ends with its last session")
+
+
+def test_a_reload_is_done_when_the_old_processes_let_nobody_in_any_more(home: Ekiden) -> None:
+    home.start()
+    (old,) = doors(home)
+    home.control("databytes", "44444")
+    kill(old, signal.SIGSTOP)
+    try:
+        kill(home.supervisor(), signal.SIGHUP)
+        with connected(home) as client:
+            assert offers(client, "SIZE 44444")
+        assert doors(home) == [old], "when it goes on, it may let one more in before it hears of the reload"
+    finally:
+        kill(old, signal.SIGCONT)
+    wait_until(lambda: len(doors(home)) == 1 and doors(home) != [old], 10, "the new one has taken its place")
 
 
 def test_an_old_session_ends_when_two_later_reloads_are_too_many(home: Ekiden) -> None:

@@ -60,6 +60,7 @@ async def main(context: Context) -> None:
     for server in servers:
         if server is not None:
             server.close()
+    context.door_closed()
     if not context.stopping.is_set():
         await role.drain(waiting[0])
     await role.stop()

@@ -59,6 +59,7 @@ async def main(context: Context, connection: socket.socket) -> None:
     for server in servers:
         if server is not None:
             server.close()
+    context.door_closed()
     if context.draining.is_set():
         emptied = asyncio.create_task(listening.empty())
         await asyncio.wait(

@@ -46,7 +46,9 @@ class Context:
     life: int = -1
     """A descriptor that becomes readable when the supervisor has died; -1 if there is none."""
     certificate: socket.socket | None = None
-    """Where the supervisor sends the server's certificate and key (``runtime.certificate``); None: read the files."""
+    """Where the supervisor sends the server's certificate and key (``runtime.certificate``); None: read the files.
+
+    Its other direction ends when this process accepts nobody any more (``door_closed``)."""
     census: Census = field(default_factory=Census)
     """Counts the clients of all processes of a role."""
     reader: int = -1
@@ -72,6 +74,11 @@ class Context:
             isolation.complete(role, reads, writes)
         except OSError as error:
             self.log.alert(f"{role}: process {os.getpid()} is not isolated: {error.strerror}")
+
+    def door_closed(self) -> None:
+        """Tell the supervisor that this process accepts nobody any more: a reload waits for that."""
+        if self.certificate is not None:
+            self.certificate.shutdown(socket.SHUT_WR)
 
     def connect(self, name: str) -> socket.socket:
         """A connection to the queue role's socket ``run/NAME``; OSError if it does not answer.

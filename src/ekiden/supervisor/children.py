@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ekiden.roles import pop3d
@@ -28,7 +31,7 @@ class Child:
     column: int = -1
     """Where it counts its clients (``runtime.census``), if it does."""
     channel: socket.socket | None = None
-    """Where it is sent the certificate (``runtime.certificate``)."""
+    """Where it is sent the certificate (``runtime.certificate``), and says that it accepts nobody any more."""
 
 
 @dataclass
@@ -56,6 +59,20 @@ def wanted(settings: Settings) -> list[Slot]:
     if any(listener.auth != "no" for listener in settings.listen):
         slots.append(Slot("keeper", 0))
     return slots
+
+
+def wait_for_closed_doors(children: Iterable[Child], seconds: float) -> None:
+    """Return when none of these processes accepts clients any more, or after ``seconds``: one may be held up."""
+    waited = {child.channel.fileno() for child in children if child.channel is not None}
+    ends = select.poll()
+    for descriptor in waited:
+        # Nothing is ever said there: what can be read is the end.
+        ends.register(descriptor, select.POLLIN)
+    deadline = time.monotonic() + seconds
+    while waited and (left := deadline - time.monotonic()) > 0:
+        for descriptor, _event in ends.poll(left * 1000):
+            ends.unregister(descriptor)
+            waited.discard(descriptor)
 
 
 def release(child: Child) -> None:

@@ -39,7 +39,7 @@ from ekiden.runtime.role import SIGNALS
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 from ekiden.settings.schema import Settings
-from ekiden.supervisor.children import Child, Slot, release, wanted
+from ekiden.supervisor.children import Child, Slot, release, wait_for_closed_doors, wanted
 from ekiden.supervisor.entering import DOORS, MEANT_FOR_OTHERS, Entrance
 from ekiden.supervisor.premises import SOCKETS, CannotStart, QueueDamaged, prepare
 from ekiden.supervisor.roles_file import RolesFile
@@ -51,6 +51,9 @@ _GENERATIONS = 2
 _SLOWEST_RESTART = 5.0
 _SUSPICION = 3600.0
 """Seconds within which a queue that has found its store damaged, and finds it so again, is believed."""
+
+_DOOR_SECONDS = 5.0
+"""How long a reload waits for the processes that it replaces to close their doors."""
 
 _SETTLED = 10.0
 """Seconds after which a role that died counts as having worked."""
@@ -254,7 +257,8 @@ class Supervisor:
         self._shown.look(self.children.values(), self.log)
         if signal.SIGALRM in received:
             self._signal("queue", signal.SIGALRM)
-        self._refill()
+        if self._refill():
+            self._publish()
 
     def _reap(self) -> bool:
         """Take note of children that have ended; whether there were any."""
@@ -297,7 +301,8 @@ class Supervisor:
         if child.role != "log":
             self.log.alert(f"{child.role} process {child.pid} ended ({how}), starting another")
 
-    def _refill(self) -> None:
+    def _refill(self) -> bool:
+        """Start what is missing; whether anything was."""
         alive = {(child.role, child.index) for child in self.children.values() if not child.draining}
         started = False
         for slot in self.slots:
@@ -308,8 +313,7 @@ class Supervisor:
                     self.log.alert(f"unable to start a {slot.role} process: {error.strerror}; trying again")
                     slot.not_before = time.monotonic() + _SLOWEST_RESTART
                 started = True
-        if started:
-            self._publish()
+        return started
 
     def _tell_of_users(self) -> None:
         if self._premises.identities.missing:
@@ -364,6 +368,8 @@ class Supervisor:
                 # Sessions go on with the settings that they began with, but not for any number of reloads.
                 old = self.generation - child.generation > _GENERATIONS
                 os.kill(child.pid, signal.SIGUSR1 if child.role in DOORS and not old else signal.SIGTERM)
+        # Whoever comes once the reload is published meets the new settings.
+        wait_for_closed_doors((child for child in self.children.values() if child.draining), _DOOR_SECONDS)
         self.log = self._new_log("supervisor")
         self._shown.tell(self.log)
         self.log.event("reloaded", "status: settings reloaded", generation=self.generation)
