@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # In how many processes the tests run; 0: in pytest's own.
 PROCESSES ?= 2
+# For how many seconds the soak goes on: it begins first, and has one of the processes until it ends.
+SOAK ?= 30
 
 .PHONY: run test tested quick lint bench peers deb clean
 
@@ -24,10 +26,10 @@ quick: $(VENV)/ready lint
 	$(BIN)/pytest -m 'not slow'
 
 test:
-	sh tests/in-the-open make tested PYTHON=$(PYTHON) PROCESSES=$(PROCESSES)
+	sh tests/in-the-open make tested PYTHON=$(PYTHON) PROCESSES=$(PROCESSES) SOAK=$(SOAK)
 
 tested: $(VENV)/ready peers lint
-	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --soak-seconds $(SOAK)
 
 peers:
 	sh tests/install-peers

@@ -31,13 +31,22 @@ def cpu_seconds(pids: set[int]) -> dict[str, float]:
 
 def pss_bytes(pids: set[int]) -> int:
     """Proportional set size of these processes together, in octets: shared pages are counted once."""
+    return _octets(pids, "Pss:")
+
+
+def anonymous_bytes(pids: set[int]) -> int:
+    """The same without pages of files, of which a process's share falls and rises with the others that map them."""
+    return _octets(pids, "Pss_Anon:")
+
+
+def _octets(pids: set[int], name: str) -> int:
     kibibytes = 0
     for pid in pids:
         try:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
             continue
-        kibibytes += next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+        kibibytes += next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith(name)), 0)
     return kibibytes * 1024
 
 

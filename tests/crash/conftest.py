@@ -12,7 +12,8 @@ DEVICE = "256m"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """No limit of time for what is asked to try more than it does by itself."""
+    """The soak first: it may last as long as all others together. No limit of time for what is asked to try more."""
+    items.sort(key=lambda item: item.path.name != "test_soak.py")
     if config.getoption("--every-point") or config.getoption("--states") > 1:
         for item in items:
             if item.path.parent == Path(__file__).parent:

@@ -15,11 +15,14 @@ class Nemesis:
 
     def __init__(self, ekiden: Ekiden, seed: int) -> None:
         self._ekiden = ekiden
-        self._random = random.Random(seed)
+        self._seed = seed
+        self._random = random.Random()
         self.history: list[str] = []
 
     def strike(self) -> None:
         """Wait a moment, kill something, and see to it that ekiden runs again."""
+        # What is there to be killed depends on the moment; the next choices must not depend on that.
+        self._random.seed(f"{self._seed} {len(self.history)}")
         time.sleep(self._random.uniform(0.02, 0.5))
         kind = self._random.choices(["role", "supervisor", "all"], [8, 1, 1])[0]
         if kind == "role":

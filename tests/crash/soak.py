@@ -1,4 +1,7 @@
-"""A site for a soak: mixed traffic into a home on a small device, and what may go wrong there in a day."""
+"""A site for a soak: mixed traffic into a home on a small device, and what may go wrong there in a day.
+
+All of it at a bounded pace, about a third of a processor, so that a soak can go on for long beside other work.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from bench.measure import pss_bytes
+from bench.measure import anonymous_bytes
 from tests.crash.nemesis import Nemesis
 from tests.crash.readers import Mover, Pop3Reader, over_and_over
 from tests.peers.accounting import Account, Ledger
@@ -41,6 +45,9 @@ process that is killed stays in it."""
 
 INJECTED = 10_000_000
 """Numbers from here on are those of messages that qmail-inject hands in."""
+
+SESSIONS, MESSAGE_PAUSE, INJECT_PAUSE, POP3_PAUSE, MOVE_PAUSE, TROUBLE_PAUSE = 6, 0.2, 1.0, 1.0, 2.0, 0.5
+"""How many SMTP clients there are, and how many seconds each of them and all others wait before their next turn."""
 
 STORE = "f=tmp/$(date +%s%N).$$; cat >$f && mv $f new/"
 
@@ -88,20 +95,21 @@ class Site:
     def traffic(self, first: int) -> Iterator[None]:
         """Mail comes in while the block runs, by SMTP and by qmail-inject; numbers begin with ``first``."""
         client = LoadClient(
-            self.ekiden.port, self.ledger, RECIPIENTS, sessions=6, size=_size, pause=0.02, first=first
+            self.ekiden.port, self.ledger, RECIPIENTS, SESSIONS, size=_size, pause=MESSAGE_PAUSE, first=first
         )
+        reading, moving = over_and_over(self.reader.turn, POP3_PAUSE), over_and_over(self.mover.turn, MOVE_PAUSE)
         stopping = threading.Event()
         injecting = threading.Thread(target=self._inject, args=(stopping, INJECTED + first))
         injecting.start()
         try:
-            with client.running(), over_and_over(self.reader.turn, 0.3), over_and_over(self.mover.turn, 1.0):
+            with client.running(), reading, moving:
                 yield
         finally:
             stopping.set()
             injecting.join()
 
     def _inject(self, stopping: threading.Event, number: int) -> None:
-        while not stopping.wait(0.3):
+        while not stopping.wait(INJECT_PAUSE):
             number += 1
             identity, content = self.ledger.compose(number)
             words = [COMMAND, "--home", self.ekiden.home, "qmail-inject", "-fsender@load.example"]
@@ -110,17 +118,37 @@ class Site:
             if run([*words, recipient], check=False, input=text).returncode == 0:
                 self.ledger.acknowledged.add(identity)
 
-    def footprint(self) -> dict[str, tuple[int, int]]:
-        """Each role's memory (PSS, octets) with its children's, and descriptors of its process that has most."""
+    def look(self) -> Look:
+        """What is held at rest."""
         # Until connections kept for more mail to the same host are let go.
         time.sleep(2.5)
-        found: dict[str, tuple[int, int]] = {}
-        for pid, role in self.ekiden.roles().items():
-            tree = process_tree([pid])
-            memory, descriptors = found.get(role, (0, 0))
-            opened = max((len(os.listdir(f"/proc/{one}/fd")) for one in tree), default=0)
-            found[role] = (memory + pss_bytes(tree), max(descriptors, opened))
-        return found
+        return Look(
+            {pid: Footprint.of(pid, role) for pid, role in self.ekiden.roles().items()},
+            (self.ekiden.home / "queue" / "queue.sqlite").stat().st_size,
+        )
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a role's process and its children hold: memory that is no file's (octets), open descriptors."""
+
+    role: str
+    memory: int
+    descriptors: int
+
+    @classmethod
+    def of(cls, pid: int, role: str) -> Footprint:
+        """Look at a process."""
+        tree = process_tree([pid])
+        return cls(role, anonymous_bytes(tree), sum(len(os.listdir(f"/proc/{one}/fd")) for one in tree))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the supervisor's children hold, by process id, and how many octets the queue's database has."""
+
+    processes: dict[int, Footprint]
+    database: int
 
 
 def _recipient(identity: str) -> str:
@@ -135,26 +163,40 @@ def _size(number: int) -> int:
 
 
 class Troubles:
-    """What goes wrong, seeded: kills only where they are asked for."""
+    """What goes wrong, seeded: the n-th trouble of a seed is always the same one."""
 
     def __init__(self, site: Site, seed: int) -> None:
         self._site = site
-        self._random = random.Random(seed)
+        self._seed = seed
+        self._random = random.Random()
         self._nemesis = Nemesis(site.ekiden, seed)
-        self._others = [self._next_hop_gone, self._full, self._reload, self._alarm, self._storm, self._hold]
+        self._others = [self._next_hop_gone, self._full, self._storm, self._hold]
+        self._reloads = [self._reload, self._hang_up]
+        self._began = time.monotonic()
         self.history: list[str] = []
 
-    def go_on(self, seconds: float, kills: bool) -> None:
+    def go_on(self, seconds: float, kills: bool = False, reloads: bool = False) -> None:
         """One trouble after another for that long."""
+        others = [*self._others, *self._reloads] if reloads else self._others
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            self._random.seed(f"{self._seed} {len(self.history)}")
             if kills and self._random.random() < 0.5:
-                self._nemesis.strike()
-                self.history.append(f"kill {self._nemesis.history[-1]}")
-                continue
-            other = self._random.choice(self._others)
-            self.history.append(other.__name__.strip("_"))
-            other()
+                self._happen(self._kill)
+            else:
+                self._happen(self._random.choice(others))
+            time.sleep(TROUBLE_PAUSE)
+
+    def _happen(self, trouble: Callable[[], str | None]) -> None:
+        """Printed as it goes: of a trouble that never ends nothing else would be known."""
+        print(f"{time.monotonic() - self._began:8.2f} {trouble.__name__.strip('_')}", end=" ", flush=True)
+        what = trouble() or ""
+        print(what, flush=True)
+        self.history.append(f"{trouble.__name__.strip('_')} {what}".strip())
+
+    def _kill(self) -> str:
+        self._nemesis.strike()
+        return self._nemesis.history[-1]
 
     def _pause(self, most: float = 1.0) -> None:
         time.sleep(self._random.uniform(0.1, most))
@@ -182,20 +224,18 @@ class Troubles:
         ekiden.control("recipientspertransaction", str(self._random.choice([4, 50])))
         ekiden.command("reload", check=False)
 
-    def _alarm(self) -> None:
-        self._signal(signal.SIGALRM)
-        self._pause()
-
     def _storm(self) -> None:
-        for _ in range(10):
-            self._signal(self._random.choice([signal.SIGALRM, signal.SIGHUP, signal.SIGCHLD]))
+        self._signal(signal.SIGALRM, signal.SIGCHLD)
+
+    def _hang_up(self) -> None:
+        self._signal(signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP)
+
+    def _signal(self, *numbers: signal.Signals) -> None:
+        supervisor = self._site.ekiden.supervisor()
+        for _ in range(10 if supervisor else 0):
+            kill(supervisor, self._random.choice(numbers))
             time.sleep(0.01)
         self._pause()
-
-    def _signal(self, number: signal.Signals) -> None:
-        supervisor = self._site.ekiden.supervisor()
-        if supervisor:
-            kill(supervisor, number)
 
     def _hold(self) -> None:
         command = self._site.ekiden.command
