@@ -79,7 +79,9 @@ def test_another_broken_pipe_is_one() -> None:
 def test_an_interrupt_ends_a_program_by_its_signal(site: Site) -> None:
     program = site.home / "bin" / "qmail-smtpd"
     pipe = subprocess.PIPE
-    with subprocess.Popen([program], stdin=pipe, stdout=pipe, stderr=pipe, env=site.environment) as process:
+    # In the background of a shell interrupts are ignored, also by those who are started there.
+    command = ["env", "--default-signal=INT", program]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=site.environment) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline().startswith(b"220 ")
         process.send_signal(signal.SIGINT)
