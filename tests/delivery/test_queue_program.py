@@ -62,8 +62,8 @@ def test_qmailqueue(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("exit 99", DEFERRED, "temporary trouble (#4.3.0)"),
         ("exit 115", FAILED, "(#5.1.3)"),
         ("kill -9 $$", DEFERRED, "crashed (#4.3.0)"),
-        ("echo 'Dgo away (#5.7.1)' >&6; exit 82", FAILED, "go away (#5.7.1)\n"),
-        ("echo 'Zcome back (#4.7.1)' >&6; exit 82", DEFERRED, "come back (#4.7.1)\n"),
+        ("echo 'Dgo away (#5.7.1)' >&6; exit 82", FAILED, "go away (#5.7.1)"),
+        ("echo 'Zcome back (#4.7.1)' >&6; exit 82", DEFERRED, "come back (#4.7.1)"),
         ("exit 82", DEFERRED, "temporary trouble (#4.3.0)"),
     ],
 )

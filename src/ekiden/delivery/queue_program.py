@@ -131,14 +131,20 @@ def _read_words(descriptor: int) -> bytes:
     return said
 
 
+def own_words(said: bytes) -> Trouble:
+    """What qmail-queue said on descriptor 6 as one printable line: a client is told it as a reply."""
+    verdict = FAILED if said[:1] == b"D" else DEFERRED
+    words = said[1:].decode("utf-8", "backslashreplace").rstrip()
+    return Trouble(verdict, "".join(each if each.isprintable() else "?" for each in words))
+
+
 def _judge(code: int, written: bool, said: bytes) -> None:
     if not code and written:
         return
     if code < 0:
         raise Trouble(DEFERRED, "qmail-queue crashed (#4.3.0)")
     if code == OWN_WORDS and len(said) > 2:
-        verdict = FAILED if said[:1] == b"D" else DEFERRED
-        raise Trouble(verdict, said[1:].decode("utf-8", "backslashreplace"))
+        raise own_words(said)
     permanent = 11 <= code <= 40 or code == 115
     default = "permanent trouble (#5.3.0)" if permanent else "temporary trouble (#4.3.0)"
     raise Trouble(FAILED if permanent else DEFERRED, "qmail-queue: " + _WORDS.get(code or 54, default))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ekiden.runtime.inject_door import Door
 
 OnAnswer = Callable[[Accepted | Rejected], None]
+
+_STATUS = re.compile(r"(.*) \(#([245]\.\d{1,3}\.\d{1,3})\)", re.DOTALL | re.ASCII)
 
 
 class Depositing(Protocol):
@@ -186,7 +189,8 @@ def _unix(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def rejected(fault: NotQueued) -> Rejected:
     """What a client is told; the enhanced status at the text's end is told apart."""
-    text, bracket, status = str(fault).partition(" (#")
-    code = 554 if fault.permanent else 451
-    fallback = "5.3.0" if fault.permanent else "4.3.0"
-    return Rejected(0, code, status.removesuffix(")") if bracket else fallback, text)
+    code, fallback = (554, "5.3.0") if fault.permanent else (451, "4.3.0")
+    found = _STATUS.fullmatch(str(fault))
+    if found is None or found[2][0] != fallback[0]:
+        return Rejected(0, code, fallback, str(fault))
+    return Rejected(0, code, found[2], found[1])
