@@ -49,7 +49,7 @@ def hand_over(site: Site, message: bytes, envelope: bytes = ENVELOPE) -> int:
 
 @pytest.mark.parametrize(
     ("answer", "code"),
-    [(b"9:Kok queued,", 0), (b"3:Zno,", 71), (b"3:Dno,", 31), (b"", 74), (b"12:", 74)],
+    [(b"9:Kok queued,", 0), (b"3:Zno,", 71), (b"3:Dno,", 31), (b"", 74), (b"12:", 74), (b"220 OK SMTP\r\n", 74)],
 )
 def test_the_servers_verdict(site: Site, answer: bytes, code: int) -> None:
     server = Server(answer)

@@ -27,6 +27,9 @@ _PERMANENT, _MEMORY, _READING, _CONFIGURATION, _SOCKET, _HOME = 31, 51, 54, 55, 
 _TEMPORARY, _TIMEOUT, _REFUSED, _LOST = 71, 72, 73, 74
 """Exit codes of qmail-queue(8)."""
 
+_VERDICTS = {b"K": 0, b"Z": _TEMPORARY, b"D": _PERMANENT}
+_DIGITS = 10
+
 
 def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
@@ -94,15 +97,27 @@ def _place(server: str) -> tuple[str, int] | None:
 
 
 def _talk(connection: socket.socket, request: bytes) -> int:
-    """Send the request; the server's verdict is the first letter that means one."""
-    verdicts = {ord("K"): 0, ord("Z"): _TEMPORARY, ord("D"): _PERMANENT}
+    """Send the request; what the server's answer means."""
     connection.settimeout(TALK_SECONDS)
+    answer = b""
     try:
         connection.sendall(request)
-        while answer := connection.recv(1024):
-            for octet in answer:
-                if octet in verdicts:
-                    return verdicts[octet]
+        while (code := verdict(answer)) is None:
+            piece = connection.recv(1024)
+            if not piece:
+                return _LOST
+            answer += piece
     except OSError:
         return _LOST
-    return _LOST
+    return code
+
+
+def verdict(answer: bytes) -> int | None:
+    """The exit code that a server's answer, a netstring, means by its first letter; None while that is not there.
+
+    Whoever says something else is no QMQP server, whatever letters he uses: the message counts as not taken.
+    """
+    length, _colon, text = answer.partition(b":")
+    if answer and (not length.isdigit() or len(length) > _DIGITS):
+        return _LOST
+    return _VERDICTS.get(text[:1], _LOST) if text else None
