@@ -133,17 +133,17 @@ class DeliveryPipe(Generic[Key]):
             self._pipes.send(b"%c%b" % (number, command))
 
     def _taken(self, data: bytes) -> None:
-        data = self._rest + data
+        data, start = self._rest + data, 0
         # The number itself may be NUL.
-        while (end := data.find(b"\0", 1)) > 0:
-            number, text = data[0], data[1 : min(end, 1 + REPORT)]
-            data = data[end + 1 :]
+        while (end := data.find(b"\0", start + 1)) > 0:
+            number, text = data[start], data[start + 1 : min(end, start + 1 + REPORT)]
+            start = end + 1
             if number not in self._running:
                 self._strange()
                 continue
             self._free.append(number)
             self._reported(self._running.pop(number), text)
-        self._rest = data[: 1 + REPORT]
+        self._rest = data[start : start + 1 + REPORT]
         self._fill()
 
     def _gone(self) -> None:

@@ -2,12 +2,14 @@
 
 A command on descriptor 0 is an octet (the delivery's number), then a message's file below queue/mess, sender and
 recipient, each ended by NUL; a report on descriptor 1 is the number, text and NUL. The first octet ever written says
-how many deliveries can run at once. ``serve`` returns when descriptor 0 has ended and all deliveries with it.
+how many deliveries can run at once. ``serve`` returns when descriptor 0 has ended, or says something that is too long
+for a command, and all deliveries have ended.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import select
 import stat
 from pathlib import Path
@@ -21,6 +23,12 @@ DELIVERIES = 120
 
 OUTPUT = 65_536
 """Octets of a delivery's output that are kept, half of them its last: what came of it may stand at the end."""
+
+
+COMMAND_OCTETS = 8192
+"""Octets of the longest command; qmail-queue takes addresses of a thousand."""
+
+_COMMAND = re.compile(rb"(.)([^\0]*)\0([^\0]*)\0([^\0]*)\0", re.DOTALL)
 
 
 class Refused(Exception):
@@ -58,7 +66,7 @@ class Spawner:
                     if not self._collect(descriptor):
                         poll.unregister(descriptor)
                         self._finish(descriptor)
-                elif data := os.read(0, OUTPUT):
+                elif (data := os.read(0, OUTPUT)) and len(commands or b"") <= COMMAND_OCTETS:
                     commands = self._commands((commands or b"") + data, poll)
                 else:
                     commands = None
@@ -66,14 +74,15 @@ class Spawner:
 
     def _commands(self, data: bytes, poll: select.poll) -> bytes:
         """Start what is complete; the rest."""
-        while data.count(b"\0", 1) >= 3:
-            number, rest = data[0], data[1:]
-            message, sender, recipient, data = rest.split(b"\0", 3)
+        begin = 0
+        while found := _COMMAND.match(data, begin):
+            number, message, sender, recipient = found.groups()
+            begin = found.end()
             try:
-                poll.register(self._start(number, message, sender, recipient), select.POLLIN)
+                poll.register(self._start(number[0], message, sender, recipient), select.POLLIN)
             except Refused as refused:
-                self._answer(number, str(refused).encode())
-        return data
+                self._answer(number[0], str(refused).encode())
+        return data[begin:]
 
     def _start(self, number: int, message: bytes, sender: bytes, recipient: bytes) -> int:
         local, at, domain = recipient.rpartition(b"@")
