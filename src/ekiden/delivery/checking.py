@@ -21,6 +21,7 @@ from ekiden.tables.cdb import Cdb
 from ekiden.tables.table import TableError
 
 _FIELDS = 7
+_DIGITS = 10
 _OCTETS = 1 << 20
 
 
@@ -116,7 +117,7 @@ def _assignment(line: bytes) -> tuple[User | None, str]:
     if line[:1] not in b"=+":
         return None, "the line begins with neither = nor +"
     name, uid, gid, place, dash, ext = fields[1:_FIELDS]
-    if not uid.isdigit() or not gid.isdigit():
+    if not all(text.isdigit() and len(text) <= _DIGITS for text in (uid, gid)):
         return None, "uid or gid is not a number"
     if not int(uid):
         return None, "uid 0: mail is never delivered as root"

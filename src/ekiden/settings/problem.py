@@ -21,11 +21,22 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str = ""
     fatal: bool = True
 
+    def __post_init__(self) -> None:
+        # Users name files and write lines that an administrator is shown, on a terminal or as JSON.
+        for name in ("file", "message", "remedy"):
+            if not getattr(self, name).isprintable():
+                msgspec.structs.force_setattr(self, name, _printable(getattr(self, name)))
+
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         kind = "" if self.fatal else "warning: "
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{place}: {kind}{self.message}{remedy}"
+
+
+def _printable(text: str) -> str:
+    """What is not printable as escapes, octets that are no UTF-8 included."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class SettingsError(Exception):
