@@ -70,7 +70,8 @@ def _read(target: bytes) -> tuple[bool, bytes]:
 
 
 def _notice(target: bytes, sender: bytes, message_id: bytes) -> bytes:
-    address = quote(sender)
+    # No line of the header may end within an address.
+    address = quote(sender.replace(b"\n", b"_"))
     return (
         b"From: DELIVERY NOTICE SYSTEM <%b>\nTo: <%b>\nSubject: success notice\n\n"
         b"This is the qreceipt program. Your message has been delivered to the address\n%b,\n"

@@ -33,10 +33,10 @@ class Defaults:
     """The three domains that complete addresses (qmail-inject(8), control files), and the one in Message-IDs."""
 
     def __init__(self, host: bytes, domain: bytes, plus: bytes, idhost: bytes) -> None:
-        self._host = parse(b"@" + host)
-        self._domain = parse(b"." + domain)
-        self._plus = parse(b"." + plus)
-        self.idhost = idhost
+        self._host = parse(b"@" + _one_line(host))
+        self._domain = parse(b"." + _one_line(domain))
+        self._plus = parse(b"." + _one_line(plus))
+        self.idhost = _one_line(idhost)
 
     def complete(self, address: list[Token]) -> list[Token]:
         """An address with host and full domain and without source route; an empty one stays empty.
@@ -129,6 +129,11 @@ class Sender:
         return parse(unparse([(QUOTE, user), *_at(self._return_host)]))
 
 
+def _one_line(text: bytes) -> bytes:
+    """What stands in the environment, for a field: the end of a line would end that."""
+    return text.replace(b"\n", b" ")
+
+
 class _First:
     """The value of the first variable that is set; an empty value is a value."""
 
@@ -136,7 +141,8 @@ class _First:
         self._environment = environment
 
     def __call__(self, *names: bytes) -> bytes | None:
-        return next((self._environment[name] for name in names if name in self._environment), None)
+        found = next((self._environment[name] for name in names if name in self._environment), None)
+        return None if found is None else _one_line(found)
 
 
 def _at(host: bytes | None) -> list[Token]:
