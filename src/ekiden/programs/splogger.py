@@ -24,7 +24,7 @@ _PRINTABLE = bytes(c if 32 <= c <= 126 or c == 10 else ord("?") for c in range(2
 def main(argv: Sequence[str], home: str) -> int:
     """``argv`` is the tag (splogger) and the facility's number (2, mail), both optional; more mean nothing."""
     facility = argv[1] if len(argv) > 1 else str(MAIL)
-    if not facility.isdecimal() or int(facility) > 127:
+    if not facility.isdecimal() or len(facility) > 3 or int(facility) > 127:
         print("splogger: usage: splogger [tag [facility]]; facility is a number up to 127", file=sys.stderr)
         return 100
     lines = Lines(Syslog(os.fsencode(argv[0]) if argv else b"splogger", int(facility)))

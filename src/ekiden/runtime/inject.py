@@ -119,7 +119,7 @@ def _inline_limit(home: str) -> int:
         value = control_line(home, "inlinebytes")
     except OSError:
         value = None
-    return int(value) if value is not None and value.isdigit() else INLINE_OCTETS
+    return int(value) if value is not None and value.isdigit() and len(value) <= 18 else INLINE_OCTETS
 
 
 def _wire(chunks: Iterable[bytes]) -> Iterator[bytes]:

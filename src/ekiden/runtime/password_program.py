@@ -20,6 +20,7 @@ SECONDS = 60.0
 
 _TELL = 'printf "%s\\0" "$(id -u)" "$(id -g)" "$HOME" "$USER" "$SHELL" "$(pwd)"'
 _LONGEST = 8192
+_DIGITS = 10
 
 
 def ask(argv: Sequence[bytes], name: bytes, password: bytes, timestamp: bytes) -> Account | None:
@@ -53,7 +54,7 @@ def ask(argv: Sequence[bytes], name: bytes, password: bytes, timestamp: bytes) -
             os.close(feed)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code == 0:
-        return _account(said)
+        return account(said)
     if code == 1:
         return None
     raise Unavailable(f"{os.fsdecode(argv[0])}: " + (f"signal {-code}" if code < 0 else f"exit code {code}"))
@@ -75,9 +76,10 @@ def _read(told: int, child: int) -> bytes:
     return said
 
 
-def _account(said: bytes) -> Account:
+def account(said: bytes) -> Account:
+    """Who the program became, as it tells. Raises Unavailable."""
     fields = said.split(b"\0")
-    if len(fields) != 7 or not fields[0].isdigit() or not fields[1].isdigit():
+    if len(fields) != 7 or not all(text.isdigit() and len(text) <= _DIGITS for text in fields[:2]):
         raise Unavailable("the checkpassword program did not run what it was told to")
     uid, gid, home, user, shell, place, _end = fields
     return Account(user or b"?", int(uid), int(gid), place or home, shell or b"/bin/sh")

@@ -19,6 +19,8 @@ _MAIL = {
 }
 """Known also where /etc/services is missing or short."""
 
+_DIGITS = 20
+
 MAPPED = "::ffff:"
 
 
@@ -41,10 +43,10 @@ class Families:
 def port_number(text: str) -> int | None:
     """The number of a port given by number or by its name in /etc/services; None if there is none."""
     if text.isdecimal() and text.isascii():
-        return int(text) if int(text) < 65536 else None
+        return int(text) if len(text) <= _DIGITS and int(text) < 65536 else None
     try:
         return socket.getservbyname(text, "tcp")
-    except OSError:
+    except (OSError, ValueError):
         return _MAIL.get(text)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_DIGITS = 20
+"""More than any number has: int() raises for thousands of them."""
+
 
 class WrongUse(Exception):
     """The command line is no good; the text, unless empty, says why."""
@@ -16,6 +19,6 @@ def number(name: str, text: str) -> int:
 
     ``name`` is the option with its hyphen, or the variable. Raises WrongUse.
     """
-    if not text.isdecimal() or not text.isascii() or int(text) > 0x7FFFFFFF:
+    if not text.isdecimal() or not text.isascii() or len(text) > _DIGITS or int(text) > 0x7FFFFFFF:
         raise WrongUse(f"{name}: not a number: {text}")
     return int(text)
