@@ -16,7 +16,9 @@ LOOKUP_FAILED = b"temporary RBL lookup error"
 _LONGEST = 200
 """Octets of a reply's text."""
 
-_LONGEST_LINE = 65536
+_VERB_OCTETS = 16
+"""As much of a line as is kept while it grows: no verb is longer."""
+
 _TAKEN = frozenset({b"helo", b"ehlo", b"mail", b"rset", b"noop"})
 
 
@@ -104,8 +106,7 @@ class Refusal:
         for line in lines:
             if not self.is_over:
                 answers.append(self._answer(line.removesuffix(b"\r").partition(b" ")[0].lower()))
-        # Of a line that never ends, the beginning is as good as the whole.
-        self._line = self._line[:_LONGEST_LINE]
+        self._line = self._line[:_VERB_OCTETS]
         return b"".join(answers)
 
     def _answer(self, verb: bytes) -> bytes:
