@@ -1,7 +1,8 @@
-"""Targets that hear servers: what a next hop says, what the DNS answers, and lines as they pass."""
+"""Targets that hear servers: what a next hop says, also at a login, what the DNS answers, and lines as they pass."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import dns.exception
@@ -19,7 +20,16 @@ from ekiden.runtime.resolver_answer import failure, translate, wire_name
 from ekiden.wire.carriage import Inserter, Remover, add_cr
 from ekiden.wire.dns import PTR, TXT, A, BadAnswer, BadName, decode_answer, encode_name, encode_query
 from ekiden.wire.lines import DotReader, LineGauge, is_whole, mend_newlines, stuff
-from ekiden.wire.sasl_client import Credentials
+from ekiden.wire.sasl import (
+    Malformed,
+    parse_scram_final,
+    parse_scram_first,
+    scram_challenge,
+    scram_keys,
+    scram_signature,
+    server_final,
+)
+from ekiden.wire.sasl_client import Credentials, choose
 from ekiden.wire.smtp.client import Client, Done, Lost, Ready, StartTls, State, WantContent
 from ekiden.wire.smtp.client_content import DotStuffer
 from ekiden.wire.smtp.client_content import stuff as stuff_whole
@@ -27,14 +37,18 @@ from ekiden.wire.smtp.client_reply import MAXIMUM_REPLY, ReplyReader, Unreadable
 
 _RECIPIENTS = [Recipient(b"a@x.example"), Recipient(b"b c@x.example", 3, b"rfc822;b"), Recipient(b"d@x.example")]
 _LOGIN = Credentials(b"u", b"p", b"nonce", 100_000)
+_ALL = 255
 _CONTENT = b".\r\nx\r\n..\r\n"
 
 
 def _smtp_client(data: bytes) -> None:
-    """The first octet chooses what is sent, the second how many octets of the rest come at once."""
+    """The first octet chooses what is sent, the second how many octets of the rest come at once.
+
+    0 is a line, as of a server that waits for what we say, and 255 is all.
+    """
     options, size = (data + b"\0\0")[:2]
     said = data[2:]
-    session = _talk(options, said, size or max(len(said), 1))
+    session = _talk(options, said, size)
     if b"STARTTLS" not in said.upper():
         # What follows STARTTLS at once ends the session. Else one of the two may have got further, not elsewhere.
         for one, other in zip(session.verdicts, _talk(options, said, 1).verdicts, strict=False):
@@ -42,15 +56,22 @@ def _smtp_client(data: bytes) -> None:
     _check_replies(said)
 
 
-def _talk(options: int, said: bytes, step: int) -> _Session:
+def _talk(options: int, said: bytes, size: int) -> _Session:
     session = _Session(options)
-    for at in range(0, len(said), step):
-        session.hear(said[at : at + step])
+    for piece in _pieces(said, size):
+        session.hear(piece)
     session.client.lost()
     session.serve()
     assert session.client.state is State.CLOSED
     assert len(session.verdicts) <= session.begun
     return session
+
+
+def _pieces(said: bytes, size: int) -> list[bytes]:
+    if not size:
+        return said.splitlines(keepends=True)
+    step = max(len(said), 1) if size == _ALL else size
+    return [said[at : at + step] for at in range(0, len(said), step)]
 
 
 class _Session:
@@ -136,6 +157,43 @@ def _replies(reader: ReplyReader, pieces: list[bytes]) -> list[bytes]:
     except UnreadableError:
         pass
     return found
+
+
+def _sasl_client(data: bytes) -> None:
+    """A smart host that knows the password, or does not, and what it says: NUL parts its messages.
+
+    It is believed only after the signature that the password makes, however it speaks before and after.
+    """
+    options, *said = data[:1] or b"\0", *data[1:].split(b"\0", 3)
+    offered = [name for bit, name in enumerate((b"PLAIN", b"LOGIN", b"SCRAM-SHA-256")) if options[0] & 1 << bit]
+    exchange = choose(offered, _LOGIN)
+    if exchange is None:
+        return
+    try:
+        for challenge in said:
+            exchange.answer(challenge)
+    except Malformed:
+        pass
+    assert exchange.name != b"SCRAM-SHA-256" or not exchange.done, "somebody who does not know the password"
+    _scram_server(said[0], (said[1:] or [b""])[0])
+
+
+def _scram_server(salt: bytes, changed: bytes) -> None:
+    """The exchange as it should be, with any salt; the server's last message is changed."""
+    exchange = choose([b"SCRAM-SHA-256"], _LOGIN)
+    assert exchange is not None and exchange.first is not None
+    keys = scram_keys(_LOGIN.password, salt or b"s", 1 + len(salt) % 3)
+    first, nonce = parse_scram_first(exchange.first), _LOGIN.nonce + b"more"
+    challenge = scram_challenge(nonce, keys.salt, keys.iterations)
+    signature = scram_signature(keys, *parse_scram_final(exchange.answer(challenge), first, challenge, nonce))
+    assert signature is not None, "the server would not let us in"
+    final = server_final(signature)
+    if changed and changed != final:
+        with contextlib.suppress(Malformed):
+            exchange.answer(changed)
+        assert not exchange.done, "a signature that nobody made"
+    exchange.answer(final)
+    assert exchange.done
 
 
 _QUERIES = {kind: encode_query(7, b"2.0.0.127.list.example", kind) for kind in (A, PTR, TXT)}
@@ -243,6 +301,21 @@ _REPLIES = (
     *(b"\0\0", b"\1\0", b"\2\3", b"\4\0", _HELLO, b"250 x\r\n", b"354 x\r\n", b"421 x\r\n", b"450 4.1.1 x\r\n"),
     *(b"250-", b"550 5.1.1 x\r\n", b"250-STARTTLS\r\n", b"250 SIZE 1\r\n", b"2", b" ", b"-", b"\r", b"\n", b"\x85"),
 )
+_CHALLENGES = (
+    *(
+        b"\1",
+        b"\2",
+        b"\4",
+        b"\7",
+        b"\0",
+        b"r=nonce",
+        b"r=noncemore,s=c2FsdA==,i=1",
+        b",i=9999999",
+        b",s=",
+        b"e=other",
+    ),
+    *(b"v=", b"A" * 43 + b"=", b"Username:", b"Password:", b"=", b",", b"\xff"),
+)
 _RECORDS = (
     *(b"\0\0\x81\x80\0\1", b"\1\0\x81\x80\0\2", b"\2\0\x81\x80\0\1", b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\x7f\0\0\2"),
     *(b"\xc0\x0c\0\x10\0\1\0\0\0\1\0\4\3abc", b"\xc0\x0c\0\x0c\0\1\0\0\0\1\0\2\xc0\x0c", b"\xc0\x0c", b"\x3f", b"\0"),
@@ -254,6 +327,7 @@ _LINES = (b".", b"\r\n", b"\r\n.", b"\r\n.\r\n", b"\n.\n", b"\r", b"\n", b"x", b
 
 TARGETS = (
     Target("smtp-client", _smtp_client, (), _REPLIES, (b"\0\0", b"\0\x01250-", b"\0\0" + _HELLO), _smtp_alone),
+    Target("sasl-client", _sasl_client, (), _CHALLENGES, (b"\4", b"\4r=nonceX,s=")),
     Target("dns-answer", _dns, (BadAnswer, BadName), _RECORDS, (b"\0\0\x81\x80\x0f\xff",)),
     Target("dns-resolver", _resolver, (), _PACKETS, (b"\0" + _PACKET,)),
     Target("lines", _lines, (), _LINES, (b"",), _lines_alone),

@@ -13,7 +13,7 @@ from tests.wire.smtp.dialogue import Player
 
 from ekiden.base.envelope import Body
 from ekiden.base.reply import Refused
-from ekiden.policy.blocking import Refusal, reversed_address
+from ekiden.policy.blocking import Decision, Refusal, reversed_address
 from ekiden.wire import sasl
 from ekiden.wire.pop3.events import Apop, Update
 from ekiden.wire.pop3.profile import Profile as Pop3Profile
@@ -203,6 +203,8 @@ def _refusal(data: bytes) -> None:
     said = whole.receive(data)
     assert said == b"".join(map(single.receive, octets(data)))
     assert not re.sub(_REPLY, b"", said) and whole.is_over == single.is_over
+    # What a list says, or the administrator, becomes a reply.
+    assert re.fullmatch(_REPLY, Decision(data, len(data) % 2 == 0).reply + b"\r\n")
     reversed_address(data)
 
 

@@ -25,7 +25,7 @@ _DIGEST = re.compile(rb"[0-9a-f]{32}")
 
 def main(argv: Sequence[str], home: str) -> int:
     """Arguments: the program and its arguments. Returns only what went wrong."""
-    credentials = _read()
+    credentials = read(3)
     if credentials is None or not argv:
         return _MISUSED
     try:
@@ -52,12 +52,13 @@ def check(home: Path, name: bytes, password: bytes, timestamp: bytes) -> Account
     return entry.account if right else None
 
 
-def _read() -> tuple[bytes, bytes, bytes] | None:
+def read(descriptor: int) -> tuple[bytes, bytes, bytes] | None:
+    """Name, password and timestamp from a descriptor, which is closed; None for what is no such thing."""
     data = b""
     try:
-        while len(data) <= _LONGEST and (piece := os.read(3, _LONGEST + 1 - len(data))):
+        while len(data) <= _LONGEST and (piece := os.read(descriptor, _LONGEST + 1 - len(data))):
             data += piece
-        os.close(3)
+        os.close(descriptor)
     except OSError:
         return None
     fields = data.split(b"\0")

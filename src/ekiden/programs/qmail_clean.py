@@ -38,14 +38,19 @@ def main(argv: Sequence[str], home: str) -> int:
         os.chdir(os.path.join(home, "queue"))
     except OSError:
         return 111
+    return serve(0, 1)
+
+
+def serve(reading: int, writing: int) -> int:
+    """Carry out the commands on one descriptor and answer on the other; the exit code."""
     remove_old_pids(time.time())
     rest = b""
     served = 0
-    while data := os.read(0, 65536):
+    while data := os.read(reading, 65536):
         *commands, rest = (rest + data).split(b"\0")
         for command in commands:
             try:
-                os.write(1, carry_out(command))
+                os.write(writing, carry_out(command))
             except OSError:
                 return 100
             served += 1

@@ -183,6 +183,18 @@ class Sender(QueueRole):
         self.die("qmail-clean")
 
 
+def reported_outcome(channel: str, text: bytes) -> Outcome:
+    """What a spawner's report means, its letter first. Whatever cannot be understood is tried again."""
+    verdict = _VERDICTS.get(text[:1])
+    if verdict is None:
+        return MANGLED
+    outcome = outcome_of(verdict, readable(text[1:]))
+    if verdict == Verdict.DELIVERED and (channel == "remote" or _ONLY_FORWARDED.search(outcome.text)):
+        # qmail's programs hand on nothing of what was asked for about notices (RFC 3461 sections 5.2.2, 5.2.7.3).
+        return msgspec.structs.replace(outcome, action="relayed")
+    return outcome
+
+
 class Spawned(Deliverers):
     """One channel's spawner in the place of delivery processes."""
 
@@ -249,17 +261,7 @@ class Spawned(Deliverers):
         return WireFile(file)
 
     def _reported(self, key: tuple[Part, int], text: bytes) -> None:
-        self._note(*key, self._outcome(text))
-
-    def _outcome(self, text: bytes) -> Outcome:
-        verdict = _VERDICTS.get(text[:1])
-        if verdict is None:
-            return MANGLED
-        outcome = outcome_of(verdict, readable(text[1:]))
-        if verdict == Verdict.DELIVERED and (self._channel == "remote" or _ONLY_FORWARDED.search(outcome.text)):
-            # qmail's programs hand on nothing of what was asked for about notices (RFC 3461 sections 5.2.2, 5.2.7.3).
-            return msgspec.structs.replace(outcome, action="relayed")
-        return outcome
+        self._note(*key, reported_outcome(self._channel, text))
 
     def _note(self, part: Part, place: int, outcome: Outcome) -> None:
         outcomes = self._attempts[part]
