@@ -228,7 +228,8 @@ def _link(data: bytes) -> None:
 
 
 def _link_alone(data: bytes) -> None:
-    _heard_by_a_role([data])
+    # As much at once as a socket takes.
+    _heard_by_a_role(data[at : at + 65_536] for at in range(0, len(data), 65_536))
 
 
 def _heard_by_a_role(pieces: Iterable[bytes]) -> tuple[list[object], bool]:

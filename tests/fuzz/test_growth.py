@@ -1,8 +1,9 @@
-"""Work grows as inputs do: shapes that are nasty to parsers, at one size and at four times that size.
+"""Work grows as inputs do: shapes that are nasty to parsers, at growing sizes up to a megabyte.
 
-Counted are the calls of functions, ours and the interpreter's, and the processor's time where octets are copied or
-searched within one call. Four times the input must not be more than about four times the work; sixteen times is what
-is looked for.
+Counted are the calls of functions, ours and the interpreter's, at one size and at four times that size: four times
+the input must not be more than about four times the work. What one call copies or searches no count shows: the
+processor's time is taken, at sizes that grow fourfold until it can be told apart from noise, or until a megabyte is
+reached. Where the square of the size is at work, each step costs sixteen times the one before.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from tests.fuzz.streams import STREAMS, Stream
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
@@ -21,45 +26,88 @@ SHAPES = (
     *(b"x", b" ", b"\n", b"\n ", b"\r\n", b"\r", b"\0", b"\xe9", b"A:b\n", b"A:b\r\n", b"To: a\n", b"\r\n.", b"0:,"),
     *(b"--b\r\n", b"=", b"\xc0\x0c", b"\x91", b"$x", b"\nFrom x\n", b"250-x\r\n", b"%", b"|", b"> to <", b"-", b"/"),
 )
+IN_PIECES = (b"x", b"<", b" ", b"\n", b"\r\n", b"\r", b"\r\n.", b"\0", b"0:,", b"250-x\r\n", b"A:b\n", b"> to <")
+"""The shapes that are given to what reads piece by piece."""
+
 TIMES = 4
 CALLED = 800
-TIMED = 3000
-"""Octets of the smaller input, where calls are counted and where time is taken."""
+"""Octets of the smaller input where calls are counted."""
 
 _MORE_CALLS = 6.0
-_MORE_SECONDS = 9.0
-_NOTHING = 0.05
-"""Processor seconds below which nothing can be said, and nothing is wrong."""
+
+SMALLEST, LARGEST = 4096, 1 << 20
+"""Octets where time is taken first and last."""
+
+_MORE_SECONDS = 8.0
+"""Steps from one size to the next, of which two in a row must be larger than this to count: memory that no longer
+fits into a cache makes one such step."""
+
+_ENOUGH = 0.001
+"""Processor seconds from which on a step tells something."""
+
+_TRIES = 3
+"""How often a step is looked at before it counts: the least time is the parser's own."""
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_work_grows_with_the_input(target: Target) -> None:
+    with _no_collector():
+        for begin in target.begins:
+            for shape in SHAPES:
+                why = more_calls(target, begin, shape) or slower(
+                    lambda size, begin=begin, shape=shape: seconds(target.run_alone, grown(begin, shape, size))
+                )
+                assert not why, f"{begin!r} {shape!r}: {why}"
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=[stream.name for stream in STREAMS])
+def test_work_grows_with_what_comes_in_pieces(stream: Stream) -> None:
+    with _no_collector():
+        for octets in (1, 512):
+            for begin in stream.begins:
+                for shape in IN_PIECES:
+                    why = slower(
+                        lambda size, begin=begin, shape=shape, octets=octets: seconds(
+                            stream.hear, cut(grown(begin, shape, size), octets)
+                        )
+                    )
+                    assert not why, f"{begin!r} {shape!r} in pieces of {octets}: {why}"
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
     gc.collect()
     gc.disable()
     try:
-        for begin in target.begins:
-            for shape in SHAPES:
-                if why := too_much(target, begin, shape):
-                    # Once more, for something else may have taken the processor's caches.
-                    assert not too_much(target, begin, shape), f"{begin!r} {shape!r}: {why}"
+        yield
     finally:
         gc.enable()
 
 
-def too_much(target: Target, begin: bytes, shape: bytes) -> str:
-    """What grows faster than it should; empty if nothing does."""
+def more_calls(target: Target, begin: bytes, shape: bytes) -> str:
+    """Why the calls are too many; empty if they are not."""
     fewer, more = (calls(target, grown(begin, shape, size)) for size in (CALLED, TIMES * CALLED))
-    if more > _MORE_CALLS * fewer + 500:
-        return f"{fewer} calls become {more}"
-    short, long = (seconds(target, grown(begin, shape, size)) for size in (TIMED, TIMES * TIMED))
-    if long > _NOTHING and long > _MORE_SECONDS * short:
-        return f"{short:.4f} seconds become {long:.4f}"
+    return f"{fewer} calls become {more}" if more > _MORE_CALLS * fewer + 500 else ""
+
+
+def slower(measure: Callable[[int], float]) -> str:
+    """Why time grows too fast; empty if it does not. ``measure`` gives seconds for a size."""
+    size, last = SMALLEST, measure(SMALLEST)
+    while last < _ENOUGH and size < LARGEST:
+        size *= TIMES
+        now = measure(size)
+        if now > _ENOUGH and now > _MORE_SECONDS * last:
+            sizes = (size // TIMES, size, size * TIMES)
+            short, middle, long = (min(measure(each) for _ in range(_TRIES)) for each in sizes)
+            if middle > _MORE_SECONDS * short and long > _MORE_SECONDS * middle:
+                return f"{short:.4f}, {middle:.4f} and {long:.4f} seconds for {sizes} octets"
+        last = now
     return ""
 
 
 def test_a_parser_that_grows_too_fast_is_seen() -> None:
-    def goes_back(data: bytes) -> None:
-        for at in range(0, len(data), 4):
+    def copies(data: bytes) -> None:
+        for at in range(0, len(data), 16):
             data[at:].count(b"x" * 9)
 
     def asks_again(data: bytes) -> None:
@@ -67,8 +115,15 @@ def test_a_parser_that_grows_too_fast_is_seen() -> None:
             for at in range(0, len(data), 8):
                 data.find(b"y", at, at + 1)
 
-    assert "seconds" in too_much(Target("back", lambda data: [goes_back(data) for _ in range(60)]), b"", b"x")
-    assert "calls" in too_much(Target("again", asks_again), b"", b"x")
+    def keeps(said: Iterator[bytes]) -> None:
+        kept = b""
+        for piece in said:
+            kept += piece
+
+    assert "seconds" in slower(lambda size: seconds(copies, grown(b"", b"x", size)))
+    assert "seconds" in slower(lambda size: seconds(keeps, cut(grown(b"", b"x", size), 64)))
+    assert not slower(lambda size: seconds(bytes.upper, grown(b"", b"x", size)))
+    assert "calls" in more_calls(Target("again", asks_again), b"", b"x")
 
 
 def grown(begin: bytes, shape: bytes, size: int) -> bytes:
@@ -93,8 +148,13 @@ def calls(target: Target, data: bytes) -> int:
     return count
 
 
-def seconds(target: Target, data: bytes) -> float:
+def cut(data: bytes, octets: int) -> list[bytes]:
+    """The data in pieces of so many octets."""
+    return [data[at : at + octets] for at in range(0, len(data), octets)]
+
+
+def seconds(parse: Callable[[Any], object], data: bytes | list[bytes]) -> float:
     """Processor seconds for ``data``."""
     began = time.process_time()
-    target.run_alone(data)
+    parse(data)
     return time.process_time() - began
