@@ -33,9 +33,10 @@ class Defaults:
     """The three domains that complete addresses (qmail-inject(8), control files), and the one in Message-IDs."""
 
     def __init__(self, host: bytes, domain: bytes, plus: bytes, idhost: bytes) -> None:
-        self._host = parse(b"@" + _one_line(host))
-        self._domain = parse(b"." + _one_line(domain))
-        self._plus = parse(b"." + _one_line(plus))
+        # What a newline is between words, it is to be in comments too.
+        self._host, self._domain, self._plus = (
+            parse(mark + text.replace(b"\n", b" ")) for mark, text in ((b"@", host), (b".", domain), (b".", plus))
+        )
         self.idhost = _one_line(idhost)
 
     def complete(self, address: list[Token]) -> list[Token]:
@@ -107,13 +108,14 @@ class Sender:
 
     def from_field(self) -> bytes:
         """``From: "Name" <user@host>`` or, with the letter c, ``From: user@host (Name)``; still to be completed."""
-        user = [(QUOTE if needs_quote(self._user) else ATOM, self._user), *_at(self._host)]
+        name = _one_line(self._user)
+        user = [(QUOTE if needs_quote(name) else ATOM, name), *_at(self._host and _one_line(self._host))]
         if self._name is None:
             written = user
         elif self._as_comment:
-            written = [*user, (COMMENT, self._name)]
+            written = [*user, (COMMENT, _one_line(self._name))]
         else:
-            written = [(QUOTE, self._name), LEFT, *user, RIGHT]
+            written = [(QUOTE, _one_line(self._name)), LEFT, *user, RIGHT]
         return unparse([(ATOM, b"From"), COLON, *written])
 
     def return_path(self, when: float, pid: int) -> list[Token]:
@@ -131,7 +133,7 @@ class Sender:
 
 def _one_line(text: bytes) -> bytes:
     """What stands in the environment, for a field: the end of a line would end that."""
-    return text.replace(b"\n", b" ")
+    return text.replace(b"\n", b"_")
 
 
 class _First:
@@ -141,8 +143,7 @@ class _First:
         self._environment = environment
 
     def __call__(self, *names: bytes) -> bytes | None:
-        found = next((self._environment[name] for name in names if name in self._environment), None)
-        return None if found is None else _one_line(found)
+        return next((self._environment[name] for name in names if name in self._environment), None)
 
 
 def _at(host: bytes | None) -> list[Token]:
