@@ -134,3 +134,9 @@ def test_lines_that_nobody_of_ours_wrote(tmp_path: Path, line: str) -> None:
     (tmp_path / "ekiden.log").write_bytes(before.encode() + line.encode("utf-8", "surrogateescape") + b"\n")
     first, *_others = events(tmp_path)
     assert first["event"] == "starting"
+
+
+def test_a_file_whose_number_is_none_is_passed_over(tmp_path: Path) -> None:
+    for name in ("ekiden.log", "ekiden.log.\u00b2", "ekiden.log.old"):
+        (tmp_path / name).write_text("1.5 refuse: smtp: 192.0.2.1: jiro: authentication failed\n")
+    assert len(list(events(tmp_path))) == 1

@@ -133,7 +133,7 @@ def _open(directory: Path, opened: ExitStack, name: str = "ekiden.log") -> list[
     """
     found: dict[int, BinaryIO] = {}
     plain = {path.name.removesuffix(_PACKED) for path in directory.glob(f"{name}[.-]*")}
-    numbers = sorted(int(number) for old in plain if (number := old.removeprefix(f"{name}.")).isdigit())
+    numbers = sorted(int(number) for old in plain if (number := old.removeprefix(f"{name}.")).isdecimal())
     numbers.append(numbers[-1] + 1 if numbers else 1)
     dated = sorted((old for old in plain if old.startswith(f"{name}-")), reverse=True)
     # From the newest on, because they move towards higher numbers, each by one when a file is full.

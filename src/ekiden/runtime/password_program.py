@@ -47,12 +47,13 @@ def ask(argv: Sequence[bytes], name: bytes, password: bytes, timestamp: bytes) -
         finally:
             os.close(feed)
             feed = -1
-        said = _read(told, child)
+        deadline = time.monotonic() + SECONDS
+        said = _read(told, child, deadline)
     finally:
         os.close(told)
         if feed >= 0:
             os.close(feed)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = _ended(child, deadline)
     if code == 0:
         return account(said)
     if code == 1:
@@ -60,10 +61,22 @@ def ask(argv: Sequence[bytes], name: bytes, password: bytes, timestamp: bytes) -
     raise Unavailable(f"{os.fsdecode(argv[0])}: " + (f"signal {-code}" if code < 0 else f"exit code {code}"))
 
 
-def _read(told: int, child: int) -> bytes:
+def _ended(child: int, deadline: float) -> int:
+    """The program's exit code, negative if a signal ended it, as one that takes too long is."""
+    handle = os.pidfd_open(child)
+    try:
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        if not ended.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            os.kill(child, signal.SIGKILL)
+    finally:
+        os.close(handle)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _read(told: int, child: int, deadline: float) -> bytes:
     """What is said until its end; a program that takes too long is ended."""
     said = b""
-    deadline = time.monotonic() + SECONDS
     while len(said) < _LONGEST:
         ready, _, _ = select.select([told], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
