@@ -23,6 +23,8 @@ from tests.crash.mailboxes import BEGIN
 from tests.crash.work import KINDS as QUEUE_KINDS
 from tests.crash.work import Work, empty, inject
 
+import ekiden
+
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="tracing needs root")]
 
 KINDS = QUEUE_KINDS | mailboxes.KINDS
@@ -66,13 +68,15 @@ class Quietly:
 def problems(kind: str, bench: Bench, told: str) -> list[str]:
     """What nobody should see of the fault."""
     words = [line.split() for line in told.splitlines()]
+    ours = str(Path(ekiden.__file__).parent), str(bench.run)
     found = [f"ended by a bug: {line}" for line in words if line[0] == "ended" and line[1].rstrip(":") in BUGS]
     codes = {int(line[1]) for line in words if line[0] == "exit"}
     if kind in EXIT_CODES and not codes <= EXIT_CODES[kind]:
         found.append(f"exit code {codes}")
     said = bench.run / "said"
-    # An interpreter that cannot even start says so in its own way.
-    if said.exists() and "Traceback" in (text := said.read_text()) and "Fatal Python error" not in text:
+    # An interpreter that cannot start as it should says so in its own way.
+    text = said.read_text() if said.exists() else ""
+    if "Traceback" in text and any(f'File "{place}' in text for place in ours):
         found.append(text)
     return found
 
