@@ -6,6 +6,7 @@ import asyncio
 import calendar
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,16 +20,19 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.programs import qmail_newu
 from ekiden.roles import local
 from ekiden.roles.local import outcome_of
-from ekiden.runtime import seccomp
+from ekiden.runtime import fenced_accounts, seccomp
 from ekiden.runtime.binding import unix_socket
 from ekiden.runtime.frames import Accepted, Attempt, DeliveryAnswer, Draining, Inject, IntakeRequest, Report
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
-from ekiden.runtime.role import Context, run
+from ekiden.runtime.privilege import Identity
+from ekiden.runtime.role import Context
 from ekiden.settings.schema import Settings
 
 ROOT = os.geteuid() == 0
 UID = 4242 if ROOT else os.getuid()
+NOBODY = 65534
+"""Who looks for users where there is no qmailp."""
 CONTENT = b"Subject: x\r\n\r\nbody\r\n"
 
 needs_root = pytest.mark.skipif(not ROOT, reason="needs root")
@@ -40,6 +44,7 @@ class Queue:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.injected: list[Inject] = []
+        self.draining = False
         for name in ("alias", "run", "users"):
             (home / name).mkdir()
         self._sockets = {name: unix_socket(home / "run" / name) for name in ("local", "inject")}
@@ -74,14 +79,16 @@ class Queue:
             try:
                 settings = Settings(me=b"x.org", inlinebytes=100_000, programseconds=programseconds)
                 context = Context(self.home, settings, Log("local", 2), run=os.open(self.home / "run", os.O_PATH))
-                run(context, local.main)
-            finally:
+                local.serve(context, Identity(NOBODY, NOBODY) if ROOT else None)
                 os._exit(0)
+            finally:
+                os._exit(1)
         self.connection, _address = self._sockets["local"].accept()
 
     def stop(self) -> None:
         self.connection.close()
-        os.waitpid(self.pid, 0)
+        if self.pid:
+            os.waitpid(self.pid, 0)
         self._loop.close()
         for bound in self._sockets.values():
             bound.close()
@@ -97,6 +104,7 @@ class Queue:
 
         def take(frame: Report | Draining, _descriptor: int | None) -> None:
             if isinstance(frame, Draining):
+                self.draining = True
                 return
             reports[frame.job] = frame
             if len(reports) == len(recipients):
@@ -126,15 +134,29 @@ class Queue:
 
         link = Link(loop, connection, msgspec.msgpack.Decoder(IntakeRequest), take, lambda reason: None)
 
+    @property
+    def fork_server(self) -> int:
+        return children_of(self.pid)[0]
+
     def child(self) -> int:
-        """The first child of the role."""
-        listed = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True).stdout
-        return int(listed.split()[0])
+        """The first process of a user's."""
+        return children_of(self.fork_server)[0]
+
+
+def children_of(pid: int) -> list[int]:
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout
+    return [int(child) for child in listed.split()]
 
 
 def own(path: Path, uid: int = UID) -> None:
     if ROOT:
         subprocess.run(["chown", "-R", f"{uid}:{uid}", path], check=True)
+
+
+def who(pid: int) -> int:
+    """The user that a process is."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("Uid:")).split()[2])
 
 
 def stored(place: Path) -> list[bytes]:
@@ -430,6 +452,82 @@ def test_killed_at_any_moment_nothing_is_torn(queue: Queue) -> None:
     texts = {text.partition(b"\nSubject")[2] for text in stored(joe)}
     assert texts <= {b": x\n\n" + b"line\n" * 10_000, b": x\n\nbody\n"}
     assert len(stored(joe)) >= delivered
+
+
+@needs_root
+def test_who_looks_for_users_is_not_root(queue: Queue) -> None:
+    joe = queue.user("joe")
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    assert who(queue.pid) == NOBODY and fences(queue.pid) == (True, True)
+    assert who(queue.fork_server) == 0 and fences(queue.fork_server) == (False, False)
+    assert who(queue.child()) == UID
+    # What root alone may read it reads, too.
+    ann = queue.user("ann")
+    (queue.home / "users").chmod(0o700)
+    (queue.home / "users" / "cdb").chmod(0o600)
+    assert queue.deliver(b"ann@x.org") == [DONE]
+    assert (len(stored(joe)), len(stored(ann))) == (1, 1)
+
+
+def test_without_its_fork_server_it_ends_what_is_in_hand_and_then_itself(queue: Queue) -> None:
+    joe = queue.user("joe")
+    ann = queue.user("ann", UID + 1 if ROOT else UID)
+    (joe / ".qmail-slow").write_text("|touch started; sleep 1\n")
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    server = queue.fork_server
+    killer = os.fork()
+    if not killer:
+        while not (joe / "started").exists():
+            time.sleep(0.01)
+        os.kill(server, signal.SIGKILL)
+        os._exit(0)
+    assert queue.deliver(b"joe-slow@x.org")[0].text == "did 0+0+1\n"
+    os.waitpid(killer, 0)
+    assert queue.draining, "it wants nothing more"
+    if ROOT:
+        (outcome,) = queue.deliver(b"ann@x.org")
+        assert (outcome.verdict, outcome.status) == (Verdict.DEFERRED, "4.3.0")
+        assert outcome.text.startswith("Unable to start a delivery: ")
+        assert stored(ann) == []
+    # The queue has nothing more in hand.
+    queue.connection.shutdown(socket.SHUT_RDWR)
+    assert os.waitstatus_to_exitcode(os.waitpid(queue.pid, 0)[1]) != 0
+    queue.pid = 0
+
+
+@needs_root
+def test_where_users_are_looked_up_otherwise_than_at_the_start_it_ends(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = place / "nsswitch.conf"
+    switch.write_text("passwd: files\n")
+    monkeypatch.setattr(fenced_accounts, "SWITCH", switch)
+    queue = Queue(place)
+    joe = queue.user("joe")
+    queue.start()
+    assert queue.deliver(b"nobodys-name@x.org")[0].status == "5.1.1"
+    switch.write_text("passwd: files sss\n")
+    # Answers are used for a second.
+    (outcome,) = queue.deliver(b"another-name@x.org")
+    assert (outcome.verdict, outcome.text) == (Verdict.DEFERRED, f"{switch} has changed. (#4.3.0)\n")
+    assert queue.draining
+    # Whom the assignments name is not looked up anywhere else.
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    assert len(stored(joe)) == 1
+    queue.stop()
+
+
+@needs_root
+def test_users_that_a_fence_might_hide_are_looked_up_without(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = place / "nsswitch.conf"
+    switch.write_text("passwd: files ldap\n")
+    monkeypatch.setattr(fenced_accounts, "SWITCH", switch)
+    queue = Queue(place)
+    queue.user("joe")
+    queue.start()
+    assert queue.deliver(b"joe@x.org") == [DONE]
+    assert fences(queue.pid) == (False, False)
+    queue.stop()
 
 
 def test_told_to_stop_it_finishes_what_is_in_hand(queue: Queue) -> None:

@@ -1,8 +1,13 @@
 """The local role: finds each recipient's user and has a process of that user deliver (qmail-lspawn(8)).
 
-As root this process opens no file of a user's. Each user's deliveries are done by a child that became the user and
-is kept for a few seconds, so that a busy mailbox costs no process per message and one wait for the disk serves many
-messages. Whatever goes wrong with a child is a deferral for the messages that it had in hand.
+It is three kinds of processes, so that whoever hears of mail is not root:
+
+- this one hears the queue and looks users up; it is qmailp, if started as root, and can change and run nothing
+- the fork server (root, if started so) makes a process for a user when it is asked to (``runtime.fork_server``)
+- a child of that is the user, and delivers; it is kept for a few seconds, so that a busy mailbox costs no process per
+  message and one wait for the disk serves many messages
+
+Whatever goes wrong with a child is a deferral for the messages that it had in hand.
 
 The queue hands over more than may run at once. What may not begin yet waits here, and is not kept waiting by the
 queue's next look at the disk.
@@ -34,17 +39,20 @@ from ekiden.delivery.program import surroundings
 from ekiden.delivery.quota import define
 from ekiden.delivery.report import ELSEWHERE, Report, Trouble, deferred, failed
 from ekiden.queue.scheduler import may_begin
-from ekiden.routing.users import User, Users, UsersUnavailable
-from ekiden.runtime import isolation
+from ekiden.routing.users import User, Users, UsersUnavailable, system_account
+from ekiden.runtime import fenced_accounts, fork_server, isolation
+from ekiden.runtime.capabilities import become_finder
 from ekiden.runtime.crew import Crew
 from ekiden.runtime.delivery_fence import Fence
+from ekiden.runtime.fork_server import ForkServer
 from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining
 from ekiden.runtime.frames import Report as ReportFrame
 from ekiden.runtime.injection import Injection, NotQueued
 from ekiden.runtime.intake import Intake
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
-from ekiden.runtime.role import Context
+from ekiden.runtime.privilege import Identity
+from ekiden.runtime.role import Context, run
 
 CHILDREN = 64
 """Users whose processes are kept at the same time, if concurrencylocal does not ask for more."""
@@ -87,36 +95,53 @@ class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last: bool = False
 
 
-async def main(context: Context) -> None:
-    """Deliver until the queue goes away, or until told to stop and what is in hand has ended."""
-    role = LocalRole(context)
+def serve(context: Context, finder: Identity | None) -> None:
+    """Fork the server as who this is, and be the role as ``finder``, until the queue goes away, or until told to stop
+    and what is in hand has ended.
+    """
+    isolation.prepare("delivery", "forwarding")
+    # Libraries that ask for users are loaded with the first look-up.
+    system_account(b"no:body")
+    strange = fenced_accounts.unfenceable() if os.geteuid() == 0 else ""
+    if strange and context.settings.isolation == "on":
+        context.log.warning(f"isolation is incomplete: local has no fence, because {strange}")
+    server = fork_server.start(partial(work, context), partial(whose, context), keep=(context.run,))
+    # Its socket is root's, and so may be the way there.
+    connection = context.connect("local")
+    uid = os.geteuid()
+    become_finder(finder)
+    run(context, partial(_main, connection=connection, server=server, uid=uid), isolate=not strange)
+    server.close()
+
+
+async def _main(context: Context, connection: socket.socket, server: ForkServer, uid: int) -> None:
+    role = LocalRole(context, connection, server, uid)
+    users = context.home / "users"
+    context.isolate("local", reads=[users, users / "cdb", *fenced_accounts.places()])
     await role.serve()
 
 
 class LocalRole:
-    """The parent: attempts in, reports out."""
+    """Attempts in, reports out. ``uid``: who the fork server is."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, connection: socket.socket, server: ForkServer, uid: int) -> None:
         self._context = context
         self._loop = asyncio.get_running_loop()
-        self._users = Users(context.home)
+        accounts = fenced_accounts.Accounts(self._leave).find if context.isolated else system_account
+        self._users = Users(context.home, accounts, uid)
         self._ended = asyncio.Event()
+        self._leaving = ""
         self._tokens = 0
         self._waiting: list[tuple[Attempt, int | None]] = []
         self._running: Counter[bytes] = Counter()
         self._busy = 0
         self._beginning = False
-        isolation.prepare("delivery", "forwarding")
-        self._crew = Crew(
-            self._loop,
-            lambda connection: work(context, connection),
-            Done,
-            max(CHILDREN, context.settings.concurrencylocal),
-            keep=(context.run,),
-        )
+        self._crew = Crew(self._loop, server, Done, max(CHILDREN, context.settings.concurrencylocal))
+        self._server = server
+        self._loop.add_reader(server.exited, self._lose_server)
         self._link: Link[DeliveryRequest] = Link(
             self._loop,
-            context.connect("local"),
+            connection,
             msgspec.msgpack.Decoder(DeliveryRequest),
             self._take,
             lambda _reason: self._ended.set(),
@@ -129,6 +154,19 @@ class LocalRole:
         stopping.cancel()
         self._link.close()
         self._crew.end()
+        if self._leaving:
+            raise RuntimeError(self._leaving)
+
+    def _lose_server(self) -> None:
+        self._loop.remove_reader(self._server.exited)
+        self._leave("the fork server has ended")
+
+    def _leave(self, reason: str = f"{fenced_accounts.SWITCH} has changed") -> None:
+        """Have the supervisor put another process in this one's place, when what is in hand has had time to end."""
+        if not self._leaving:
+            self._leaving = reason
+            self._link.send(Draining())
+            self._loop.call_later(self._context.settings.shutdownseconds, self._ended.set)
 
     def _take(self, frame: DeliveryRequest, descriptor: int | None) -> None:
         if isinstance(frame, Attempt):
@@ -244,7 +282,7 @@ class LocalRole:
         sent = None
         try:
             sent = None if descriptor is None else os.dup(descriptor)
-            self._crew.give(user.uid, user.gid, task.token, task, sent, answered)
+            self._crew.give(user.uid, user.gid, task.local, task.token, task, sent, answered)
         except OSError:
             _close(sent)
             _close(descriptor)
@@ -271,7 +309,16 @@ def outcome_of(verdict: int, text: str) -> Outcome:
     return Outcome(verdict, codes[-1] if codes else _DEFAULT_STATUS[verdict], text)
 
 
-# What follows runs in a user's process.
+# What follows runs in the processes that the fork server makes.
+
+
+def whose(context: Context, local: bytes) -> tuple[int, int]:
+    """The uid and gid that an address is delivered as, found out by a process that nobody has talked to yet.
+
+    Raises UsersUnavailable.
+    """
+    user = Users(context.home).find(local)
+    return user.uid, user.gid
 
 
 def work(context: Context, connection: socket.socket) -> None:

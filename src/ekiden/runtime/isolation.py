@@ -60,6 +60,7 @@ PROFILES = {
     "syslog": Profile(sockets=(socket.AF_UNIX,)),
     "pop3d": Profile(modules=True),
     "keeper": Profile((socket.AF_UNIX,), modules=True, forks=True, calls=_ACCOUNTS),
+    "local": Profile((socket.AF_UNIX,), modules=True, calls=f"{_ACCOUNTS} wait4"),
     "pop3keeper": Profile((socket.AF_UNIX,), forks=True, becomes=True, calls=_ACCOUNTS),
     "session": Profile(modules=True, threads=False, moves=True, calls=_SESSION),
     "delivery": Profile(modules=True, threads=False, moves=True, calls="fadvise64 link linkat"),

@@ -21,10 +21,10 @@ import msgspec
 from ekiden.mailstore.location import mailbox_path, open_mailbox, places
 from ekiden.mailstore.maildrop import MailboxError
 from ekiden.runtime import isolation
-from ekiden.runtime.crew import Who, close_all_but
 from ekiden.runtime.pop3_frames import Serve, Served
 from ekiden.runtime.pop3_session import Session, Stopping, stop_when_idle
 from ekiden.runtime.pop3_stream import Gone, Stream
+from ekiden.runtime.user_process import Who, close_all_but
 from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.server import Server
 from ekiden.wire.pop3.session import error

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from ekiden.runtime.crew import Who
 from ekiden.runtime.link import Link
 from ekiden.runtime.pop3_frames import Serve, Served
 from ekiden.runtime.pop3_process import Work, begin
+from ekiden.runtime.user_process import Who
 
 IDLE_SECONDS = 30.0
 """How long a process without a session is kept."""

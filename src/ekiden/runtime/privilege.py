@@ -18,7 +18,12 @@ Of ``pop3d`` it is the part that talks with clients; the part that becomes the u
 """
 
 PRIVILEGED = ("local", "keeper")
-"""Those that stay root: ``local`` becomes each recipient in turn, ``keeper`` reads what nobody else may."""
+"""Those that stay root: ``local``, whose fork server makes a process for each recipient, and ``keeper``, which reads
+what nobody else may.
+"""
+
+FINDER = "qmailp"
+"""Who looks for the users that mail is for, as whom qmail runs qmail-getpw(8): ``local`` beside its fork server."""
 
 READER = "qmails"
 """Who may look at the queue without being root, as qmail-qread(8) has it. No process of ours runs as this user."""
@@ -44,12 +49,13 @@ class Identity:
 class Identities:
     """The identity of each role, None where privileges are kept, and the qmail users that do not exist.
 
-    ``reader`` is READER's, None where it is nobody's.
+    ``reader`` is READER's, None where it is nobody's; ``finder`` FINDER's, None where there is one user alone.
     """
 
     roles: dict[str, Identity | None]
     missing: tuple[str, ...] = ()
     reader: Identity | None = None
+    finder: Identity | None = None
 
 
 def identities(home: Path) -> Identities:
@@ -64,15 +70,18 @@ def identities(home: Path) -> Identities:
     if owner.st_uid != 0:
         everyone = Identity(owner.st_uid, owner.st_gid)
         return Identities(dict.fromkeys((*USERS, *PRIVILEGED), everyone))
-    missing = []
+    missing: list[str] = []
     roles: dict[str, Identity | None] = dict.fromkeys(PRIVILEGED)
-    for role, user in USERS.items():
-        identity = _lookup(user)
-        if identity is None:
-            missing.append(user)
-            identity = _lookup(FALLBACK) or Identity(65534, 65534)
-        roles[role] = identity
-    return Identities(roles, tuple(missing), _lookup(READER))
+    roles |= {role: _lookup_or_nobody(user, missing) for role, user in USERS.items()}
+    finder = _lookup_or_nobody(FINDER, missing)
+    return Identities(roles, tuple(missing), _lookup(READER), finder)
+
+
+def _lookup_or_nobody(user: str, missing: list[str]) -> Identity:
+    identity = _lookup(user)
+    if identity is None:
+        missing.append(user)
+    return identity or _lookup(FALLBACK) or Identity(65534, 65534)
 
 
 def _lookup(user: str) -> Identity | None:

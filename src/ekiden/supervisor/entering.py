@@ -85,12 +85,15 @@ class Entrance:
                 pop3d.serve(context, identity)
                 return
             become(identity)
-        mains = {"queue": queue, "remote": remote, "local": local, "smtpd": smtpd, "keeper": keeper}
+        if role == "local":
+            local.serve(context, self._premises.identities.finder)
+            return
+        mains = {"queue": queue, "remote": remote, "smtpd": smtpd, "keeper": keeper}
         run(context, mains[role].main, isolate=not self._runs_programs(role))
 
     def _runs_programs(self, role: str) -> bool:
-        """Whether a role, or its children, run programs of others, which may need what a fence takes away."""
-        return role == "local" or (role == "keeper" and Verifier.runs_programs(self._settings.pop3passwords))
+        """Whether a role runs programs of others, which may need what a fence takes away."""
+        return role == "keeper" and Verifier.runs_programs(self._settings.pop3passwords)
 
     def _stop_supervising(self) -> None:
         """Let go of what only the supervisor may have."""

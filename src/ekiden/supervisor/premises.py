@@ -75,7 +75,7 @@ def prepare(home: Path, settings: Settings, identities: Identities) -> Premises:
 
 
 def _lock(home: Path) -> int:
-    for name in ("run", "log", "queue", "control"):
+    for name in ("run", "log", "queue", "control", "users"):
         (home / name).mkdir(mode=0o755, exist_ok=True)
     held = os.open(home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     until = time.monotonic() + _LOOKED_AT

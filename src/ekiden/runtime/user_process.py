@@ -1,0 +1,38 @@
+"""What a process does that was forked to work as a user: let go of all that was open, and become that user."""
+
+from __future__ import annotations
+
+import os
+
+
+class Who:
+    """A user by number."""
+
+    __slots__ = ("gid", "uid")
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self.uid = uid
+        self.gid = gid
+
+    def become(self) -> None:
+        """Change to this user for good; raises OSError. Without effect if not root."""
+        if os.geteuid() == 0:
+            # qmail-lspawn(8): no supplementary groups.
+            os.setgroups([self.gid])
+            os.setresgid(self.gid, self.gid, self.gid)
+            os.setresuid(self.uid, self.uid, self.uid)
+        if not self.uid or os.getresuid() != (self.uid,) * 3:
+            raise PermissionError("did not become the user")
+
+
+def close_all_but(kept: frozenset[int]) -> None:
+    """Put /dev/null in the place of every other descriptor.
+
+    They are not closed, because objects that came along with the fork may still close their numbers later, which
+    must not hit files that were opened meanwhile.
+    """
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor not in kept and descriptor != null:
+            os.dup2(null, descriptor, inheritable=descriptor <= 2)
