@@ -1,10 +1,11 @@
-"""A real daemon each of whose isolated roles, as soon as it is isolated, does what an intruder would do.
+"""A real daemon each of whose processes does what an intruder would do: as soon as it is isolated, if it ever is.
 
 ``hostile.py HOME RESULTS UID PORT DECOYS`` runs the supervisor of HOME as the user UID. Each role writes a line of
 JSON to RESULTS: role, uid, and for each attempt ``done`` or the error's name; then it goes about its work. PORT is a
 TCP port of 127.0.0.1 where somebody listens; DECOYS has a directory for every role that anybody may write to, with a
 file ``mail`` that anybody may read and write, and two Maildirs of one user, ``own`` and ``foreign``. With
-``unfenced`` as a sixth argument the roles do what is POSSIBLE before they are isolated, and never are.
+``unfenced`` as a sixth argument the roles do what is POSSIBLE before they are isolated, and never are. The supervisor
+and local's fork server never are: as root they do what ROOT may.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ekiden.delivery import carrier
-from ekiden.runtime import control, crew, isolation, pop3_process
+from ekiden.runtime import control, fork_server, isolation, pop3_process
 from ekiden.runtime.administration import Status
 from ekiden.runtime.preloading import preload
 from ekiden.supervisor import entering
@@ -102,6 +103,11 @@ ALIEN = ("read memory", "read environment", "read queue", "read secrets", "write
 ALIEN += ("write to the queue", "command the queue", "pose as remote", "pose as local", "pose as smtpd")
 ALIEN += ("signal others", "limits of others", "setuid", "init_module", "packet")
 """What a user may not do who has nothing to do with mail."""
+
+
+ROOT = ("read queue", "read secrets", "write to control", "write to the log", "write to the queue", "signal others")
+ROOT += ("setuid", "chown", "truncate", "remove from another mailbox", "take another's mail", "command the queue")
+"""What root may do besides, of which an intruder would be glad."""
 
 
 def attempts(home: Path, port: int, place: Path, role: str, spare: socket.socket, other: int) -> Attempts:
@@ -235,6 +241,21 @@ def _keep_connection(path: Path, seconds: float) -> None:
             raise PermissionError(errno.EPERM, "the queue has hung up")
 
 
+def make_children(server: fork_server.ForkServer) -> Attempts:
+    """What a role tries that has a fork server: children who are root, and who are no user with mail here."""
+
+    def make(uid: int, gid: int) -> None:
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                server.make(uid, gid, b"jiro", theirs)
+            ours.settimeout(10)
+            if not ours.recv(1):
+                raise PermissionError(errno.EPERM, "the child has ended")
+
+    return {"child of root": lambda: make(0, 0), "child of the queue's user": lambda: make(1, 6)}
+
+
 def _own_signals(other: int) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -259,6 +280,7 @@ def main() -> None:
         os.setresuid(uid, uid, uid)
     spare = socket.socket()
     complete = isolation.complete
+    servers: list[fork_server.ForkServer] = []
 
     def attack(role: str, *arguments: Any, **keywords: Any) -> None:
         given = attempts(home, port, decoys, role, spare, os.getppid())
@@ -266,8 +288,12 @@ def main() -> None:
             given = {name: given[name] for name in POSSIBLE}
         elif role == "programs":
             given = {name: given[name] for name in ALIEN}
+        elif role in ("forkserver", "supervisor"):
+            given = {name: given[name] for name in POSSIBLE + (ROOT if not os.getuid() else ())}
         else:
             complete(role, *arguments, **keywords)
+            if role == "local":
+                given |= make_children(servers[0])
         told = {"role": role, "uid": os.getuid(), "pid": os.getpid()}
         tried = dict(try_all(given))
         os.write(record, (json.dumps(told | {"tried": tried}) + "\n").encode())
@@ -281,10 +307,21 @@ def main() -> None:
         return run(*arguments)
 
     carrier.run = run_after_attack  # type: ignore[assignment]
-    close_all_but = crew.close_all_but
-    for module in (crew, pop3_process):
-        module.close_all_but = lambda kept: close_all_but(kept | {record, spare.fileno()})
-    Supervisor(home, announce=lambda: None).serve()
+    start, serve = fork_server.start, fork_server.serve
+
+    def start_and_keep(*arguments: Any, **keywords: Any) -> fork_server.ForkServer:
+        servers.append(start(*arguments, **keywords))
+        return servers[-1]
+
+    def serve_after_attack(*arguments: Any) -> None:
+        attack("forkserver")
+        serve(*arguments)
+
+    fork_server.start, fork_server.serve = start_and_keep, serve_after_attack
+    close_all_but = fork_server.close_all_but
+    for module in (fork_server, pop3_process):
+        module.close_all_but = lambda kept: close_all_but(kept | {record, spare.fileno()})  # type: ignore[attr-defined]
+    Supervisor(home, announce=lambda: attack("supervisor")).serve()
 
 
 if __name__ == "__main__":
