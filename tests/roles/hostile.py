@@ -105,8 +105,9 @@ ALIEN += ("signal others", "limits of others", "setuid", "init_module", "packet"
 """What a user may not do who has nothing to do with mail."""
 
 
-ROOT = ("read queue", "read secrets", "write to control", "write to the log", "write to the queue", "signal others")
-ROOT += ("setuid", "chown", "truncate", "remove from another mailbox", "take another's mail", "command the queue")
+ROOT = ("read queue", "read secrets", "read passwords", "write to control", "write to the log", "write to the queue")
+ROOT += ("signal others", "setuid", "chown", "truncate", "remove from another mailbox", "take another's mail")
+ROOT += ("command the queue",)
 """What root may do besides, of which an intruder would be glad."""
 
 
@@ -117,6 +118,7 @@ def attempts(home: Path, port: int, place: Path, role: str, spare: socket.socket
     making = partial(os.open, flags=os.O_WRONLY | os.O_CREAT, mode=0o600)
     return {
         "read users": lambda: reading("/etc/passwd"),
+        "read passwords": lambda: reading("/etc/shadow"),
         "read mail": lambda: reading(decoys / "mail"),
         "list files": lambda: os.listdir(decoys),
         "read memory": lambda: reading(f"/proc/{other}/mem"),

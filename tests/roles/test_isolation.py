@@ -29,7 +29,7 @@ _MODULES = {"read modules", "read nothing"}
 
 _FENCES = {"seccomp", "landlock_create_ruleset"}
 
-_FILES = {"read users", "read mail", "list files", "read queue", "read rules", "write a file"} | {
+_FILES = {"read users", "read passwords", "read mail", "list files", "read queue", "read rules", "write a file"} | {
     *("read own memory", "read memory", "read environment", "read secrets"),
     *("overwrite mail", "write to control", "write to the log", "write to the queue", "truncate", "remove", "rename"),
     *("read mailbox", "write to mailbox", "move in mailbox", "read another mailbox", "write to another mailbox"),
@@ -43,8 +43,8 @@ LEFT = {
     | _MODULES,
     "log": {"write to the log"},
     "pop3d": {"read rules", "read secrets"} | _MODULES,
-    "keeper": {"read rules", "read secrets", "read users", "unix", "fork"} | _MODULES,
-    "local": {"read users", "unix", "pose as local"} | _MODULES,
+    "keeper": {"read rules", "read secrets", "read users", "read passwords", "unix", "fork"} | _MODULES,
+    "local": {"read users", "read passwords", "unix", "pose as local"} | _MODULES,
     "forkserver": {*POSSIBLE, *hostile.ROOT},
     "supervisor": {*POSSIBLE, *hostile.ROOT},
     "pop3keeper": _FILES
@@ -181,6 +181,8 @@ def test_an_intruder_finds_nothing(attack: Start, home: Ekiden, sink: Sink, uid:
         if "read secrets" in LEFT[role] and role not in NOT_FENCED:
             assert each["tried"]["read secrets"] == ("done" if uid or role in KEEPERS else "EACCES"), role
         left = LEFT[role] - PERHAPS
+        if uid:
+            left -= {"read passwords"}
         if role == "local" and uid == 0:
             # The socket is root's, and this process is not any more.
             left -= {"pose as local"}
