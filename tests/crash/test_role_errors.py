@@ -73,6 +73,9 @@ CALLS: dict[str, dict[str, str]] = {
         "sendto": _GONE,
         "setresuid": "EAGAIN EPERM",
         "mmap": "ENOMEM",
+        "sendmsg": _GONE,
+        "recvfrom": "ECONNRESET ENOMEM",
+        "pidfd_open": _DESCRIPTORS,
     },
 }
 """What each role asks the kernel for while mail passes through it, and the errors that this may have."""

@@ -234,6 +234,21 @@ def test_a_server_that_has_ended_makes_no_child() -> None:
     server.close()
 
 
+def test_an_answer_that_is_not_heard_is_not_taken_for_the_next_ones() -> None:
+    server = start()
+    with child(server) as (_pid, said):
+        assert said
+    os.kill(server._pid, signal.SIGSTOP)
+    server._connection.settimeout(0.1)
+    with pytest.raises(TimeoutError), child(server):
+        pass
+    os.kill(server._pid, signal.SIGCONT)
+    server._connection.settimeout(10)
+    with pytest.raises(OSError, match=r"ended|pipe"), child(server):
+        pass
+    server.close()
+
+
 def test_it_ends_with_the_role() -> None:
     told, tell = os.pipe()
     role = os.fork()

@@ -51,7 +51,12 @@ class ForkServer:
         if not 0 < len(name) <= NAME_OCTETS:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         socket.send_fds(self._connection, [_MAKE.pack(b"M", uid, gid) + name], [theirs.fileno()])
-        told = self._connection.recv(_ANSWER.size)
+        try:
+            told = self._connection.recv(_ANSWER.size)
+        except OSError:
+            # An answer that came later would be taken for the next one's: let the server end.
+            self._connection.shutdown(socket.SHUT_RDWR)
+            raise
         if len(told) < _ANSWER.size:
             raise BrokenPipeError(errno.EPIPE, "the fork server has ended")
         (pid,) = _ANSWER.unpack(told)
