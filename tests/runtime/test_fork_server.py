@@ -206,12 +206,14 @@ def test_only_a_child_is_killed(server: ForkServer) -> None:
 
 
 def test_a_child_that_ends_is_not_kept(server: ForkServer) -> None:
-    before = len(os.listdir(f"/proc/{server._pid}/fd"))
+    opened = set()
     for _ in range(20):
         with child(server) as (pid, _said):
             pass
         assert_ended(pid)
-    assert len(os.listdir(f"/proc/{server._pid}/fd")) == before
+        opened.add(len(os.listdir(f"/proc/{server._pid}/fd")))
+    # It is waited for before its descriptor is closed.
+    assert max(opened) - min(opened) <= 1
 
 
 def test_signals_to_the_role_are_not_for_it(server: ForkServer) -> None:

@@ -67,8 +67,9 @@ PROFILES = {
     "forwarding": Profile((socket.AF_UNIX,), modules=True, threads=False, moves=True, calls="fadvise64 link linkat"),
 }
 """``syslog``: the log role when it writes to a daemon. ``pop3d``: whoever listens to clients before their login;
-``pop3keeper``: whom it asks about passwords, which starts a process for each ``session``. ``delivery``: a process of
-local's for a user whose mail runs no program; ``forwarding``: the same if it is forwarded."""
+``pop3keeper``: whom it asks about passwords, which starts a process for each ``session``. ``local``: who hears the
+queue and asks a fork server, which has no profile, for processes; it waits for its end. ``delivery``: a process
+of local's for a user whose mail runs no program; ``forwarding``: the same if it is forwarded."""
 
 MODULES = sorted({Path(os.__file__).parent, *(Path(each.__path__[0]).parent for each in (dns, msgspec, uvloop))})
 MODULES.append(Path(__file__).parent.parent)
