@@ -255,6 +255,13 @@ def test_parts_that_an_index_does_not_lead_to_are_known(tmp_path: Path, tree: st
     assert SQLiteStore(tmp_path).unscheduled(1) == [0]
 
 
+def test_a_text_that_is_none_is_damage(store: SQLiteStore) -> None:
+    store.apply(destination(), one_message())
+    store._db.connection.execute("UPDATE part SET last = CAST(x'ff' AS TEXT)")
+    with pytest.raises(StoreDamaged):
+        store.parts(1)
+
+
 def test_a_destination_with_parts_is_not_forgotten(store: SQLiteStore) -> None:
     forget = Changes()
     forget.forgotten.append((1,))

@@ -90,7 +90,9 @@ def _prepare(db: sqlite3.Connection, checkpoint_pages: int) -> None:
 
 def failure(error: sqlite3.Error) -> StoreFailed:
     """What an error of SQLite's that is not a full device means."""
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    # Of a text that is none Python says so, and SQLite nothing.
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("Could not decode to UTF-8"):
         return StoreDamaged(f"{SHOWN}: {error}")
     return StoreFailed(f"{SHOWN}: {error}")
 
