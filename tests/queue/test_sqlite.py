@@ -242,8 +242,18 @@ def test_a_named_spool_file_outlives_a_flipped_bit(tmp_path: Path, tree: str, se
     assert os.listdir(tmp_path / "spool") == ["named"]
 
 
-@pytest.mark.parametrize(("tree", "due"), [("part_due", 100.5), ("destination_due", 200.5)])
-def test_parts_that_an_index_does_not_lead_to_are_known(tmp_path: Path, tree: str, due: float) -> None:
+KEY_INDEX = "sqlite_autoindex_destination_1"
+
+
+@pytest.mark.parametrize(
+    ("tree", "octets"),
+    [
+        ("part_due", struct.pack(">d", 100.5)),
+        ("destination_due", struct.pack(">d", 200.5)),
+        (KEY_INDEX, b"example.org"),
+    ],
+)
+def test_parts_that_an_index_does_not_lead_to_are_known(tmp_path: Path, tree: str, octets: bytes) -> None:
     store = SQLiteStore(tmp_path)
     parked = Changes()
     parked.parked.append((200.5, 1))
@@ -251,7 +261,7 @@ def test_parts_that_an_index_does_not_lead_to_are_known(tmp_path: Path, tree: st
     store.apply(parked)
     assert store.unscheduled(1) == []
     store.close()
-    flip(tmp_path, tree, struct.pack(">d", due))
+    flip(tmp_path, tree, octets)
     assert SQLiteStore(tmp_path).unscheduled(1) == [0]
 
 

@@ -23,7 +23,7 @@ from itertools import islice
 from ekiden.queue.backoff import FIRST_PAUSE, pause
 from ekiden.queue.lane import Lane, Message, Part
 from ekiden.queue.rerouting import Rerouting
-from ekiden.queue.store import Changes, MessageRow, PartRow, Store
+from ekiden.queue.store import Changes, MessageRow, PartRow, Store, StoreDamaged
 from ekiden.settings.schema import Settings
 
 CHANNELS = ("local", "remote")
@@ -328,6 +328,9 @@ class Scheduler:
         for number, key in found:
             self.changes.parked.append((None, number))
             if key in self._lanes:
+                if self._lanes[key].id != number:
+                    # A look by its key did not find it: its index is damaged, and nobody would try what is for it.
+                    raise StoreDamaged(f"destinations {self._lanes[key].id} and {number} have the same key")
                 self._lanes[key].more = True
                 self._hungry[self._lanes[key]] = None
             else:

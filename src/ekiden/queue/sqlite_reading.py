@@ -86,13 +86,15 @@ class Reading:
         return [_part_row(row) for row in rows or self._db.all(own, message)]
 
     def unscheduled(self, message: int) -> list[int]:
-        """A message's parts that a look by time does not come upon, because an index is damaged."""
+        """A message's parts that a look by time, or by key, does not come upon, because an index is damaged."""
         rows = self._db.all(
             "SELECT p.part FROM part AS p, destination AS d WHERE p.message = ? AND d.id = p.destination AND NOT ("
             "EXISTS (SELECT 1 FROM part AS i INDEXED BY part_due WHERE i.destination = p.destination"
             " AND i.due IS p.due AND i.message = p.message AND i.part = p.part)"
             " AND EXISTS (SELECT 1 FROM destination AS j INDEXED BY destination_due"
-            " WHERE j.due IS d.due AND j.id = d.id))",
+            " WHERE j.due IS d.due AND j.id = d.id)"
+            " AND EXISTS (SELECT 1 FROM destination AS k INDEXED BY sqlite_autoindex_destination_1"
+            " WHERE k.key = d.key AND k.id = d.id))",
             message,
         )
         return [part for (part,) in rows]
