@@ -171,6 +171,7 @@ def earlier(directory: Path, tell: Tell) -> None:
     deferred(to(b"later@example.com"))(directory, tell)
     db = sqlite3.connect(directory / "queue.sqlite", isolation_level=None)
     db.executescript(
+        "ALTER TABLE destination DROP COLUMN seal;"
         "ALTER TABLE message DROP COLUMN segment; ALTER TABLE message DROP COLUMN at;"
         "ALTER TABLE message DROP COLUMN destination; ALTER TABLE message DROP COLUMN recipients;"
         "DROP TABLE foreign_message; PRAGMA user_version = 1;"

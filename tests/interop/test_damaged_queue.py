@@ -129,3 +129,30 @@ def test_no_file_that_is_not_what_came_in_is_delivered(home: Ekiden, sink: Sink)
     sink.wait_for(2)
     wait_until(lambda: len(list((maildir / "new").iterdir())) == 1, 20, "it is in the Maildir")
     home.command("audit")
+
+
+def test_an_address_that_is_not_what_came_in_gets_no_mail(waiting: Ekiden, sink: Sink) -> None:
+    """One bit makes another recipient of one."""
+    with closing(sqlite3.connect(waiting.home / "queue" / "queue.sqlite")) as db:
+        rows = db.execute("SELECT id, recipients FROM message").fetchall()
+        (damaged,) = (number for number, recipients in rows if b"b7@" in recipients)
+        changed = dict(rows)[damaged].replace(b"b7@", b"b6@")
+        db.execute("UPDATE message SET recipients = ? WHERE id = ?", (changed, damaged))
+        db.commit()
+
+    audited = waiting.command("audit", check=False)
+    assert audited.returncode == 1
+    assert f"message {damaged} has recipients that are not those who came in" in audited.stdout
+    assert waiting.command("start", "--foreground", check=False).returncode == 65
+
+    recovered = waiting.command("queue", "recover", check=False)
+    assert recovered.returncode == 1
+    said = f"message {damaged} from <a@example.org> to b6@example.com: NOT SAVED: its recipients cannot be read"
+    assert said in recovered.stdout
+    waiting.start()
+    sink.wait_for(MESSAGES - 1)
+    wait_until(lambda: "0 messages in the queue" in waiting.command("audit", check=False).stdout, 30, "it is empty")
+    # Some may have come twice, from the start that ended.
+    assert {(received.header("subject"), *received.to) for received in sink.received()} == {
+        (f"{number}", f"b{number}@example.com") for number in range(MESSAGES) if number != 7
+    }

@@ -12,6 +12,7 @@ from ekiden.base.envelope import Notify, Origin
 from ekiden.base.outcome import Outcome
 from ekiden.queue import ledger
 from ekiden.queue.audit import Audited, audit
+from ekiden.queue.inspect import describe_end
 from ekiden.queue.ledger import Entry
 
 from .test_engine import LATER, NEVER, OK, World, to
@@ -23,7 +24,7 @@ def world(tmp_path: Path) -> World:
 
 
 def entries(world: World, message: int = 1) -> list[Entry]:
-    return [ledger.decode(row[3]) for row in world.store.ledger(message - 1, message, 1000)]
+    return [ledger.decode(row[3], *row[:2]) for row in world.store.ledger(message - 1, message, 1000)]
 
 
 def look(world: World) -> Audited:
@@ -153,8 +154,10 @@ DAMAGE = {
     "DELETE FROM ledger WHERE message = 1": "no end for some",
     "DELETE FROM destination": "which is not known",
     "DELETE FROM message WHERE id = 1": "no beginning",
-    "UPDATE ledger SET message = 1, part = 9 WHERE message = 2": "although all its recipients ended",
-    "UPDATE ledger SET message = 3, part = 9 WHERE message = 2": "more than one end for some",
+    "UPDATE ledger SET message = 1, part = 9 WHERE message = 2": "entry in the ledger that is not what was written",
+    "UPDATE message SET sender = CAST('x@example.org' AS BLOB) WHERE id = 1": "an envelope that is not what came in",
+    "UPDATE part SET recipients = CAST(replace(recipients, 'b@', 'x@') AS BLOB)": "not those who came in",
+    "UPDATE destination SET key = CAST('x' AS BLOB)": "which is not the one that it was",
 }
 
 
@@ -169,6 +172,42 @@ def test_damage_is_found(world: World, statement: str, problem: str) -> None:
     assert look(world).problems == []
     world.store._db.connection.execute(statement)
     assert any(problem in said for _message, said in look(world).problems), look(world).problems
+
+
+def write_again(world: World, message: int, entry: Entry, part: int) -> None:
+    """As a fault of the engine would have it: the check fits, and what it says is wrong."""
+    row = message, part, 9, 1000.0, ledger.encode(entry, message, part)
+    world.store._db.connection.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", row)
+
+
+@pytest.mark.parametrize(
+    ("whose", "problem"), [(1, "although all its recipients ended"), (3, "left the queue twice")]
+)
+def test_an_end_too_many_is_found(world: World, whose: int, problem: str) -> None:
+    world.inject(to(b"a@example.com"), to(b"b@example.com"))
+    attempt(world, {b"b@example.com": LATER})
+    for whom in (b"c@example.com", b"d@example.com"):
+        world.inject(to(whom))
+        attempt(world, {})
+    write_again(world, whose, entries(world, 2)[0], 9)
+    assert [number for number, said in look(world).problems if problem in said] == [whose]
+    assert any("more than one end for some" in said for _number, said in look(world).problems)
+
+
+def test_a_damaged_end_is_not_told() -> None:
+    """The audit tells of it; the others are told."""
+    assert describe_end((1, 0, 1000.0, ledger.encode(Entry(), 2, 0))) == {"id": 1, "at": 1000.0, "ends": []}
+
+
+def test_damage_in_one_message_does_not_hide_another(world: World) -> None:
+    for number in range(7):
+        world.inject(to(b"%d@example.com" % number))
+    attempt(world, {b"%d@example.com" % number: LATER for number in range(7)})
+    run = world.store._db.connection.execute
+    run("UPDATE message SET sender = CAST('x@example.org' AS BLOB) WHERE id IN (2, 3, 7)")
+    run("UPDATE message SET content = zeroblob(length(content)) WHERE id = 6")
+    assert sorted(number for number, _said in look(world).problems) == [2, 3, 6, 7]
+    assert look(world).queued == 7
 
 
 @settings(max_examples=30)

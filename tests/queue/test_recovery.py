@@ -108,6 +108,8 @@ def test_all_that_is_not_damaged_is_saved(
         assert not missing, f"{kind}, seed {seed}: not damaged and not saved as they were: {missing}"
         for number in after.keys() & before.keys() - untouched:
             assert after[number].content == before[number].content, f"{kind}, seed {seed}: message {number} is torn"
+            assert after[number].sender == before[number].sender, f"{kind}, seed {seed}: message {number}"
+            assert after[number].recipients <= before[number].recipients, f"{kind}, seed {seed}: message {number}"
         lost = {finding["message"] for finding in findings if not finding["saved"]}
         doubtful = {finding["message"] for finding in findings if "not known" in finding["text"]}
         assert not lost & untouched - doubtful

@@ -14,12 +14,14 @@ import msgspec
 import pytest
 
 from ekiden.base.envelope import Origin, Recipient
+from ekiden.queue.sealing import encode_recipients, key_check
 from ekiden.queue.sqlite import _STATEMENTS, SQLiteStore
 from ekiden.queue.sqlite_file import PAGE
 from ekiden.queue.store import NEVER, Changes, Meta, StoreDamaged, StoreFailed, StoreFull
 
 META = msgspec.msgpack.encode(Meta(Origin("smtp", 1, 2, "192.0.2.1", b"client")))
 TO = msgspec.msgpack.encode([Recipient(b"a@example.org")])
+"""Without a check, as in a store of an earlier ekiden, so that they fit any message."""
 
 
 @pytest.fixture
@@ -30,8 +32,9 @@ def store(tmp_path: Path) -> SQLiteStore:
 def one_message(number: int = 1, due: float = 100.0, spool: str | None = None, destination: int = 1) -> Changes:
     changes = Changes()
     content = None if spool else b"text\n"
+    recipients = encode_recipients([Recipient(b"a@example.org")], number, destination)
     changes.messages.append((number, 100.0, b"s@example.org", 5, spool, META, content, None, None))
-    changes.parts.append((number, 0, destination, due, TO))
+    changes.parts.append((number, 0, destination, due, recipients))
     return changes
 
 
@@ -52,7 +55,7 @@ def many(*each: Changes) -> Changes:
 
 def destination(number: int = 1, key: bytes = b"example.org") -> Changes:
     changes = Changes()
-    changes.destinations.append((number, key))
+    changes.destinations.append((number, key, key_check(key, number)))
     return changes
 
 
@@ -154,14 +157,18 @@ def test_a_start_looks_for_parts_in_messages_only_above_the_mark(tmp_path: Path)
 def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
     store.apply(destination(), one_message())
-    for column in ("destination", "recipients", "segment", "at"):
-        store._db.connection.execute(f"ALTER TABLE message DROP COLUMN {column}")
+    for table, column in (
+        *(("message", name) for name in ("destination", "recipients", "segment", "at")),
+        ("destination", "seal"),
+    ):
+        store._db.connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     store._db.connection.execute("PRAGMA user_version = 1")
     store.close()
     store = SQLiteStore(tmp_path)
     assert store.recover().messages == 1
     store.apply(Changes(), fresh_message(2))
     assert [store.part_count(number) for number in (1, 2)] == [1, 1]
+    assert store.destination_key(1) == b"example.org"
 
 
 def test_a_failed_transaction_leaves_nothing(store: SQLiteStore) -> None:
@@ -263,6 +270,20 @@ def test_parts_that_an_index_does_not_lead_to_are_known(tmp_path: Path, tree: st
     store.close()
     flip(tmp_path, tree, octets)
     assert SQLiteStore(tmp_path).unscheduled(1) == [0]
+
+
+def test_no_index_leads_to_another_destination(tmp_path: Path) -> None:
+    """It would get the mail of the one that was meant."""
+    store = SQLiteStore(tmp_path)
+    store.apply(destination(300), one_message(destination=300))
+    store.close()
+    flip(tmp_path, KEY_INDEX, b"example.org")
+    flip(tmp_path, "part_due", struct.pack(">h", 300))
+    again = SQLiteStore(tmp_path)
+    with pytest.raises(StoreDamaged, match="destination 300"):
+        again.destination(b"dxample.org")
+    with pytest.raises(StoreDamaged, match="message 1 part 0"):
+        again.claim(300 ^ 256, 200.0, 10)
 
 
 def test_a_text_that_is_none_is_damage(store: SQLiteStore) -> None:

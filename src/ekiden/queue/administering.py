@@ -9,9 +9,10 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.queue import ledger
 from ekiden.queue.attempts import Attempts
 from ekiden.queue.lane import Message
-from ekiden.queue.ledger import End, wants_failure
+from ekiden.queue.ledger import End, Entry, wants_failure
 from ekiden.queue.rewriting import as_given
 from ekiden.queue.scheduler import channel_of
+from ekiden.queue.sealing import encode_recipients
 from ekiden.queue.store import Ended, PartRow
 
 
@@ -42,7 +43,8 @@ class Administering(Attempts):
         message.left = len(parts)
         for part in parts:
             due = None if row.held else now
-            changes.parts.append((number, part.number, part.lane.id, due, self._encode(part.recipients)))
+            encoded = encode_recipients(part.recipients, number, part.lane.id)
+            changes.parts.append((number, part.number, part.lane.id, due, encoded))
             part.lane.more = True
         self.scheduler.wake_all()
         return True
@@ -93,5 +95,5 @@ class Administering(Attempts):
             failed = end == "failed"
             recipients = [one for part in parts for one in part.recipients]
             ends = [End(one.address, end, "", report, "", failed and wants_failure(one)) for one in recipients]
-            entry = ledger.encode(ends, message)
-            self.scheduler.changes.ledger.append((message.id, ledger.ADMINISTRATOR, 0, now, entry))
+            encoded = ledger.encode(Entry(ends, ledger.beginning(message)), message.id, ledger.ADMINISTRATOR)
+            self.scheduler.changes.ledger.append((message.id, ledger.ADMINISTRATOR, 0, now, encoded))

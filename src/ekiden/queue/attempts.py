@@ -9,8 +9,9 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.queue import ledger
 from ekiden.queue.backoff import SET_BACK, expired, next_attempt
 from ekiden.queue.lane import Message, Part
-from ekiden.queue.ledger import End, wants_failure
+from ekiden.queue.ledger import End, Entry, wants_failure
 from ekiden.queue.notices import Notices
+from ekiden.queue.sealing import encode_ended, encode_recipients
 from ekiden.queue.store import Ended
 
 GIVEN_UP = "I'm not going to try again; this message has been in the queue too long.\n"
@@ -101,7 +102,7 @@ class Attempts(Notices):
             if soon or _were_too_many(outcomes):
                 due = min(due, now + 2.0 ** min(part.attempts, 12))
             last = next(outcome.text for outcome in outcomes if outcome.verdict == Verdict.DEFERRED)
-            attempts, encoded = part.attempts + 1, self._encode(remaining)
+            attempts, encoded = part.attempts + 1, encode_recipients(remaining, message.id, part.lane.id)
             changes.deferred.append((message.id, part.number, part.lane.id, due, attempts, encoded, last))
             self.scheduler.later(part, due)
         else:
@@ -109,12 +110,13 @@ class Attempts(Notices):
                 changes.finished.append((message.id, part.number))
             message.left -= 1
         if ends and (self._keeps_ledger or message.meta.recipients > 1):
-            entry = ledger.encode(ends, None if message.left else message)
-            changes.ledger.append((message.id, part.number, part.attempts, now, entry))
+            entry = Entry(ends, None if message.left else ledger.beginning(message))
+            encoded = ledger.encode(entry, message.id, part.number)
+            changes.ledger.append((message.id, part.number, part.attempts, now, encoded))
         if message.ended and (not message.at_hand or len(message.ended) >= NOTICE_AT):
             self._notify(message, now, stored=told > 0)
         elif len(message.ended) > told:
-            changes.ended.append((self._encode(message.ended), message.id))
+            changes.ended.append((encode_ended(message.ended, message.id), message.id))
         if not message.left:
             self._remove(message)
 

@@ -1,12 +1,13 @@
 """The audit: what the queue holds against what the ledger says, a bounded number of messages at a time.
 
 Every recipient that was accepted is either still to be delivered or came to one end. A message is found at fault if
-it has a recipient with no end or with two, ends without a beginning, a failure that nobody was told of, or a content
-that is not what it was. What is found is said in sentences for people; nothing is changed.
+it has a recipient with no end or with two, ends without a beginning, a failure that nobody was told of, or an
+envelope or content that is not what it was. What is found is said in sentences for people; nothing is changed.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -15,14 +16,19 @@ from zlib import crc32
 import msgspec
 
 from ekiden.queue import ledger
+from ekiden.queue.inspect import text
 from ekiden.queue.ledger import Entry
-from ekiden.queue.store import MessageRow, Store
+from ekiden.queue.store import UNDECODABLE, MessageRow, PartRow, Store, StoreDamaged
 
 BATCH = 200
 LAST = (1 << 62) - 1
 """Above every id."""
 
 Stored = tuple[int, int, float, bytes]
+
+_SHOWN = 10
+"""Addresses that one sentence names at most."""
+_DAMAGED_END = "has an entry in the ledger that is not what was written"
 
 
 class SpoolFile(msgspec.Struct, frozen=True, array_like=True):
@@ -56,56 +62,99 @@ class Audited(msgspec.Struct, array_like=True):
 
 def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     """Look at about ``limit`` messages with ids above ``after``."""
-    messages = store.messages(after, limit)
-    until = messages[-1].id if len(messages) == limit else LAST
+    damaged: list[int] = []
+    messages = store.messages(after, limit, damaged)
+    ids = [*damaged, *(message.id for message in messages)]
+    until = max(ids) if len(ids) == limit else LAST
     rows = store.ledger(after, until, limit)
     if len(rows) >= limit:
         until = rows[-1][0]
     found = Audited(next=0 if until == LAST else until)
     queued = {message.id: message for message in messages if message.id <= until}
     ended = {number: list(group) for number, group in groupby(rows, key=itemgetter(0))}
-    found.known = sorted(queued.keys() | ended.keys())
-    gone = ended.keys() - queued.keys()
+    unread = {number for number in damaged if number <= until}
+    found.known = sorted(queued.keys() | unread | ended.keys())
+    gone = ended.keys() - queued.keys() - unread
     found.oldest = min(gone, default=0)
     found.since = min((ended[number][-1][2] for number in gone), default=0.0)
     for number in found.known:
-        entries = [ledger.decode(row[3]) for row in ended.get(number, [])]
+        rows = ended.get(number, [])
         message = queued.get(number)
-        if message is None:
-            problems = _look_at_ended(found, entries, ended[number])
+        if message is not None:
+            problems = _look_at_queued(store, found, message, rows)
+        elif number in unread:
+            problems = _look_at_unread(found)
         else:
-            problems = _look_at_queued(store, found, message, entries)
+            problems = _look_at_ended(found, rows)
         found.problems.extend((number, problem) for problem in problems)
     return found
 
 
-def _look_at_ended(found: Audited, entries: list[Entry], rows: list[Stored]) -> Iterator[str]:
+def _look_at_unread(found: Audited) -> Iterator[str]:
+    """What is wrong with a message in the queue of which nothing can be relied on."""
+    found.queued += 1
+    yield "has an envelope that is not what came in"
+
+
+def _look_at_ended(found: Audited, rows: list[Stored]) -> Iterator[str]:
     """What is wrong with a message that has left the queue."""
     found.ended += 1
+    entries, damaged = _entries(rows)
     beginnings = [entry.beginning for entry in entries if entry.beginning is not None]
+    if damaged:
+        found.recipients += sum(beginning.recipients for beginning in beginnings)
+        yield _DAMAGED_END
+        return
     if not beginnings:
         yield "has ends but no beginning, and is not in the queue"
         return
     if len(beginnings) > 1:
         yield "left the queue twice"
-    found.recipients += beginnings[0].recipients
-    yield from _count(beginnings[0].recipients, _ends(entries), 0)
+    began = beginnings[0]
+    found.recipients += began.recipients
+    yield from _compare(began.recipients, _ended(entries), [])
     yield from _silence(entries, rows)
 
 
-def _look_at_queued(store: Store, found: Audited, message: MessageRow, entries: list[Entry]) -> Iterator[str]:
+def _look_at_queued(store: Store, found: Audited, message: MessageRow, rows: list[Stored]) -> Iterator[str]:
     """What is wrong with a message in the queue."""
     found.queued += 1
-    found.recipients += message.meta.recipients
+    meta = message.meta
+    found.recipients += meta.recipients
+    entries, damaged = _entries(rows)
+    if damaged:
+        yield _DAMAGED_END
     if any(entry.beginning is not None for entry in entries):
         yield "is in the queue although all its recipients ended"
-    parts = store.parts(message.id)
-    for part in parts:
-        if store.destination_key(part.destination) is None:
-            yield f"part {part.part} is for destination {part.destination}, which is not known"
+    try:
+        parts = store.parts(message.id)
+    except StoreDamaged:
+        yield "has recipients that are not those who came in"
+        damaged = True
+    else:
+        yield from _look_at_parts(store, parts)
     for number in store.unscheduled(message.id):
         yield f"part {number} is missing from an index, and would never be tried"
-    yield from _count(message.meta.recipients, _ends(entries), sum(len(part.recipients) for part in parts))
+    if not damaged:
+        waiting = [recipient.address for part in parts for recipient in part.recipients]
+        yield from _compare(meta.recipients, _ended(entries), waiting)
+    yield from _look_at_content(store, found, message)
+
+
+def _look_at_parts(store: Store, parts: list[PartRow]) -> Iterator[str]:
+    """What is wrong with where they go."""
+    for part in parts:
+        try:
+            known = store.destination_key(part.destination) is not None
+        except StoreDamaged:
+            yield f"part {part.part} is for destination {part.destination}, which is not the one that it was"
+            continue
+        if not known:
+            yield f"part {part.part} is for destination {part.destination}, which is not known"
+
+
+def _look_at_content(store: Store, found: Audited, message: MessageRow) -> Iterator[str]:
+    """What is wrong with it; one in a file is for the caller to look at."""
     if message.spool:
         found.files.append(SpoolFile(message.id, message.spool, message.size, message.meta.checksum))
         return
@@ -125,16 +174,36 @@ def check_content(size: int, checksum: int, real_size: int, real_checksum: int) 
         yield f"has another content than came in: CRC-32 {real_checksum:08x} and not {checksum:08x}"
 
 
-def _ends(entries: Iterable[Entry]) -> int:
-    return sum(len(entry.ends) for entry in entries)
+def _entries(rows: Iterable[Stored]) -> tuple[list[Entry], bool]:
+    """Those that can be read, and whether there are others."""
+    entries, damaged = [], False
+    for message, part, _at, entry in rows:
+        try:
+            entries.append(ledger.decode(entry, message, part))
+        except UNDECODABLE:
+            damaged = True
+    return entries, damaged
 
 
-def _count(accepted: int, ended: int, waiting: int) -> Iterator[str]:
-    # A message from before there was a ledger does not say how many it had.
-    if not accepted or ended + waiting == accepted:
+def _ended(entries: Iterable[Entry]) -> list[bytes]:
+    return [end.recipient for entry in entries for end in entry.ends]
+
+
+def _compare(accepted: int, ended: list[bytes], waiting: list[bytes]) -> Iterator[str]:
+    """Whether all who were accepted ended or wait; a message from before there was a ledger does not say (0)."""
+    count = len(ended) + len(waiting)
+    if not accepted or count == accepted:
         return
-    said = f"had {accepted} recipients, of whom {ended} ended and {waiting} wait"
-    yield f"{said}: {'no end' if ended + waiting < accepted else 'more than one end'} for some"
+    said = f"had {accepted} recipients, of whom {len(ended)} ended and {len(waiting)} wait"
+    fault = f"{'no end' if count < accepted else 'more than one end'} for some"
+    yield f"{said}: {fault}{_repeated(ended + waiting)}"
+
+
+def _repeated(addresses: list[bytes]) -> str:
+    """Who is counted more than once. (A client may have named somebody twice; but then it is no fault.)"""
+    twice = sorted(address for address, count in Counter(addresses).items() if count > 1)
+    shown = [decoded if (decoded := text(address)).isprintable() else ascii(decoded) for address in twice[:_SHOWN]]
+    return f"; counted more than once: {', '.join(shown)}" if shown else ""
 
 
 def _silence(entries: list[Entry], rows: list[Stored]) -> Iterator[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from ekiden.base.outcome import Verdict
-from ekiden.queue.ledger import NOTICE, decode
-from ekiden.queue.store import MessageRow, PartRow
+from ekiden.queue.ledger import NOTICE, Entry, decode
+from ekiden.queue.store import UNDECODABLE, MessageRow, PartRow
 
 KeyOf = Callable[[int], bytes | None]
 
@@ -90,7 +90,11 @@ def describe(message: MessageRow, parts: list[PartRow], key_of: KeyOf) -> dict[s
 def describe_end(row: tuple[int, int, float, bytes]) -> dict[str, Any]:
     """An entry of the ledger as a JSON object; times are seconds of the epoch, sizes octets."""
     number, part, at, encoded = row
-    entry = decode(encoded)
+    try:
+        entry = decode(encoded, number, part)
+    except UNDECODABLE:
+        # The audit names it.
+        entry = Entry()
     described: dict[str, Any] = {"id": number, "at": at}
     if part == NOTICE:
         described["notice"] = entry.notice

@@ -15,6 +15,7 @@ from ekiden.base.reply import Reply
 from ekiden.queue.lane import Message, Part
 from ekiden.queue.rewriting import rewritten
 from ekiden.queue.scheduler import Scheduler
+from ekiden.queue.sealing import encode_meta, encode_recipients
 from ekiden.queue.store import Changes, Meta, Store, StoreFull
 from ekiden.routing.route import Router
 from ekiden.settings.schema import Settings
@@ -69,7 +70,6 @@ class Intake:
         self.stopping = False
         self._journal = journal
         self._transport = transport
-        self._encode = msgspec.msgpack.Encoder().encode
         self._intake = Changes()
         self._accepted: list[tuple[Message, list[Part], Answer | None]] = []
         self._reported: list[tuple[Message, list[Part]]] = []
@@ -175,12 +175,14 @@ class Intake:
         whose: tuple[int | None, bytes | None] = (None, None)
         if len(parts) == 1 and not held and self.scheduler.has_room(parts[0].lane, len(self._accepted)):
             parts[0].stored = False
-            whose = parts[0].lane.id, self._encode(parts[0].recipients)
+            lane = parts[0].lane.id
+            whose = lane, encode_recipients(parts[0].recipients, number, lane)
         else:
             due = None if held else now
             for part in parts:
-                into.parts.append((number, part.number, part.lane.id, due, self._encode(part.recipients)))
-        encoded = self._encode(meta)
+                encoded = encode_recipients(part.recipients, number, part.lane.id)
+                into.parts.append((number, part.number, part.lane.id, due, encoded))
+        encoded = encode_meta(meta, number, envelope.sender)
         into.messages.append((number, now, envelope.sender, size, spool or None, encoded, message.content, *whose))
         if held:
             into.held.append((number,))

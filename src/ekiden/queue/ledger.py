@@ -10,13 +10,12 @@ ended and those who wait must be all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from ekiden.base.envelope import Notify, Origin, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.queue.lane import Message
+from ekiden.queue.sealing import place, seal, unseal
 
 NOTICE = -1
 """In place of a part: what was told to the sender."""
@@ -70,7 +69,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Entry).decode
+_decode = msgspec.msgpack.Decoder(Entry).decode
 
 
 def ending(recipient: Recipient, outcome: Outcome, local: bool) -> End:
@@ -98,6 +97,11 @@ def beginning(message: Message) -> Beginning:
     return Beginning(message.birth, message.sender, message.size, *known)
 
 
-def encode(ends: Sequence[End], message: Message | None = None, notice: int = 0) -> bytes:
-    """An entry as it is stored; with its beginning if ``message`` leaves the queue with it."""
-    return _encode(Entry(list(ends), beginning(message) if message is not None else None, notice))
+def encode(entry: Entry, message: int, part: int) -> bytes:
+    """An entry as it is stored for this message and part."""
+    return seal(_encode(entry), place(message, part))
+
+
+def decode(stored: bytes, message: int, part: int) -> Entry:
+    """One of ``queue.store.UNDECODABLE`` from what is not what was written."""
+    return _decode(unseal(stored, place(message, part)))

@@ -12,6 +12,7 @@ from ekiden.queue.bounce import DOUBLE_BOUNCE, compose
 from ekiden.queue.dsn import Original
 from ekiden.queue.intake import Intake
 from ekiden.queue.lane import Message
+from ekiden.queue.ledger import Entry
 from ekiden.queue.store import REMEDY
 
 
@@ -48,8 +49,8 @@ class Notices(Intake):
             self._journal.bounce(message.id, number)
             told = number
         if self._keeps_ledger or meta.recipients > 1:
-            entry = ledger.encode([], notice=told)
-            self.scheduler.changes.ledger.append((message.id, ledger.NOTICE, told, now, entry))
+            encoded = ledger.encode(Entry([], notice=told), message.id, ledger.NOTICE)
+            self.scheduler.changes.ledger.append((message.id, ledger.NOTICE, told, now, encoded))
         message.ended.clear()
         if stored and message.left:
             self.scheduler.changes.ended.append((None, message.id))

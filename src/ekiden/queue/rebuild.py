@@ -13,13 +13,13 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from ekiden.queue import ledger
 from ekiden.queue.damage import FILE, RECOVERED, mark_closed
+from ekiden.queue.ledger import Entry
 from ekiden.queue.pages import Value
 from ekiden.queue.recovery import RECOVERY, Message, Recovery
 from ekiden.queue.salvage import Today
+from ekiden.queue.sealing import encode_recipients, key_check
 from ekiden.queue.sqlite import LATER_PARTS, SQLiteStore
 
 RECOVERING = "recovering"
@@ -27,8 +27,6 @@ DAMAGED = "damaged-"
 
 _SKIPPED = 100_000
 """Ids left out after the highest that was seen, so that none that was lost is used again."""
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 def today(directory: Path) -> Today:
@@ -62,11 +60,11 @@ def build(directory: Path, recovery: Recovery, now: float) -> None:
         for row in _parts(number, message, destinations):
             _insert(db, "part", row)
         if message.ends:
-            entry = ledger.encode(message.ends)
+            entry = ledger.encode(Entry(message.ends), number, RECOVERY)
             row = {"message": number, "part": RECOVERY, "attempt": 0, "at": now, "entry": entry}
             _insert(db, "ledger", row)
     for key, number in destinations.items():
-        _insert(db, "destination", {"id": number, "key": key, "due": 0})
+        _insert(db, "destination", {"id": number, "key": key, "due": 0, "seal": key_check(key, number)})
     for name in ("ledger", "foreign_message"):
         for found in recovery.found.of(name):
             if found.whole:
@@ -93,7 +91,7 @@ def _parts(number: int, message: Message, destinations: dict[bytes, int]) -> Ite
             "destination": destinations[part.key],
             "due": None if message.held else birth if part.due is None else part.due,
             "attempts": part.attempts,
-            "recipients": _encode(part.recipients),
+            "recipients": encode_recipients(part.recipients, number, destinations[part.key]),
             "last": part.last,
         }
 

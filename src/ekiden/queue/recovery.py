@@ -8,27 +8,22 @@ before is saved on hold, for a person to look at: mail is rather kept too long t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 from zlib import crc32
-
-import msgspec
 
 from ekiden.base.envelope import Recipient
 from ekiden.queue import ledger
 from ekiden.queue.ledger import End, Entry
 from ekiden.queue.pages import Value
 from ekiden.queue.salvage import Row, Salvaged
-from ekiden.queue.store import UNDECODABLE, Ended, Meta
+from ekiden.queue.sealing import damaged_recipients, decode_ended, decode_meta, decode_recipients, key_check
+from ekiden.queue.store import UNDECODABLE, Meta
 
 RECOVERY = -3
 """In place of a part, in the ledger: what a recovery ended."""
-
-_recipients = msgspec.msgpack.Decoder(list[Recipient])
-_meta = msgspec.msgpack.Decoder(Meta)
-_ended = msgspec.msgpack.Decoder(tuple[Ended, ...])
-
 
 T = TypeVar("T")
 
@@ -99,7 +94,7 @@ class Recovery:
         self.findings: list[Finding] = []
         self.found = found
         self._log, self._content_fault, self._route, self._as_logged = log, content_fault, route, as_logged
-        self._keys = {row.values["id"]: row.values["key"] for row in found.of("destination")}
+        self._keys = {row.values["id"]: row.values["key"] for row in found.of("destination") if _fits(row)}
         self._rows = {_number(row, "id"): row for row in found.of("message")}
         self._parts: dict[int, dict[int, Row]] = {}
         for row in found.of("part"):
@@ -133,32 +128,47 @@ class Recovery:
         values = row.values
         if not row.whole:
             raise Unreadable("its content cannot be read")
-        meta = _decoded(_meta, values["meta"], "its envelope")
+        meta = _read("its envelope", decode_meta, values["meta"], number, values["sender"])
         if values.get("ended") is not None:
-            _decoded(_ended, values["ended"], "its failed recipients")
+            _read("its failed recipients", decode_ended, values["ended"], number)
         if fault := self._content_fault(values, meta):
             raise Unreadable(fault)
         doubtful = not row.sure or not all(part.sure for part in parts.values())
-        waiting = [self._part(part) for _number, part in sorted(parts.items())]
+        waiting, unread = self._readable(parts)
         missing = self._complete(number, values, meta, waiting)
         ends = self._take_out_delivered(number, waiting)
         waiting = [part for part in waiting if part.recipients]
-        if missing > 0 and (not parts or "part" not in self.found.whole):
+        if missing > 0 and (not parts or unread or "part" not in self.found.whole):
             lost = "cannot be read"
             if "ledger" not in self.found.whole:
                 lost = "cannot be read, if they were not delivered before, which is not known"
-            self._say(number, f"{missing} of its {meta.recipients} recipients {lost}", False)
+            self._say(number, f"{missing} of its {meta.recipients} recipients {lost}", False, _seeming(unread))
+        elif unread and not meta.recipients:
+            self._say(number, "some of its recipients cannot be read", False, _seeming(unread))
+        elif unread:
+            self._say(number, "some recipients could not be read, and are those that it came in with", True)
         if not waiting and not values.get("ended"):
             return
         if doubtful:
-            self._say(number, "may have been delivered already; it is on hold", True, waiting)
+            self._say(number, "may have been delivered already; it is on hold", True, _addresses(waiting))
         held = doubtful or bool(values.get("held"))
         self.messages[number] = Message(values, held, waiting, ends)
 
+    def _readable(self, parts: dict[int, Row]) -> tuple[list[Part], list[Row]]:
+        """Those whose recipients are what they were, and the rows of the others (but for what was removed before)."""
+        waiting, unread = [], []
+        for _number, row in sorted(parts.items()):
+            try:
+                waiting.append(self._part(row))
+            except Unreadable:
+                unread += [row] if row.sure else []
+        return waiting, unread
+
     def _part(self, row: Row) -> Part:
         values = row.values
-        recipients = _decoded(_recipients, values["recipients"], "its recipients")
-        key = self._keys.get(values["destination"])
+        number, destination = _number(row, "message"), _number(row, "destination")
+        recipients = _read("its recipients", decode_recipients, values["recipients"], number, destination)
+        key = self._keys.get(destination)
         due, last = values.get("due"), values["last"]
         return Part(
             _number(row, "part"),
@@ -183,7 +193,8 @@ class Recovery:
         complete = 0 < meta.recipients <= ended.total() + sum(len(part.recipients) for part in waiting)
         if isinstance(own, bytes) and not (replaced or complete) and (not waiting or "ledger" in self.found.whole):
             there = ended + Counter(one.address for part in waiting for one in part.recipients)
-            absent = [one for one in _decoded(_recipients, own, "its recipients") if not _taken(there, one.address)]
+            first = _read("its recipients", decode_recipients, own, number, values["destination"])
+            absent = [one for one in first if not _taken(there, one.address)]
             by_key: dict[bytes, list[Recipient]] = {}
             for one in absent:
                 by_key.setdefault(self._route(one.address), []).append(one)
@@ -212,25 +223,13 @@ class Recovery:
         row = self._rows.get(number)
         parts = self._parts.get(number, {})
         sender = row.values.get("sender") if row is not None else None
-        found = list(self._addresses(row, parts))
+        found = _seeming(parts.values() or ([row] if row is not None else []))
         self.findings.append(Finding(number, reason, False, sender if isinstance(sender, bytes) else None, found))
 
-    def _addresses(self, row: Row | None, parts: dict[int, Row]) -> Iterator[bytes]:
-        """Whom a message that is not saved was for, as far as can be known."""
-        encoded = [part.values["recipients"] for part in parts.values()]
-        if not encoded and row is not None:
-            encoded = [row.values.get("recipients")]
-        for octets in encoded:
-            if isinstance(octets, bytes):
-                try:
-                    yield from (one.address for one in _recipients.decode(octets))
-                except UNDECODABLE:
-                    continue
-
-    def _say(self, number: int, text: str, saved: bool, parts: Iterable[Part] = ()) -> None:
+    def _say(self, number: int, text: str, saved: bool, recipients: Iterable[bytes] = ()) -> None:
         sender = self._rows[number].values["sender"]
-        addresses = [one.address for part in parts for one in part.recipients]
-        self.findings.append(Finding(number, text, saved, sender if isinstance(sender, bytes) else None, addresses))
+        known = sender if isinstance(sender, bytes) else None
+        self.findings.append(Finding(number, text, saved, known, list(recipients)))
 
     def _missing(self) -> None:
         """Messages that only the log knows of."""
@@ -259,20 +258,47 @@ def _taken(counts: Counter[bytes], address: bytes) -> bool:
 
 
 def _entries(found: Salvaged) -> dict[int, list[Entry]]:
+    """Those that can be read; of others nothing is kept."""
     entries: dict[int, list[Entry]] = {}
+    damaged = 0
     for row in found.of("ledger"):
-        octets = row.values.get("entry")
+        octets, number, part = row.values.get("entry"), _number(row, "message"), _number(row, "part")
         if row.whole and isinstance(octets, bytes):
             try:
-                entries.setdefault(_number(row, "message"), []).append(ledger.decode(octets))
+                entries.setdefault(number, []).append(ledger.decode(octets, number, part))
             except UNDECODABLE:
                 row.whole = False
+                damaged += row.sure
+    if damaged:
+        found.damage.append(f"{damaged} entries of the ledger are damaged")
+        found.whole.discard("ledger")
     return entries
 
 
-def _decoded(decoder: msgspec.msgpack.Decoder[T], octets: Value, what: str) -> T:
+def _fits(row: Row) -> bool:
+    """Whether a destination's key is the one that was written; one without a check is believed."""
+    key, number, check = row.values["key"], row.values["id"], row.values.get("seal")
+    return check is None or (isinstance(key, bytes) and isinstance(number, int) and check == key_check(key, number))
+
+
+def _seeming(rows: Iterable[Row]) -> list[bytes]:
+    """Whom damaged rows name, to be told to a person and used for nothing."""
+    found: list[bytes] = []
+    for row in rows:
+        octets = row.values.get("recipients")
+        with suppress(*UNDECODABLE):
+            found += [one.address for one in damaged_recipients(octets)] if isinstance(octets, bytes) else []
+    return found
+
+
+def _addresses(parts: Iterable[Part]) -> list[bytes]:
+    return [one.address for part in parts for one in part.recipients]
+
+
+def _read(what: str, decode: Callable[..., T], *values: Value) -> T:
+    """What ``decode`` makes of a row's values."""
     try:
-        return decoder.decode(octets if isinstance(octets, bytes) else b"")
+        return decode(*values)
     except UNDECODABLE:
         raise Unreadable(f"{what} cannot be read") from None
 

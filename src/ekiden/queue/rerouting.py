@@ -13,14 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-import msgspec
-
 from ekiden.base.envelope import Recipient
 from ekiden.queue.lane import Lane, Part
+from ekiden.queue.sealing import encode_recipients
 from ekiden.queue.store import Changes, Store, StoreFull
 from ekiden.routing.route import Router
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Lanes(Protocol):
@@ -91,7 +88,8 @@ class Rerouting:
         except StoreFull:
             return False
         for number, lane, recipients in zip(numbers, lanes, groups.values(), strict=True):
-            row = (part.message.id, number, lane.id, due, part.attempts, _encode(recipients), last)
+            encoded = encode_recipients(recipients, part.message.id, lane.id)
+            row = (part.message.id, number, lane.id, due, part.attempts, encoded, last)
             scheduler.changes.deferred.append(row)
         part.message.left += len(groups) - 1
         scheduler.moving(part, lanes)

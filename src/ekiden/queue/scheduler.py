@@ -23,6 +23,7 @@ from itertools import islice
 from ekiden.queue.backoff import FIRST_PAUSE, pause
 from ekiden.queue.lane import Lane, Message, Part
 from ekiden.queue.rerouting import Rerouting
+from ekiden.queue.sealing import key_check
 from ekiden.queue.store import Changes, MessageRow, PartRow, Store, StoreDamaged
 from ekiden.settings.schema import Settings
 
@@ -87,7 +88,7 @@ class Scheduler:
             number = self._store.destination(key)
             if number is None:
                 number = self._store.new_destination_id()
-                self.changes.destinations.append((number, key))
+                self.changes.destinations.append((number, key, key_check(key, number)))
             else:
                 self.changes.parked.append((None, number))
                 self.changes.forgotten = [row for row in self.changes.forgotten if row[0] != number]

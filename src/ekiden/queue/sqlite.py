@@ -53,7 +53,7 @@ _MISDATED = 3600.0
 """Seconds that the ledger may be ahead of the clock before it is mended."""
 
 _STATEMENTS = (
-    ("destinations", "INSERT INTO destination (id, key) VALUES (?, ?)"),
+    ("destinations", "INSERT INTO destination (id, key, seal) VALUES (?, ?, ?)"),
     (
         "messages",
         "INSERT INTO message (id, birth, sender, size, spool, meta, content, destination, recipients)"

@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS part (
     attempts INTEGER NOT NULL DEFAULT 0, recipients BLOB NOT NULL, last TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (message, part)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS part_due ON part (destination, due);
-CREATE TABLE IF NOT EXISTS destination (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, due REAL);
+CREATE TABLE IF NOT EXISTS destination (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, due REAL, seal INTEGER);
 CREATE INDEX IF NOT EXISTS destination_due ON destination (due);
 CREATE TABLE IF NOT EXISTS ledger (
     message INTEGER NOT NULL, part INTEGER NOT NULL, attempt INTEGER NOT NULL, at REAL NOT NULL, entry BLOB NOT NULL,
@@ -30,10 +31,12 @@ CREATE TABLE IF NOT EXISTS foreign_message (key BLOB PRIMARY KEY, message INTEGE
 CREATE TABLE IF NOT EXISTS sequence (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_VERSION = 3
+_VERSION = 4
 _UPGRADES = {
     1: "ALTER TABLE message ADD COLUMN destination INTEGER; ALTER TABLE message ADD COLUMN recipients BLOB;",
     2: "ALTER TABLE message ADD COLUMN segment INTEGER; ALTER TABLE message ADD COLUMN at INTEGER;",
+    # Besides, what is encoded is sealed from then on (``queue.sealing``), which an earlier ekiden cannot read.
+    3: "ALTER TABLE destination ADD COLUMN seal INTEGER;",
 }
 """What makes the tables of an earlier version those of the next."""
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from ekiden.base.envelope import Recipient
 from ekiden.queue.database import Database
+from ekiden.queue.sealing import decode_ended, decode_meta, decode_recipients, key_check
 from ekiden.queue.segments import Segments
-from ekiden.queue.store import NEVER, UNDECODABLE, Ended, MessageRow, Meta, PartRow, StoreDamaged
+from ekiden.queue.store import NEVER, UNDECODABLE, MessageRow, PartRow, StoreDamaged
 
 FRESH = "destination IS NOT NULL AND NOT EXISTS (SELECT 1 FROM part WHERE part.message = message.id)"
 """A message that holds its only part itself. The column is not cleared when the part gets a row: to write the message
@@ -17,10 +15,6 @@ anew would write its content anew."""
 
 _MESSAGE = "SELECT id, birth, sender, size, spool, held, meta, ended FROM message"
 _PART = "SELECT message, part, destination, due, attempts, recipients, last FROM part"
-
-_recipients = msgspec.msgpack.Decoder(list[Recipient])
-_meta = msgspec.msgpack.Decoder(Meta)
-_ended = msgspec.msgpack.Decoder(tuple[Ended, ...])
 
 
 class Reading:
@@ -32,15 +26,19 @@ class Reading:
 
     def due_destinations(self, now: float, limit: int) -> list[tuple[int, bytes]]:
         """Destinations that must be looked at by ``now``, longest due first."""
-        return self._db.all("SELECT id, key FROM destination WHERE due <= ? ORDER BY due LIMIT ?", now, limit)
+        rows = self._db.all("SELECT id, key, seal FROM destination WHERE due <= ? ORDER BY due LIMIT ?", now, limit)
+        return [(number, _checked(number, key, seal)) for number, key, seal in rows]
 
     def destination(self, key: bytes) -> int | None:
-        rows = self._db.all("SELECT id FROM destination WHERE key = ?", key)
+        rows = self._db.all("SELECT id, seal FROM destination WHERE key = ?", key)
+        for number, seal in rows:
+            # By the key that is asked for: the index may lead to another one's row.
+            _checked(number, key, seal)
         return rows[0][0] if rows else None
 
     def destination_key(self, destination: int) -> bytes | None:
-        rows = self._db.all("SELECT key FROM destination WHERE id = ?", destination)
-        return rows[0][0] if rows else None
+        rows = self._db.all("SELECT key, seal FROM destination WHERE id = ?", destination)
+        return _checked(destination, *rows[0]) if rows else None
 
     def next_due(self) -> float | None:
         """When the next destination not held in memory is due; None if there is none."""
@@ -74,11 +72,20 @@ class Reading:
         rows = self._db.all("SELECT message FROM foreign_message WHERE key = ?", key)
         return rows[0][0] if rows else None
 
-    def messages(self, after: int, limit: int) -> list[MessageRow]:
-        """A page of messages in the order of their ids."""
-        return [
-            _message_row(row) for row in self._db.all(f"{_MESSAGE} WHERE id > ? ORDER BY id LIMIT ?", after, limit)
-        ]
+    def messages(self, after: int, limit: int, damaged: list[int] | None = None) -> list[MessageRow]:
+        """A page of messages in the order of their ids.
+
+        Of those that are not what was written the ids go into ``damaged`` if it is given; the page is shorter then.
+        """
+        found = []
+        for row in self._db.all(f"{_MESSAGE} WHERE id > ? ORDER BY id LIMIT ?", after, limit):
+            try:
+                found.append(_message_row(row))
+            except StoreDamaged:
+                if damaged is None:
+                    raise
+                damaged.append(row[0])
+        return found
 
     def parts(self, message: int) -> list[PartRow]:
         rows = self._db.all(f"{_PART} WHERE message = ? ORDER BY part", message)
@@ -149,17 +156,24 @@ class Reading:
 def _message_row(row: tuple[Any, ...]) -> MessageRow:
     number, birth, sender, size, spool, held, meta, ended = row
     try:
-        decoded = _meta.decode(meta)
-        told = _ended.decode(ended) if ended else ()
+        decoded = decode_meta(meta, number, sender)
+        told = decode_ended(ended, number) if ended else ()
     except UNDECODABLE as error:
-        raise StoreDamaged(f"message {number}: {error}") from error
+        raise StoreDamaged(f"message {number}: its envelope: {error}") from error
     return MessageRow(number, birth, sender, size, spool or "", bool(held), decoded, told)
 
 
 def _part_row(row: tuple[Any, ...]) -> PartRow:
     message, part, destination, due, attempts, recipients, last = row
     try:
-        decoded = _recipients.decode(recipients)
+        decoded = decode_recipients(recipients, message, destination)
     except UNDECODABLE as error:
-        raise StoreDamaged(f"message {message} part {part}: {error}") from error
+        raise StoreDamaged(f"message {message} part {part}: its recipients: {error}") from error
     return PartRow(message, part, destination, due, attempts, decoded, last)
+
+
+def _checked(destination: int, key: bytes, seal: int | None) -> bytes:
+    """The key, if it is what was written; one from before there were seals has none."""
+    if not isinstance(key, bytes) or (seal is not None and seal != key_check(key, destination)):
+        raise StoreDamaged(f"destination {destination}: its key: its check does not fit")
+    return key

@@ -40,8 +40,8 @@ class StoreDamaged(StoreFailed):
         return f"{super().__str__()}; {REMEDY}"
 
 
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
-"""What the decoding of damaged octets raises."""
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, TypeError)
+"""What the decoding of damaged octets raises, or of what damage has made a text or a number of."""
 
 REMEDY = "remedy: stop ekiden, then: ekiden queue recover"
 
@@ -104,11 +104,12 @@ about to be attempted, the part's destination id and recipients."""
 class Changes:
     """One transaction's worth, each list in the order of the statement's parameters.
 
-    Encoded columns (meta, recipients, ended) are msgpack octets: the caller has them at hand anyway.
+    Encoded columns (meta, recipients, ended, entry) are octets as ``queue.sealing`` makes them: the caller has what
+    is in them at hand anyway.
     """
 
-    destinations: list[tuple[int, bytes]] = field(default_factory=list)
-    """New ones: id, key. Their due is None: the scheduler holds them."""
+    destinations: list[tuple[int, bytes, int | None]] = field(default_factory=list)
+    """New ones: id, key, its check (``queue.sealing.key_check``). Their due is None: the scheduler holds them."""
 
     messages: list[NewMessage] = field(default_factory=list)
 
@@ -191,7 +192,7 @@ class Store(Protocol):
     def claim(self, destination: int, now: float, limit: int) -> list[PartRow]: ...
     def message(self, message: int) -> MessageRow | None: ...
     def foreign(self, key: bytes) -> int | None: ...
-    def messages(self, after: int, limit: int) -> list[MessageRow]: ...
+    def messages(self, after: int, limit: int, damaged: list[int] | None = None) -> list[MessageRow]: ...
     def unscheduled(self, message: int) -> list[int]: ...
     def part_count(self, message: int) -> int: ...
     def parts(self, message: int) -> list[PartRow]: ...

@@ -1,0 +1,250 @@
+"""Bits that flip in a stored envelope: nobody gets what was not sent to him, and the damage is named."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ekiden.base.outcome import Outcome
+from ekiden.commands import run_command
+from ekiden.queue.audit import audit
+from ekiden.queue.damage import FILE
+from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.store import StoreDamaged
+
+from .test_engine import LATER, NEVER, OK, World, to
+from .test_sqlite import KEY_INDEX, flip
+
+SETTINGS = {
+    "smtproutes": {b"one.example": b"192.0.2.1", b"two.example": b"192.0.2.2", b"": b"192.0.2.9"},
+    "locals": frozenset({b"here.example"}),
+}
+FIRST, AGAIN = 1000.0, 500_000.0
+Mail = tuple[bytes, bytes, bytes]
+"""Sender, recipient, and the key of the destination that it goes to."""
+
+COLUMNS = (
+    ("message", "sender"),
+    ("message", "meta"),
+    ("message", "recipients"),
+    ("message", "ended"),
+    ("part", "recipients"),
+    ("destination", "key"),
+    ("ledger", "entry"),
+)
+SAMPLE = 60
+"""Bits of each column that are tried without ``--every-point``."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A stopped queue: whom it is to deliver to, the octets of each column, and of those that are no longer used."""
+
+    home: Path
+    mail: frozenset[Mail]
+    octets: dict[tuple[str, str], set[bytes]]
+    unused: set[bytes]
+
+
+def drain(world: World, seen: set[Mail]) -> None:
+    """Start and deliver all; whom to is put down."""
+    world.store.recover()
+    world.engine.recover(AGAIN)
+    for _ in range(10):
+        world.engine.tick(AGAIN)
+        for part, envelope in world.turn(AGAIN):
+            seen.update((envelope.sender, one.address, part.lane.key) for one in part.recipients)
+            world.engine.report(part, [OK] * len(part.recipients), False, AGAIN)
+        world.engine.commit(AGAIN)
+
+
+@pytest.fixture(scope="module")
+def queue(tmp_path_factory: pytest.TempPathFactory) -> Queue:
+    """New mail, deferred mail with several parts, mail of which some has ended, and a notice still to be made."""
+    home = tmp_path_factory.mktemp("flipped")
+    (home / "control").mkdir()
+    (home / "control" / "me").write_text("me\n")
+    (home / "control" / "locals").write_text("here.example\n")
+    (home / "control" / "smtproutes").write_text("one.example:192.0.2.1\ntwo.example:192.0.2.2\n:192.0.2.9\n")
+    (home / "queue").mkdir()
+    world = World(home / "queue", **SETTINGS)
+    kept = to(b"later@one.example"), to(b"later@two.example"), to(b"ok@two.example"), to(b"later@here.example")
+    world.inject(*kept, sender=b"s1@example.org")
+    world.inject(to(b"later@one.example"), to(b"no@one.example"), to(b"late@two.example"), sender=b"s2@example.org")
+    world.inject(to(b"later@three.example"), sender=b"s3@example.org")
+    outcomes = {b"later": LATER, b"no": NEVER}
+    for part, _envelope in world.turn(FIRST):
+        if part.recipients[0].address != b"late@two.example":
+            known: list[Outcome] = [outcomes.get(one.address.partition(b"@")[0], OK) for one in part.recipients]
+            world.engine.report(part, known, False, FIRST)
+    world.engine.commit(FIRST)
+    world.open = []
+    for number, whom in enumerate((b"new@one.example", b"new@here.example", b"new@elsewhere.example")):
+        world.inject(to(whom), sender=b"new%d@example.org" % number)
+    world.turn(FIRST)
+    connection = world.store._db.connection
+    octets = {
+        (table, column): {row[0] for row in connection.execute(f"SELECT {column} FROM {table}") if row[0] is not None}
+        for table, column in COLUMNS
+    }
+    own = "SELECT recipients FROM message WHERE EXISTS (SELECT 1 FROM part WHERE part.message = message.id)"
+    unused = {row[0] for row in connection.execute(own) if row[0] is not None}
+    world.store.close()
+    seen: set[Mail] = set()
+    copy = home / "copy"
+    shutil.copytree(home / "queue", copy)
+    drain(World(copy, **SETTINGS), seen)
+    assert {whom for _sender, whom, _key in seen} >= {b"late@two.example", b"s2@example.org", b"later@here.example"}
+    return Queue(home, frozenset(seen), octets, unused)
+
+
+def places(data: bytes, octets: set[bytes]) -> list[tuple[int, bytes]]:
+    """Where any of these begin in the file."""
+    found = []
+    for each in octets:
+        at = data.find(each)
+        while at >= 0:
+            found.append((at, each))
+            at = data.find(each, at + 1)
+    return sorted(found)
+
+
+def damaged(queue: Queue, tmp_path: Path, column: tuple[str, str], every: bool) -> Iterator[tuple[Path, bytes]]:
+    """Copies of the queue, in each of which another bit is not what it was; and the octets that it is in."""
+    data = (queue.home / "queue" / FILE).read_bytes()
+    bits = [(at * 8 + bit, each) for at, each in places(data, queue.octets[column]) for bit in range(len(each) * 8)]
+    assert len(bits) > SAMPLE
+    home = tmp_path / "home"
+    for place, each in bits if every else random.Random(7).sample(bits, SAMPLE):
+        shutil.copytree(queue.home, home, ignore=shutil.ignore_patterns("copy"))
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        (home / "queue" / FILE).write_bytes(changed)
+        yield home, each
+        shutil.rmtree(home)
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids="-".join)
+def test_nobody_gets_what_was_not_sent_to_him(
+    queue: Queue, tmp_path: Path, column: tuple[str, str], pytestconfig: pytest.Config
+) -> None:
+    for home, octets in damaged(queue, tmp_path, column, pytestconfig.getoption("--every-point")):
+        seen: set[Mail] = set()
+        world = World(home / "queue", **SETTINGS)
+        named = [said for _message, said in audit(world.store, 0, 1000).problems]
+        try:
+            drain(world, seen)
+        except StoreDamaged as error:
+            named.append(str(error))
+        world.store.close()
+        assert seen <= queue.mail
+        assert named or seen == queue.mail, "somebody got nothing, and nothing was said"
+        if column[1] != "key" and octets not in queue.unused:
+            assert named
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids="-".join)
+def test_the_rest_is_saved(
+    queue: Queue,
+    tmp_path: Path,
+    column: tuple[str, str],
+    capsys: pytest.CaptureFixture[str],
+    pytestconfig: pytest.Config,
+) -> None:
+    """``queue recover`` takes nothing for good that is not, and says of whom it could not save."""
+    for home, _octets in damaged(queue, tmp_path, column, pytestconfig.getoption("--every-point")):
+        capsys.readouterr()
+        code = run_command(["--home", str(home), "queue", "recover", "--json"], home)
+        *findings, totals = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        lost = {finding["message"] for finding in findings if not finding["saved"]}
+        seen: set[Mail] = set()
+        world = World(home / "queue", **SETTINGS)
+        problems = audit(world.store, 0, 1000).problems
+        drain(world, seen)
+        world.store.close()
+        assert seen <= queue.mail
+        assert len(lost) <= 1
+        assert bool(lost) == (code == 1)
+        assert lost or seen == queue.mail
+        # Of one message, with at most four recipients or its notice, something is missing.
+        assert len(queue.mail - seen) <= 4
+        # Of an end of which the record is gone nobody knows.
+        assert column[0] == "ledger" or {message for message, _said in problems} <= lost
+        assert column[0] != "ledger" or "ledger" in str(totals["damage"])
+
+
+def spoilt(queue: Queue, tmp_path: Path, *queries: str) -> Path:
+    """A copy of the home, in which the values that these find (table, column, condition) are not what they were."""
+    home = tmp_path / "home"
+    shutil.copytree(queue.home, home, ignore=shutil.ignore_patterns("copy"))
+    db = sqlite3.connect(home / "queue" / FILE)
+    for query in queries:
+        table, column, condition = query.split(maxsplit=2)
+        rows = db.execute(f"SELECT {column} FROM {table} WHERE {condition}").fetchall()
+        for (octets,) in rows:
+            changed = octets.replace(b"e", b"d")
+            db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ? AND {condition}", (changed, octets))
+    db.commit()
+    db.close()
+    return home
+
+
+def test_recipients_whose_row_is_damaged_are_those_that_came_in(
+    queue: Queue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message's own row, which is not written again, has them too."""
+    home = spoilt(queue, tmp_path, "part recipients message = 3")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 0
+    said = capsys.readouterr().out
+    assert "message 3 from <s3@example.org>: some recipients could not be read, and are those that it came in" in said
+    seen: set[Mail] = set()
+    drain(World(home / "queue", **SETTINGS), seen)
+    assert seen == queue.mail
+
+
+def test_whether_he_was_delivered_to_may_not_be_known(
+    queue: Queue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = spoilt(queue, tmp_path, "part recipients message = 1", "ledger entry message = 1")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    said = capsys.readouterr().out
+    assert "4 of its 4 recipients cannot be read, if they were not delivered before, which is not known" in said
+    db = sqlite3.connect(home / "queue" / FILE)
+    assert db.execute("SELECT count(seal), count(*) > 0 FROM destination WHERE seal IS NULL").fetchone() == (0, 0)
+    db.close()
+
+
+def test_mail_that_an_index_does_not_lead_to_is_not_left_lying(queue: Queue, tmp_path: Path) -> None:
+    """New mail for its destination, here a notice, made a second one of the same key, and nobody tried the first."""
+    shutil.copytree(queue.home / "queue", tmp_path / "queue")
+    flip(tmp_path / "queue", KEY_INDEX, b"[192.0.2.9]:25")
+    with pytest.raises(StoreDamaged, match="have the same key"):
+        drain(World(tmp_path / "queue", **SETTINGS), set())
+
+
+def test_a_store_without_checks_is_read(queue: Queue, tmp_path: Path) -> None:
+    """As an earlier ekiden left it."""
+    from ekiden.queue.sealing import TAG
+
+    shutil.copytree(queue.home / "queue", tmp_path / "queue")
+    store = SQLiteStore(tmp_path / "queue")
+    for table, column in COLUMNS[1:]:
+        if column != "key":
+            store._db.connection.execute(f"UPDATE {table} SET {column} = substr({column}, 2, length({column}) - 5)")
+    assert TAG not in {row[0][:1] for row in store._db.connection.execute("SELECT meta FROM message")}
+    store._db.connection.execute("ALTER TABLE destination DROP COLUMN seal")
+    store._db.connection.execute("PRAGMA user_version = 3")
+    store.close()
+    seen: set[Mail] = set()
+    world = World(tmp_path / "queue", **SETTINGS)
+    assert audit(world.store, 0, 1000).problems == []
+    drain(world, seen)
+    assert seen == queue.mail
+    assert audit(world.store, 0, 1000).problems == []
