@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from ekiden.queue import ledger
 from ekiden.queue.audit import Audited, audit
 from ekiden.queue.inspect import describe_end
 from ekiden.queue.ledger import Entry
+from ekiden.settings.schema import Settings
 
 from .test_engine import LATER, NEVER, OK, World, to
 
@@ -192,6 +194,63 @@ def test_an_end_too_many_is_found(world: World, whose: int, problem: str) -> Non
     write_again(world, whose, entries(world, 2)[0], 9)
     assert [number for number, said in look(world).problems if problem in said] == [whose]
     assert any("more than one end for some" in said for _number, said in look(world).problems)
+
+
+def test_an_end_that_is_not_his_is_found(world: World) -> None:
+    """One is delivered to twice, and another never: their number is right."""
+    world.inject(to(b"a@a.example"), to(b"b@b.example"), to(b"c@a.example"))
+    attempt(world, {b"c@a.example": LATER})
+    (entry, *_) = entries(world)
+    assert look(world).problems == []
+    write_again(world, 1, msgspec.structs.replace(entry, ends=[entry.ends[0], entry.ends[0]]), 0)
+    world.store._db.connection.execute("DELETE FROM ledger WHERE attempt = 0")
+    assert look(world).problems == [
+        (
+            1,
+            "had 3 recipients, of whom 2 ended and 1 wait: not the same who were accepted;"
+            " counted more than once: a@a.example",
+        )
+    ]
+
+
+def test_it_is_found_after_the_message_has_left(world: World) -> None:
+    world.inject(to(b"a@a.example"), to(b"b@b.example"))
+    attempt(world, {})
+    (entry,) = entries(world)
+    swapped = [msgspec.structs.replace(end, recipient=b"x\x1b@a.example") for end in entry.ends]
+    write_again(world, 1, msgspec.structs.replace(entry, ends=swapped), 0)
+    world.store._db.connection.execute("DELETE FROM ledger WHERE attempt = 0")
+    ((_number, said),) = look(world).problems
+    assert said.endswith(r"not the same who were accepted; counted more than once: 'x\x1b@a.example'")
+
+
+def test_who_was_accepted_is_not_known_of_older_messages(world: World) -> None:
+    world.inject(to(b"a@a.example"), to(b"b@b.example"))
+    attempt(world, {})
+    (entry,) = entries(world)
+    assert entry.beginning is not None
+    swapped = [msgspec.structs.replace(end, recipient=b"x@a.example") for end in entry.ends]
+    unknown = msgspec.structs.replace(entry.beginning, whom=0)
+    world.store._db.connection.execute("DELETE FROM ledger")
+    write_again(world, 1, Entry(swapped, unknown), 0)
+    assert look(world).problems == []
+
+
+def test_a_recipient_who_is_routed_anew_to_another_address_is_the_same(tmp_path: Path) -> None:
+    virtual = {"virtualdomains": {b"v.example": b"joe"}, "locals": frozenset({b"me"})}
+    world = World(tmp_path, **virtual)
+    world.inject(to(b"info@v.example"), to(b"b@b.example"))
+    attempt(world, {b"joe-info@v.example": LATER, b"b@b.example": LATER})
+    world.engine.configure(Settings(me=b"me", virtualdomains={b"v.example": b"ann"}))
+    assert world.engine.requeue(1, 2000.0)
+    world.engine.commit(2000.0)
+    assert [one.address for part in world.store.parts(1) for one in part.recipients] == [
+        b"ann-info@v.example",
+        b"b@b.example",
+    ]
+    assert look(world).problems == []
+    attempt(world, {}, 2000.0)
+    assert (look(world).ended, look(world).problems) == (1, [])
 
 
 def test_a_damaged_end_is_not_told() -> None:

@@ -26,7 +26,7 @@ from ekiden.queue.sealing import (
 from ekiden.queue.store import UNDECODABLE, Ended, Meta
 
 ID = 1 << 33 | 77
-META = Meta(Origin("smtp", 1, 2, "192.0.2.1", b"client"), recipients=1, checksum=7, message_id=b"<1@x>")
+META = Meta(Origin("smtp", 1, 2, "192.0.2.1", b"client"), recipients=1, checksum=7, message_id=b"<1@x>", whom=9)
 TO = [Recipient(b"a@example.org"), Recipient(b"b@example.org", 4, b"rfc822;b")]
 ENDED = (Ended(TO[0], Outcome(Verdict.FAILED, "5.1.1", "no\n")),)
 ENTRY = Entry([End(b"a@example.org", "failed", "5.1.1", "no", "192.0.2.1", True)])
@@ -112,3 +112,11 @@ ADDRESS = st.binary(max_size=80)
 )
 def test_recipients_come_back(recipients: list[Recipient], message: int, destination: int) -> None:
     assert decode_recipients(encode_recipients(recipients, message, destination), message, destination) == recipients
+
+
+@given(st.lists(ADDRESS), st.lists(ADDRESS), st.randoms())
+def test_whom_is_the_same_in_any_order_and_for_nobody_else(one: list[bytes], other: list[bytes], chance) -> None:
+    shuffled = list(one)
+    chance.shuffle(shuffled)
+    assert ledger.whom(shuffled) == ledger.whom(one)
+    assert (ledger.whom(one) == ledger.whom(other)) == (sorted(filter(None, one)) == sorted(filter(None, other)))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from ekiden.base.envelope import Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.queue import ledger
 from ekiden.queue.attempts import Attempts
-from ekiden.queue.lane import Message
-from ekiden.queue.ledger import End, Entry, wants_failure
+from ekiden.queue.lane import Message, Part
+from ekiden.queue.ledger import WHOM, End, Entry, wants_failure, whom
 from ekiden.queue.rewriting import as_given
 from ekiden.queue.scheduler import channel_of
-from ekiden.queue.sealing import encode_recipients
+from ekiden.queue.sealing import encode_meta, encode_recipients
 from ekiden.queue.store import Ended, PartRow
 
 
@@ -46,8 +48,16 @@ class Administering(Attempts):
             encoded = encode_recipients(part.recipients, number, part.lane.id)
             changes.parts.append((number, part.number, part.lane.id, due, encoded))
             part.lane.more = True
+        self._rename(message, whom(_addresses(old)), whom(_addresses(parts)))
         self.scheduler.wake_all()
         return True
+
+    def _rename(self, message: Message, before: int, after: int) -> None:
+        """Have the message's row say who was accepted by their new addresses."""
+        meta = message.meta
+        if meta.whom and before != after:
+            meta = msgspec.structs.replace(meta, whom=(meta.whom - before + after) % WHOM)
+            self.scheduler.changes.renamed.append((encode_meta(meta, message.id, message.sender), message.id))
 
     def _as_given(self, part: PartRow) -> list[Recipient]:
         key = self.store.destination_key(part.destination)
@@ -97,3 +107,7 @@ class Administering(Attempts):
             ends = [End(one.address, end, "", report, "", failed and wants_failure(one)) for one in recipients]
             encoded = ledger.encode(Entry(ends, ledger.beginning(message)), message.id, ledger.ADMINISTRATOR)
             self.scheduler.changes.ledger.append((message.id, ledger.ADMINISTRATOR, 0, now, encoded))
+
+
+def _addresses(parts: Iterable[Part | PartRow]) -> list[bytes]:
+    return [one.address for part in parts for one in part.recipients]

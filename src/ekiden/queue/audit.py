@@ -112,7 +112,7 @@ def _look_at_ended(found: Audited, rows: list[Stored]) -> Iterator[str]:
         yield "left the queue twice"
     began = beginnings[0]
     found.recipients += began.recipients
-    yield from _compare(began.recipients, _ended(entries), [])
+    yield from _compare(began.recipients, began.whom, _ended(entries), [])
     yield from _silence(entries, rows)
 
 
@@ -137,7 +137,7 @@ def _look_at_queued(store: Store, found: Audited, message: MessageRow, rows: lis
         yield f"part {number} is missing from an index, and would never be tried"
     if not damaged:
         waiting = [recipient.address for part in parts for recipient in part.recipients]
-        yield from _compare(meta.recipients, _ended(entries), waiting)
+        yield from _compare(meta.recipients, meta.whom, _ended(entries), waiting)
     yield from _look_at_content(store, found, message)
 
 
@@ -189,13 +189,19 @@ def _ended(entries: Iterable[Entry]) -> list[bytes]:
     return [end.recipient for entry in entries for end in entry.ends]
 
 
-def _compare(accepted: int, ended: list[bytes], waiting: list[bytes]) -> Iterator[str]:
-    """Whether all who were accepted ended or wait; a message from before there was a ledger does not say (0)."""
+def _compare(accepted: int, whom: int, ended: list[bytes], waiting: list[bytes]) -> Iterator[str]:
+    """Whether all who were accepted, and nobody else, ended or wait.
+
+    A message from before there was a ledger does not say how many there were (0); a later one may not say who (0).
+    """
     count = len(ended) + len(waiting)
-    if not accepted or count == accepted:
+    if not accepted or (count == accepted and whom in (0, ledger.whom(ended + waiting))):
         return
     said = f"had {accepted} recipients, of whom {len(ended)} ended and {len(waiting)} wait"
-    fault = f"{'no end' if count < accepted else 'more than one end'} for some"
+    if count == accepted:
+        fault = "not the same who were accepted"
+    else:
+        fault = f"{'no end' if count < accepted else 'more than one end'} for some"
     yield f"{said}: {fault}{_repeated(ended + waiting)}"
 
 

@@ -13,6 +13,7 @@ from ekiden.base.header import MESSAGE_ID_WITHIN, message_id
 from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
 from ekiden.queue.lane import Message, Part
+from ekiden.queue.ledger import whom
 from ekiden.queue.rewriting import rewritten
 from ekiden.queue.scheduler import Scheduler
 from ekiden.queue.sealing import encode_meta, encode_recipients
@@ -168,10 +169,11 @@ class Intake:
         if not spool:
             checksum = crc32(content)
         name = message_id(self._head(spool) if spool else content)
-        meta = Meta(origin, envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum, name)
-        message = Message(number, now, envelope.sender, size, spool, meta, None if spool else content, left=0)
+        message = Message(number, now, envelope.sender, size, spool, Meta(origin), None if spool else content, left=0)
         parts = self._split(message, envelope.recipients)
         message.left = len(parts)
+        known = envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum, name
+        message.meta = meta = Meta(origin, *known, whom([one.address for part in parts for one in part.recipients]))
         whose: tuple[int | None, bytes | None] = (None, None)
         if len(parts) == 1 and not held and self.scheduler.has_room(parts[0].lane, len(self._accepted)):
             parts[0].stored = False

@@ -10,6 +10,9 @@ ended and those who wait must be all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from zlib import crc32
+
 import msgspec
 
 from ekiden.base.envelope import Notify, Origin, Recipient
@@ -48,7 +51,8 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Beginning(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a message came in. ``size`` in octets, ``checksum`` CRC-32 of the content (0: unknown), ``recipients``
-    how many were accepted, ``birth`` seconds of the epoch, ``message_id`` that of its field."""
+    how many were accepted, ``birth`` seconds of the epoch, ``message_id`` that of its field, ``whom`` who were
+    accepted (``whom``, 0: unknown)."""
 
     birth: float
     sender: bytes
@@ -57,6 +61,7 @@ class Beginning(msgspec.Struct, frozen=True, array_like=True, gc=False):
     recipients: int
     origin: Origin
     message_id: bytes = b""
+    whom: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -70,6 +75,14 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+WHOM = 1 << 32
+
+
+def whom(addresses: Iterable[bytes]) -> int:
+    """Who these are, in any order, as a number below ``WHOM``: the sum of CRC-32. Others have it by chance only."""
+    return sum(map(crc32, addresses)) % WHOM
 
 
 def ending(recipient: Recipient, outcome: Outcome, local: bool) -> End:
@@ -93,7 +106,7 @@ def wants_failure(recipient: Recipient) -> bool:
 def beginning(message: Message) -> Beginning:
     """What the message's own row says, for when it is gone."""
     meta = message.meta
-    known = meta.checksum, meta.recipients, meta.origin, meta.message_id
+    known = meta.checksum, meta.recipients, meta.origin, meta.message_id, meta.whom
     return Beginning(message.birth, message.sender, message.size, *known)
 
 

@@ -69,6 +69,7 @@ _STATEMENTS = (
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
     ),
     ("reborn", "UPDATE message SET birth = ? WHERE id = ?"),
+    ("renamed", "UPDATE message SET meta = ? WHERE id = ?"),
     ("ended", "UPDATE message SET ended = ? WHERE id = ?"),
     ("removed", "DELETE FROM message WHERE id = ?"),
     ("ledger", "INSERT OR REPLACE INTO ledger (message, part, attempt, at, entry) VALUES (?, ?, ?, ?, ?)"),

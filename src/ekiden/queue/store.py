@@ -49,8 +49,8 @@ REMEDY = "remedy: stop ekiden, then: ekiden queue recover"
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a message's envelope says besides sender and recipients, and where it came from.
 
-    ``recipients``: how many were accepted; ``checksum``: CRC-32 of the content, 0 if nobody made it; ``message_id``:
-    of its Message-ID field.
+    ``recipients``: how many were accepted, and ``whom`` who: ``queue.ledger.whom`` of their addresses, 0 if nobody
+    made it; ``checksum``: CRC-32 of the content, 0 if nobody made it; ``message_id``: of its Message-ID field.
     """
 
     origin: Origin
@@ -61,6 +61,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     recipients: int = 0
     checksum: int = 0
     message_id: bytes = b""
+    whom: int = 0
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -131,6 +132,10 @@ class Changes:
 
     reborn: list[tuple[float, int]] = field(default_factory=list)
     """Births that lay in the future, mended: birth, message. They come beside other changes, never alone."""
+
+    renamed: list[tuple[bytes, int]] = field(default_factory=list)
+    """Messages with a recipient whose address routing has changed: meta, message. They come beside other changes,
+    never alone."""
 
     ended: list[tuple[bytes | None, int]] = field(default_factory=list)
     """Recipients whose end waits for a notice: encoded list or None, message."""
