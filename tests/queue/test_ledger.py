@@ -152,6 +152,7 @@ def test_the_ledger_reaches_back_to_the_first_message_that_ended(world: World) -
 DAMAGE = {
     "UPDATE message SET content = zeroblob(length(content)) WHERE id = 1": "another content",
     "UPDATE message SET content = CAST(content || x'00' AS BLOB) WHERE id = 1": "octets of content",
+    "UPDATE message SET content = replace(content, 'e', 'E') WHERE id = 1": "another content",
     "DELETE FROM part WHERE message = 1": "more than one end for some",
     "DELETE FROM ledger WHERE message = 1": "no end for some",
     "DELETE FROM destination": "which is not known",
