@@ -13,6 +13,7 @@ _LOG_SHARE = 16
 """The write-ahead log takes at most about this part of the device before it is written back."""
 _RESERVE_OCTETS = 4 * 1024 * 1024
 _PROBE = 65_536
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Reserve:
@@ -31,12 +32,20 @@ class Reserve:
     def restore(self) -> bool:
         """Make the file whole; False if there is no room for it."""
         if not self._whole and self.room_for_log() > self.size + self.log_size:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                # There is room but no inode for it, or a quota is used up, of which statvfs says nothing.
+                if error.errno in _FULL:
+                    return False
+                raise
             try:
                 os.posix_fallocate(descriptor, 0, self.size)
                 self._whole = True
             except OSError:
-                os.ftruncate(descriptor, 0)
+                # Some file systems need room even for that; then the next try goes on with what is there.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, 0)
             finally:
                 os.close(descriptor)
         return self._whole
@@ -54,7 +63,7 @@ class Reserve:
             with path.open("wb", buffering=0) as probe:
                 probe.write(bytes(_PROBE))
         except OSError as error:
-            return error.errno in (errno.EDQUOT, errno.ENOSPC)
+            return error.errno in _FULL
         finally:
             with contextlib.suppress(OSError):
                 path.unlink()
