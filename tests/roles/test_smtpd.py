@@ -102,6 +102,19 @@ def test_rules_and_rcpthosts(door: Doorway) -> None:
     wait_for(lambda: door.talk().reply() == "")
 
 
+def test_recipients_beyond_the_limit_are_one_line_of_the_log(door: Doorway) -> None:
+    """Nobody is sent away for them: with a line for each a single client could replace the whole log."""
+    door.start(recipientsmax=100)
+    talk = greeted(door)
+    for sender in (b"a", b"b"):
+        talk.connection.sendall(b"MAIL FROM:<%b@b.example>\r\n" % sender + b"RCPT TO:<c@d.example>\r\n" * 150)
+        replies = [talk.reply()[:3] for _ in range(151)]
+        assert (replies.count("250"), replies.count("452")) == (101, 50)
+        assert talk.say(b"RSET\r\n")[0] == "2"
+    wait_for(lambda: "from <b@b.example> to <c@d.example>: 452 4.5.3 too many recipients" in door.log())
+    assert door.log().count("452 4.5.3") == 2
+
+
 def test_large_message_goes_through_a_file(door: Doorway) -> None:
     door.start(inlinebytes=1000)
     content = b"Subject: large\r\n\r\n" + (b"0123456789" * 7 + b"\r\n") * 100_000

@@ -38,6 +38,7 @@ from ekiden.wire.smtp.events import (
 )
 from ekiden.wire.smtp.lmtp import LmtpServer
 from ekiden.wire.smtp.profile import Profile
+from ekiden.wire.smtp.replies import TOO_MANY_RECIPIENTS
 from ekiden.wire.smtp.server import Server
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Reception:
 
     __slots__ = (
         "_client",
+        "_crowded",
         "_deposit",
         "_desk",
         "_envelope",
@@ -131,6 +133,7 @@ class Reception:
         self._helo = b""
         self._protocol = "SMTP"
         self._envelope: Envelope | None = None
+        self._crowded: Envelope | None = None
         self._deposit: Deposit | None = None
         self._header = b""
 
@@ -263,7 +266,11 @@ class Reception:
         elif event.transaction_over:
             self._log_message(event.reply, envelope)
             self.drop()
-        else:
+        elif event.reply is not TOO_MANY_RECIPIENTS:
+            self._log(event.reply, envelope.sender, event.recipient)
+        elif envelope is not self._crowded:
+            # Nobody is sent away for them, so that a line for each would let one client replace the whole log.
+            self._crowded = envelope
             self._log(event.reply, envelope.sender, event.recipient)
 
     def _start_tls(self, _event: StartTls) -> None:
