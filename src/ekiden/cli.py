@@ -36,7 +36,7 @@ def quietly(command: Callable[[], int], name: str = "ekiden", trouble: int = 111
         sys.stdout.flush()
     except OSError as error:
         nobody_reads = isinstance(error, BrokenPipeError) and _nobody_reads_output()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         if nobody_reads:
             return 0
         print(f"{name}: fatal: {error.strerror or error}", file=sys.stderr)
@@ -56,6 +56,15 @@ def quietly(command: Callable[[], int], name: str = "ekiden", trouble: int = 111
     except KeyboardInterrupt:
         return _interrupted()
     return status
+
+
+def _drop_output() -> None:
+    """Have what was not written by now go nowhere when the interpreter ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        # No descriptor is left even for that.
+        sys.stdout = None
 
 
 def _nobody_reads_output() -> bool:

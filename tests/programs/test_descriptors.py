@@ -20,6 +20,16 @@ def write():
 sys.exit(quietly(write, "forward"))
 """
 
+NONE_LEFT = """
+import os, resource, sys
+from ekiden.cli import quietly
+def write():
+    sys.stdout.write("half")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    return os.open("/dev/null", os.O_RDONLY)
+sys.exit(quietly(write, "forward"))
+"""
+
 
 def run(site: Site, command: str) -> tuple[int, bytes]:
     """``command`` is a shell's, with BIN for HOME/bin; its exit code and standard error."""
@@ -74,6 +84,11 @@ def test_a_reader_that_has_seen_enough_is_no_fault(site: Site) -> None:
 def test_another_broken_pipe_is_one() -> None:
     done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (111, b"forward: fatal: Broken pipe\n")
+
+
+def test_trouble_is_told_without_a_descriptor_to_spare() -> None:
+    done = subprocess.run([sys.executable, "-c", NONE_LEFT], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (111, b"forward: fatal: Too many open files\n")
 
 
 def test_an_interrupt_ends_a_program_by_its_signal(site: Site) -> None:
