@@ -25,7 +25,7 @@ from ekiden.queue.engine import Engine
 from ekiden.queue.intake import Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
-from ekiden.runtime.inject_direct import SILENCE
+from ekiden.runtime.injection.direct import SILENCE
 from ekiden.settings.schema import Settings
 
 SMTP = Origin("smtp", 77, 2, "192.0.2.1", b"client")

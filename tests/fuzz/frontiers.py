@@ -40,8 +40,8 @@ from ekiden.routing.route import Router
 from ekiden.runtime.frames import DeliveryAnswer
 from ekiden.runtime.host_table import HostTable
 from ekiden.runtime.ident import user_in
-from ekiden.runtime.inject_limits import Limits
-from ekiden.runtime.inject_link import InjectLink
+from ekiden.runtime.injection.limits import Limits
+from ekiden.runtime.injection.link import InjectLink
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
 from ekiden.runtime.logreader import events

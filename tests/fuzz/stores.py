@@ -22,15 +22,17 @@ from ekiden.migration.reading import Reading
 from ekiden.policy.ruletext import parse_rules
 from ekiden.programs import qmail_newu
 from ekiden.routing.aliases import Domains, alias_records
-from ekiden.runtime import packing, password, password_file
 from ekiden.runtime.administration import ControlAnswer, ControlRequest
 from ekiden.runtime.frames import DeliveryAnswer, DeliveryRequest, IntakeAnswer
-from ekiden.runtime.inject_door import NotQueued
-from ekiden.runtime.inject_envelope import read_envelope
-from ekiden.runtime.inject_link import GuestRequest
+from ekiden.runtime.injection import packing
+from ekiden.runtime.injection.door import NotQueued
+from ekiden.runtime.injection.envelope import read_envelope
+from ekiden.runtime.injection.link import GuestRequest
 from ekiden.runtime.link import NO_FRAME
 from ekiden.runtime.logreader import events
-from ekiden.runtime.pop3_frames import FromDoor, Serve, Served, ToDoor
+from ekiden.runtime.passwords import file as password_file
+from ekiden.runtime.passwords import secret as password
+from ekiden.runtime.pop3.frames import FromDoor, Serve, Served, ToDoor
 from ekiden.settings.catalogue import CATALOGUE
 from ekiden.settings.file import ControlFile
 from ekiden.settings.values import parse

@@ -17,7 +17,7 @@ from ekiden.migration.finding import Kind, Report
 from ekiden.migration.qmail_export import Exporter
 from ekiden.migration.qmail_queue import Failure, QmailQueue
 from ekiden.queue.intake import Foreign
-from ekiden.runtime.inject_direct import Direct
+from ekiden.runtime.injection.direct import Direct
 
 BIRTH = 1_700_000_000.25
 
@@ -131,7 +131,7 @@ def test_failures_that_nobody_was_told_of(home: Path, tmp_path: Path) -> None:
 DYING = """
 from ekiden.migration import qmail_export
 from ekiden.migration.finding import Report
-from ekiden.runtime.inject_direct import Direct
+from ekiden.runtime.injection.direct import Direct
 
 Path.rename = counted(Path.rename)
 qmail_export._write_durably = counted(qmail_export._write_durably)

@@ -16,7 +16,7 @@ from tests.peers.ekiden import COMMAND
 from ekiden.migration.finding import Kind, Report
 from ekiden.migration.qmail_queue import Damaged, Failure, QmailQueue
 from ekiden.migration.qmail_transfer import Transfer, finish
-from ekiden.runtime.inject_direct import Direct
+from ekiden.runtime.injection.direct import Direct
 from ekiden.settings.control import read
 
 BIRTH = 1_700_000_000
@@ -204,7 +204,7 @@ DYING = """
 from ekiden.migration import qmail_transfer
 from ekiden.migration.finding import Report
 from ekiden.migration.qmail_queue import QmailQueue
-from ekiden.runtime.inject_direct import Direct
+from ekiden.runtime.injection.direct import Direct
 from ekiden.settings.control import read
 
 Path.rename = counted(Path.rename)

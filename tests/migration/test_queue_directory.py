@@ -14,7 +14,7 @@ import pytest
 
 from ekiden.migration.finding import Kind, Report
 from ekiden.migration.queue_directory import Transfer, control_files, strays
-from ekiden.runtime.inject_direct import Direct
+from ekiden.runtime.injection.direct import Direct
 
 HERE = Path(__file__).parent
 LOCAL = "relay.nix.example"
@@ -182,7 +182,7 @@ from pathlib import Path
 from ekiden.queue.database import Database
 from ekiden.migration.finding import Report
 from ekiden.migration.queue_directory import Transfer, control_files
-from ekiden.runtime.inject_direct import Direct
+from ekiden.runtime.injection.direct import Direct
 real, calls = {call}, 0
 def killed(*arguments):
     global calls

@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from ekiden.delivery import carrier
-from ekiden.runtime import control, fork_server, isolation, pop3_process
+from ekiden.runtime import control, fork_server
 from ekiden.runtime.administration import Status
+from ekiden.runtime.fences import isolation
+from ekiden.runtime.pop3 import process as pop3_process
 from ekiden.runtime.preloading import preload
 from ekiden.supervisor import entering
 from ekiden.supervisor.supervisor import Supervisor

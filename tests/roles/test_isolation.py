@@ -19,7 +19,7 @@ from tests.peers.sinks import Sink
 from tests.roles import hostile
 from tests.roles.hostile import POSSIBLE
 
-from ekiden.runtime import landlock
+from ekiden.runtime.fences import landlock
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,9 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.programs import qmail_newu
 from ekiden.roles import local
 from ekiden.roles.local import outcome_of
-from ekiden.runtime import fenced_accounts, seccomp
 from ekiden.runtime.binding import unix_socket
+from ekiden.runtime.fences import accounts as fenced_accounts
+from ekiden.runtime.fences import seccomp
 from ekiden.runtime.frames import Accepted, Attempt, DeliveryAnswer, Draining, Inject, IntakeRequest, Report
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log

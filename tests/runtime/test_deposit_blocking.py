@@ -15,8 +15,8 @@ from tests.roles.doorway import Doorway, doorway
 from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
 from ekiden.runtime.deposit_blocking import Deposits, _unix, rejected
 from ekiden.runtime.frames import Accepted, Rejected
-from ekiden.runtime.inject_direct import Direct
-from ekiden.runtime.inject_door import NotQueued
+from ekiden.runtime.injection.direct import Direct
+from ekiden.runtime.injection.door import NotQueued
 
 ORIGIN = Origin("SMTP", 4711, 0)
 

@@ -73,7 +73,7 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
 
     from ekiden.delivery.checking import users_problems
     from ekiden.installation.reach import programs_problems
-    from ekiden.runtime.pop3_advice import pop3_problems
+    from ekiden.runtime.pop3.advice import pop3_problems
     from ekiden.runtime.remote_advice import remote_login_problems
     from ekiden.runtime.rules_advice import rules_problems
     from ekiden.settings.control import problems

@@ -16,8 +16,8 @@ from ekiden.migration.qmail_export import Exporter
 from ekiden.migration.qmail_queue import QmailQueue
 from ekiden.migration.qmail_transfer import Busy, Transfer, finish, locked
 from ekiden.queue.store import StoreFailed
-from ekiden.runtime.inject_direct import Direct
-from ekiden.runtime.inject_door import NotQueued
+from ekiden.runtime.injection.direct import Direct
+from ekiden.runtime.injection.door import NotQueued
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 

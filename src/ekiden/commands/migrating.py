@@ -20,7 +20,7 @@ from ekiden.migration.reading import Reading
 from ekiden.migration.spools import TEMPLATE
 
 if TYPE_CHECKING:
-    from ekiden.runtime.inject_direct import Direct
+    from ekiden.runtime.injection.direct import Direct
 
 _SKELETON = "for those: maildirmake /etc/skel/Maildir"
 
@@ -191,8 +191,8 @@ def _take_queues(home: Path, queues: tuple[Path, ...], local: str, apply: bool, 
 @contextmanager
 def _way_in(home: Path, apply: bool) -> Iterator[Direct | None]:
     """Our queue, if anything is to be done; ClickException if it is not to be had."""
-    from ekiden.runtime.inject_direct import Direct
-    from ekiden.runtime.inject_door import NotQueued
+    from ekiden.runtime.injection.direct import Direct
+    from ekiden.runtime.injection.door import NotQueued
 
     if not apply:
         yield None

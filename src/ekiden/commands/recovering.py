@@ -22,7 +22,7 @@ from ekiden.queue.salvage import Salvaged, salvage
 from ekiden.queue.store import Meta, StoreDamaged, StoreFailed
 from ekiden.roles.queue import Unusable, lock
 from ekiden.routing.route import Router
-from ekiden.runtime.inject_direct import give_to_owner
+from ekiden.runtime.injection.direct import give_to_owner
 from ekiden.runtime.log import safe
 from ekiden.runtime.logreader import events
 from ekiden.settings.control import read

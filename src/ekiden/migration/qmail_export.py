@@ -23,7 +23,7 @@ from ekiden.delivery.maildir import sync_directory
 from ekiden.migration.finding import Place, Report
 from ekiden.queue.audit import check_content
 from ekiden.queue.store import MessageRow
-from ekiden.runtime.inject_direct import Direct
+from ekiden.runtime.injection.direct import Direct
 
 SPLIT = 23
 """qmail's own number of subdirectories, for a queue that is new."""

@@ -30,8 +30,8 @@ from ekiden.queue.bounce import Notice, compose
 from ekiden.queue.dsn import Original, named
 from ekiden.queue.intake import Foreign
 from ekiden.queue.store import Ended
-from ekiden.runtime.inject_direct import Direct
-from ekiden.runtime.inject_door import NotQueued
+from ekiden.runtime.injection.direct import Direct
+from ekiden.runtime.injection.door import NotQueued
 from ekiden.settings.schema import Settings
 
 TAKEN = "taken"

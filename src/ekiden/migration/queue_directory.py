@@ -29,8 +29,8 @@ from ekiden.migration.finding import Place, Report
 from ekiden.migration.queue_file import QueueFile, read_queue_file
 from ekiden.migration.queue_header import Damaged
 from ekiden.queue.intake import Foreign
-from ekiden.runtime.inject_direct import Direct
-from ekiden.runtime.inject_door import NotQueued
+from ekiden.runtime.injection.direct import Direct
+from ekiden.runtime.injection.door import NotQueued
 
 TAKEN = "taken-"
 WHENCE = "sendmail-queue"

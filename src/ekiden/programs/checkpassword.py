@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ekiden.routing.users import Users
-from ekiden.runtime import password_system
-from ekiden.runtime.password import Account, Unavailable, check_apop, check_password
-from ekiden.runtime.password_file import PasswordFile
+from ekiden.runtime.passwords import system as password_system
+from ekiden.runtime.passwords.file import PasswordFile
+from ekiden.runtime.passwords.secret import Account, Unavailable, check_apop, check_password
 
 _LONGEST = 512
 _WRONG, _MISUSED, _TEMPORARY = 1, 2, 111

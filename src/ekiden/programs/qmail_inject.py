@@ -15,7 +15,7 @@ from ekiden.base.mailbox import Malformed, quote
 from ekiden.routing.inject import Defaults, Sender
 from ekiden.routing.inject_header import Header, InvalidField
 from ekiden.runtime.control_line import control_line, control_lines
-from ekiden.runtime.inject_door import Letter, NotQueued
+from ekiden.runtime.injection.door import Letter, NotQueued
 from ekiden.runtime.options import BadOption, options
 from ekiden.runtime.submission import submit
 
@@ -28,7 +28,7 @@ _READ = 262_144
 
 
 class Request:
-    """What is to be done, beside the message. ``dsn`` is NOTIFY, RET and ENVID, as ``runtime.inject_door.Letter``."""
+    """What is to be done, beside the message. ``dsn`` is NOTIFY, RET and ENVID, as in ``injection.door.Letter``."""
 
     def __init__(self, recipients: Sequence[bytes] = (), sender: bytes | None = None) -> None:
         self.recipients = recipients

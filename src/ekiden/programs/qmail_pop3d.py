@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from ekiden.mailstore.location import open_mailbox
 from ekiden.mailstore.maildrop import MailboxError
-from ekiden.runtime.pop3_session import Session
-from ekiden.runtime.pop3_stream import Gone, Stream
+from ekiden.runtime.pop3.session import Session
+from ekiden.runtime.pop3.stream import Gone, Stream
 from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.server import Server
 from ekiden.wire.pop3.session import error

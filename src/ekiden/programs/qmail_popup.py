@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from ekiden.runtime.pop3_stream import Gone, Silent, Stream
+from ekiden.runtime.pop3.stream import Gone, Silent, Stream
 from ekiden.wire.pop3.events import Apop, Ended, Event, Login
 from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.server import Server

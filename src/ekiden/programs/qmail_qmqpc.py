@@ -11,8 +11,8 @@ import os
 import socket
 
 from ekiden.runtime.control_line import control_lines
-from ekiden.runtime.inject_door import NotQueued
-from ekiden.runtime.inject_envelope import read_envelope
+from ekiden.runtime.injection.door import NotQueued
+from ekiden.runtime.injection.envelope import read_envelope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

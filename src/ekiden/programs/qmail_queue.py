@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import signal
 
-from ekiden.runtime.inject import Injection
-from ekiden.runtime.inject_door import QUEUE_TROUBLE, Letter, NotQueued
-from ekiden.runtime.inject_envelope import read_envelope
+from ekiden.runtime.injection.client import Injection
+from ekiden.runtime.injection.door import QUEUE_TROUBLE, Letter, NotQueued
+from ekiden.runtime.injection.envelope import read_envelope
 from ekiden.runtime.submission import received_first
 
 TYPE_CHECKING = False

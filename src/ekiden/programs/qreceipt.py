@@ -13,7 +13,7 @@ import sys
 from ekiden.base.header_body import HeaderBody, field_name
 from ekiden.base.mailbox import Malformed, Token, quote, unquote
 from ekiden.base.mailbox_list import rewrite_field
-from ekiden.runtime.inject_door import Letter, NotQueued
+from ekiden.runtime.injection.door import Letter, NotQueued
 from ekiden.runtime.submission import submit
 
 TYPE_CHECKING = False

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ekiden.runtime.password_file import FILE
-from ekiden.runtime.password_keeper import PasswordKeeper
-from ekiden.runtime.password_system import DATABASES
-from ekiden.runtime.password_throttle import Throttle
-from ekiden.runtime.password_verifier import Verifier, warm
-from ekiden.runtime.pop3_advice import problems
+from ekiden.runtime.passwords.file import FILE
+from ekiden.runtime.passwords.keeper import PasswordKeeper
+from ekiden.runtime.passwords.system import DATABASES
+from ekiden.runtime.passwords.throttle import Throttle
+from ekiden.runtime.passwords.verifier import Verifier, warm
+from ekiden.runtime.pop3.advice import problems
 from ekiden.runtime.role import Context
 
 _LOOK_SECONDS = 0.1

@@ -40,14 +40,16 @@ from ekiden.delivery.quota import define
 from ekiden.delivery.report import ELSEWHERE, Report, Trouble, deferred, failed
 from ekiden.queue.scheduler import may_begin
 from ekiden.routing.users import User, Users, UsersUnavailable, system_account
-from ekiden.runtime import fenced_accounts, fork_server, isolation
-from ekiden.runtime.capabilities import become_finder
+from ekiden.runtime import fork_server
 from ekiden.runtime.crew import Crew
-from ekiden.runtime.delivery_fence import Fence
+from ekiden.runtime.fences import accounts as fenced_accounts
+from ekiden.runtime.fences import isolation
+from ekiden.runtime.fences.capabilities import become_finder
+from ekiden.runtime.fences.delivery_fence import Fence
 from ekiden.runtime.fork_server import ForkServer
 from ekiden.runtime.frames import Attempt, DeliveryRequest, Draining
 from ekiden.runtime.frames import Report as ReportFrame
-from ekiden.runtime.injection import Injection, NotQueued
+from ekiden.runtime.injection.forwards import Injection, NotQueued
 from ekiden.runtime.intake import Intake
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log

@@ -1,9 +1,9 @@
 """The pop3d role: three kinds of processes, so that whoever talks with strangers can neither see passwords nor mail.
 
-- the door (nobody) accepts connections, makes TLS and hears everything up to the login (``runtime.pop3_listening``)
-- the keeper (root, if started so) looks at passwords and forks sessions (``runtime.pop3_keeper``); it is this
+- the door (nobody) accepts connections, makes TLS and hears everything up to the login (``runtime.pop3.listening``)
+- the keeper (root, if started so) looks at passwords and forks sessions (``runtime.pop3.keeper``); it is this
   process, and the door is its child
-- a session (the user) serves one logged-in client with one mailbox (``runtime.pop3_workers``)
+- a session (the user) serves one logged-in client with one mailbox (``runtime.pop3.workers``)
 
 Not started as root, all are one user and serve that user's mailboxes.
 """
@@ -16,13 +16,14 @@ import signal
 import socket
 from functools import partial
 
-from ekiden.runtime import isolation, pop3_listening
-from ekiden.runtime.password_verifier import Verifier, warm
-from ekiden.runtime.pop3_advice import problems
-from ekiden.runtime.pop3_keeper import Keeper
-from ekiden.runtime.pop3_listening import SERVICES, make_profile
-from ekiden.runtime.pop3_process import Work
-from ekiden.runtime.pop3_workers import Workers
+from ekiden.runtime.fences import isolation
+from ekiden.runtime.passwords.verifier import Verifier, warm
+from ekiden.runtime.pop3 import listening as pop3_listening
+from ekiden.runtime.pop3.advice import problems
+from ekiden.runtime.pop3.keeper import Keeper
+from ekiden.runtime.pop3.listening import SERVICES, make_profile
+from ekiden.runtime.pop3.process import Work
+from ekiden.runtime.pop3.workers import Workers
 from ekiden.runtime.privilege import Identity, become
 from ekiden.runtime.role import Context, run
 

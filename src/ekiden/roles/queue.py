@@ -27,7 +27,7 @@ from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreDamaged
 from ekiden.runtime.administration import Administration, ControlRequest, only_looks
-from ekiden.runtime.inject_link import peer
+from ekiden.runtime.injection.link import peer
 from ekiden.runtime.link import MAXIMUM_FRAME, Link
 from ekiden.runtime.log import Log
 from ekiden.runtime.queue_delivery import Deliverers

@@ -20,7 +20,7 @@ from ekiden.runtime.intake import Intake
 from ekiden.runtime.interfaces import own_addresses
 from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
 from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDoor
-from ekiden.runtime.passwords import MECHANISMS, Passwords
+from ekiden.runtime.passwords.client import MECHANISMS, Passwords
 from ekiden.runtime.proxied import Network, Porch, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context

@@ -14,7 +14,7 @@ from ekiden.queue.inspect import Filter
 from ekiden.queue.store import StoreFailed
 from ekiden.runtime.administration import ControlAnswer, ControlRequest, Ledger, List, Rows
 from ekiden.runtime.control import Asking
-from ekiden.runtime.inject_door import NotQueued
+from ekiden.runtime.injection.door import NotQueued
 
 Ask = Callable[[ControlRequest], ControlAnswer]
 
@@ -54,7 +54,7 @@ def _asked(asking: Asking, frame: ControlRequest) -> ControlAnswer:
 @contextmanager
 def _closed(home: Path) -> Iterator[Ask]:
     """The books while ekiden does not run, under the queue's lock."""
-    from ekiden.runtime.inject_direct import Direct, QueueTaken
+    from ekiden.runtime.injection.direct import Direct, QueueTaken
 
     try:
         direct = Direct(str(home))

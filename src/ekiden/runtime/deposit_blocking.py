@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Protocol
 
 from ekiden.runtime.frames import Accepted, Rejected
-from ekiden.runtime.inject import door
-from ekiden.runtime.inject_door import PERMANENT, REFUSED, WRITE_ERROR, Body, NotQueued
+from ekiden.runtime.injection.client import door
+from ekiden.runtime.injection.door import PERMANENT, REFUSED, WRITE_ERROR, Body, NotQueued
 from ekiden.runtime.submission import is_replaced
 
 if TYPE_CHECKING:
     from ekiden.base.envelope import Envelope, Origin
-    from ekiden.runtime.inject_door import Door
+    from ekiden.runtime.injection.door import Door
 
 OnAnswer = Callable[[Accepted | Rejected], None]
 

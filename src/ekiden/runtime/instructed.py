@@ -9,7 +9,7 @@ import os
 import sys
 
 from ekiden.runtime.child import Crashed, feed, run
-from ekiden.runtime.inject_door import Letter, NotQueued
+from ekiden.runtime.injection.door import Letter, NotQueued
 from ekiden.runtime.passing import pass_on
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ekiden.runtime.inject_door import Letter
+    from ekiden.runtime.injection.door import Letter
 
 _READ = 262_144
 

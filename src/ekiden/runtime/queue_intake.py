@@ -12,9 +12,9 @@ import msgspec
 from ekiden.base.envelope import Envelope, Origin
 from ekiden.base.reply import Reply
 from ekiden.runtime.frames import Accepted, Inject, IntakeRequest, Rejected, SpoolGrant, SpoolRelease, SpoolRequest
-from ekiden.runtime.inject_envelope import ADDRESS_OCTETS
-from ekiden.runtime.inject_limits import Limits
-from ekiden.runtime.inject_link import InjectLink
+from ekiden.runtime.injection.envelope import ADDRESS_OCTETS
+from ekiden.runtime.injection.limits import Limits
+from ekiden.runtime.injection.link import InjectLink
 from ekiden.runtime.link import Link
 from ekiden.runtime.queue_shell import AnyLink, Shell
 

@@ -43,7 +43,7 @@ from ekiden.wire.smtp.server import Server
 
 if TYPE_CHECKING:
     from ekiden.runtime.intake import Intake
-    from ekiden.runtime.passwords import Passwords
+    from ekiden.runtime.passwords.client import Passwords
 
 HEADER_OCTETS = 65_536
 """Hops are counted in the beginning of the header up to about this size, which bounds what is kept for it."""

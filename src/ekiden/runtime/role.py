@@ -16,8 +16,8 @@ from typing import Any
 
 import uvloop
 
-from ekiden.runtime import isolation
 from ekiden.runtime.census import Census
+from ekiden.runtime.fences import isolation
 from ekiden.runtime.log import Log
 from ekiden.settings.schema import Listener, Settings
 
@@ -64,7 +64,7 @@ class Context:
         self.control = self.home / "control"
 
     def isolate(self, role: str, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
-        """Give up for good what the role's profile in ``runtime.isolation`` does not hold.
+        """Give up for good what the role's profile in ``runtime.fences.isolation`` does not hold.
 
         Called once, when everything needed has been opened and nothing has been heard from outside yet.
         """

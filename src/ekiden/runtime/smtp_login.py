@@ -12,8 +12,8 @@ from collections.abc import Callable
 import msgspec
 
 from ekiden.base.reply import Reply
-from ekiden.runtime.password_frames import BeginScram, CheckPassword, CheckScram, Denied, ScramOffer, ToSmtpd
-from ekiden.runtime.passwords import TEMPORARY, Asked
+from ekiden.runtime.passwords.client import TEMPORARY, Asked
+from ekiden.runtime.passwords.frames import BeginScram, CheckPassword, CheckScram, Denied, ScramOffer, ToSmtpd
 from ekiden.runtime.reception import Client, Desk, Reception, Shell
 from ekiden.wire.smtp.events import Login, Proven, ScramBegins, ScramProof, StartTls
 

@@ -10,8 +10,8 @@ import os
 import time
 
 from ekiden.base.dates import utc_date
-from ekiden.runtime.inject import Injection
-from ekiden.runtime.inject_door import PERMANENT, REFUSED, Letter, NotQueued
+from ekiden.runtime.injection.client import Injection
+from ekiden.runtime.injection.door import PERMANENT, REFUSED, Letter, NotQueued
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import msgspec
 
 from ekiden.roles import keeper, local, log, pop3d, queue, remote, smtpd
 from ekiden.runtime.census import Census
-from ekiden.runtime.isolation import ZONE, begin, complete
+from ekiden.runtime.fences.isolation import ZONE, begin, complete
 from ekiden.runtime.log import Log
-from ekiden.runtime.password_verifier import Verifier
+from ekiden.runtime.passwords.verifier import Verifier
 from ekiden.runtime.privilege import Identity, be_root_again, become
 from ekiden.runtime.role import SIGNALS, Context, run
 from ekiden.settings.schema import Settings

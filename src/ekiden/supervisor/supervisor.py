@@ -31,7 +31,7 @@ from ekiden.runtime.binding import CannotListen, notify_systemd, rebind
 from ekiden.runtime.census import Census, Table
 from ekiden.runtime.certificate import channel
 from ekiden.runtime.control import request_of
-from ekiden.runtime.isolation import shortcomings
+from ekiden.runtime.fences.isolation import shortcomings
 from ekiden.runtime.log import Log
 from ekiden.runtime.preloading import preload
 from ekiden.runtime.privilege import act_as_owner, identities
