@@ -17,6 +17,7 @@ import dns
 import msgspec
 import uvloop
 
+import ekiden
 from ekiden.runtime.fences import landlock, seccomp
 from ekiden.runtime.fences.seccomp import Alternatives, Test
 
@@ -71,7 +72,7 @@ queue and asks a fork server, which has no profile, for processes; it waits for 
 of local's for a user whose mail runs no program; ``forwarding``: the same if it is forwarded."""
 
 MODULES = sorted({Path(os.__file__).parent, *(Path(each.__path__[0]).parent for each in (dns, msgspec, uvloop))})
-MODULES.append(Path(__file__).parent.parent)
+MODULES.append(Path(ekiden.__file__).parent)
 """Where Python modules are: the interpreter's, the libraries' and ours, which hold no secrets."""
 
 ZONE = (Path("/etc/localtime"), Path("/usr/share/zoneinfo"))
