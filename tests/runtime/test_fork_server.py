@@ -67,6 +67,27 @@ def test_a_child_is_the_user_whose_the_address_is(server: ForkServer) -> None:
     assert_ended(pid)
 
 
+def run_a_program(connection: socket.socket) -> None:
+    """Start one that inherits what it may, say which it is, and stay."""
+    program = subprocess.Popen(["sleep", "60"], close_fds=False)
+    connection.sendall(b"%d" % program.pid)
+    connection.recv(1)
+
+
+def test_a_program_does_not_keep_the_connection_of_a_child_that_has_died() -> None:
+    server = fork_server.start(run_a_program, whose)
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            pid = server.make(UID, GID, NAME, theirs)
+        ours.settimeout(10)
+        program = int(ours.recv(100))
+        server.kill(pid)
+        assert ours.recv(1) == b""
+    os.kill(program, signal.SIGKILL)
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("uid", "gid", "name"),
     [(UID + 1, GID, NAME), (UID, GID + 1, NAME), (UID, 0, NAME), (UID, GID, b"ann"), (UID, GID, b"joe\0")],

@@ -115,7 +115,10 @@ def serve(
                 events.unregister(descriptor)
                 _reap(descriptor, children)
                 continue
-            said, descriptors, flags, _address = socket.recv_fds(connection, _LONGEST, 2, socket.MSG_CMSG_CLOEXEC)
+            said, descriptors, flags, _address = socket.recv_fds(connection, _LONGEST, 2)
+            for passed in descriptors:
+                # A program of the user's that had it would keep the connection open when the child has died.
+                os.set_inheritable(passed, False)
             if not said and not descriptors:
                 return
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
