@@ -425,19 +425,27 @@ def test_proxy(door: Doorway) -> None:
     wait_for(lambda: "refuse: 127.0.0.1: no PROXY header" in door.log())
 
 
-def test_no_descriptor_for_another_client_of_a_proxy(door: Doorway) -> None:
-    """The role waits, and says so once a second, until there is one."""
-    door.start(proxyclients=("192.0.2.1",))
-    first = greeted(door)
-    used = set(os.listdir(f"/proc/{door.role.pid}/fd"))
-    free = next(number for number in range(1000) if str(number) not in used)
-    resource.prlimit(door.role.pid, resource.RLIMIT_NOFILE, (free, free))
-    second = door.talk()
+@pytest.mark.parametrize("proxies", [(), ("192.0.2.1",)], ids=["plain", "proxied"])
+def test_clients_wait_while_there_are_no_descriptors(door: Doorway, proxies: tuple[str]) -> None:
+    """The role says so once and serves who is there; all others get in, one after the other."""
+    mine, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = len(os.listdir("/proc/self/fd")) + 30
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        door.start(proxyclients=proxies)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (mine, hard))
+    talks = [greeted(door), *(door.talk() for _ in range(50))]
     wait_for(lambda: "unable to accept a connection: Too many open files" in door.log())
-    time.sleep(0.2)
+    assert f"raise the limit of open files, {limit} for this process" in door.log()
+    assert talks[0].message(b"\r\n")[0] == "2"
+    # Large enough for a spool file, which needs a descriptor.
+    assert talks[0].message(b"x" * 70 + b"\r\n" + 10_000 * (70 * b"y" + b"\r\n"))[0] == "2"
+    talks.pop(0).connection.close()
+    for talk in talks:
+        assert talk.reply()[:3] == "220"
+        talk.connection.close()
     assert door.log().count("unable to accept") == 1
-    first.connection.close()
-    assert second.reply()[:3] == "220"
 
 
 def test_proxy_before_tls(door: Doorway) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from ekiden.runtime.accepting import SHORT, Shortage
 from ekiden.runtime.passwords.file import FILE
 from ekiden.runtime.passwords.keeper import PasswordKeeper
 from ekiden.runtime.passwords.system import DATABASES
@@ -19,6 +20,7 @@ from ekiden.runtime.pop3.advice import problems
 from ekiden.runtime.role import Context
 
 _LOOK_SECONDS = 0.1
+_PAUSE_SECONDS = 1.0
 
 
 async def main(context: Context) -> None:
@@ -32,19 +34,28 @@ async def main(context: Context) -> None:
     context.isolate("keeper", reads=places(context.home))
     throttle = Throttle()
     keepers: set[PasswordKeeper] = set()
+    shortage = Shortage("keeper", context.log)
     listening = context.sockets["keeper"]
     listening.setblocking(False)
 
     def accept() -> None:
         try:
             connection, _address = listening.accept()
-        except OSError:
-            # Another process of a reload was faster, or there is no descriptor left: whoever asks asks again.
+        except OSError as error:
+            # Else another process of a reload was faster.
+            if error.errno in SHORT:
+                shortage.tell(error.errno)
+                loop.remove_reader(listening.fileno())
+                loop.call_later(_PAUSE_SECONDS, hear)
             return
         keepers.difference_update([keeper for keeper in keepers if keeper.left.is_set()])
         keepers.add(PasswordKeeper(loop, connection, verifier, throttle, context.log))
 
-    loop.add_reader(listening.fileno(), accept)
+    def hear() -> None:
+        if not context.stopping.is_set():
+            loop.add_reader(listening.fileno(), accept)
+
+    hear()
     context.ready()
     await context.stopping.wait()
     loop.remove_reader(listening.fileno())

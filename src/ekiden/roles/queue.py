@@ -7,7 +7,6 @@ transaction at the end of the turn; the sockets fill meanwhile, so that the grou
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 import socket
@@ -26,6 +25,7 @@ from ekiden.queue.engine import Engine
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreDamaged
+from ekiden.runtime.accepting import SHORT, Shortage
 from ekiden.runtime.administration import Administration, ControlRequest, only_looks
 from ekiden.runtime.injection.link import peer
 from ekiden.runtime.link import MAXIMUM_FRAME, Link
@@ -112,6 +112,7 @@ class QueueRole:
 
     def __init__(self, context: Context, store: SQLiteStore) -> None:
         self.log = context.log
+        self._shortage = Shortage("queue", context.log)
         self.settings = context.settings
         self.store = store
         self.directory = context.queue
@@ -239,9 +240,9 @@ class QueueRole:
         try:
             connection, _address = listening.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            if error.errno in SHORT:
                 # The connection waits in the kernel, and would call for us without end.
-                self.log.alert(f"queue: unable to accept a connection: {error.strerror}")
+                self._shortage.tell(error.errno)
                 self.loop.remove_reader(listening.fileno())
                 self.loop.call_later(1.0, self._listen, name, listening, opened)
             return

@@ -14,6 +14,7 @@ from pathlib import Path
 from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import RulesFile
+from ekiden.runtime.accepting import Accepting, ServerAcceptor
 from ekiden.runtime.certificate import ServerCertificate
 from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.intake import Intake
@@ -48,18 +49,15 @@ async def main(context: Context) -> None:
     """
     role = SmtpdRole(context)
     context.isolate("smtpd", reads=_read_again(context))
-    servers = []
     for listener, bound in context.listeners:
         if listener.service in SERVICES:
-            servers.append(await role.listen(listener, bound))
+            await role.listen(listener, bound)
         else:
             bound.close()
     context.ready()
     waiting = [asyncio.create_task(event.wait()) for event in (context.stopping, context.draining)]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for server in servers:
-        if server is not None:
-            server.close()
+    role.accepting.close()
     context.door_closed()
     if not context.stopping.is_set():
         await role.drain(waiting[0])
@@ -100,19 +98,20 @@ class SmtpdRole:
         )
         passwords = Passwords(self.loop, lambda: context.connect("keeper"), context.log)
         self.desk = Desk(settings, self._acceptance, intake, context.log, passwords)
+        self.accepting = Accepting("smtpd", self.loop, context.log)
         self._proxies = self._parse_proxies()
         self._late_beginners = False
         self._emptied = asyncio.Event()
         self._began = self.loop.time()
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | Porch | None:
-        """Accept on a bound socket; None if that cannot be."""
+    async def listen(self, listener: Listener, bound: socket.socket) -> None:
+        """Accept on a bound socket, if that can be."""
         tls = self.tls if listener.service == "smtps" else None
         if tls is None and listener.service == "smtps":
             self.log.alert(f"control/listen: smtps {listener.where} needs control/servercert.pem; it is closed")
             bound.close()
-            return None
+            return
         self._late_beginners |= tls is not None or bool(self._proxies)
         backlog = self.settings.listenbacklog
         kind, door = Connection, Door(listener, tls)
@@ -120,13 +119,18 @@ class SmtpdRole:
             kind, door = NetstringConnection, NetstringDoor(listener, self.control, self.desk)
         make = partial(kind, self, door)
         if (self._proxies or tls is not None) and not listener.path:
-            return Porch(self.loop, bound, self._proxies, make, self.settings, self.log, tls)
-        if listener.path:
-            timeout = HANDSHAKE_SECONDS if tls is not None else None
-            return await self.loop.create_unix_server(
-                make, sock=bound, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout
+            porch = Porch(self.loop, bound, self._proxies, make, self.settings, self.log, self.accepting, tls)
+            await self.accepting.add(porch)
+            return
+        counted = self.accepting.counting(make)
+        start = self.loop.create_unix_server if listener.path else self.loop.create_server
+        timeout = HANDSHAKE_SECONDS if tls is not None else None
+        await self.accepting.add(
+            ServerAcceptor(
+                bound,
+                lambda sock: start(counted, sock=sock, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout),
             )
-        return await self.loop.create_server(make, sock=bound, backlog=backlog)
+        )
 
     async def drain(self, stopping: asyncio.Task[bool]) -> None:
         """Wait until all clients have left, or we are to stop; at most ``reloadseconds``."""
@@ -230,6 +234,7 @@ class SmtpdRole:
     def _sweep(self) -> None:
         self.now = int(self.loop.time() - self._began)
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self.accepting.look()
         for connection in tuple(self.connections):
             connection.check()
         for lmtp, file in self._rules_files.items():

@@ -8,12 +8,14 @@ header is malformed or late is closed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from ekiden.runtime.accepting import Accepting
 from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.log import Log
 from ekiden.settings.schema import Settings
@@ -22,7 +24,6 @@ from ekiden.wire.proxy import LONGEST, ProxyHeader, parse_header
 HEADER_SECONDS = 10.0
 
 _AT_ONCE = 64
-_PAUSE_SECONDS = 1.0
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -45,6 +46,8 @@ def parse_networks(words: Iterable[str]) -> list[Network]:
 class Porch:
     """Accepts on ``bound``. ``make(address)`` makes the protocol for a client of that address.
 
+    It is one of ``accepting``'s acceptors.
+
     With ``tls`` its connection begins with a handshake, after the PROXY header. Who is still at either has not come
     in and is not counted there: here the same limits hold, for each process by itself.
     """
@@ -57,6 +60,7 @@ class Porch:
         make: Callable[[str], asyncio.Protocol],
         settings: Settings,
         log: Log,
+        accepting: Accepting,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop = loop
@@ -66,25 +70,26 @@ class Porch:
         self._make = make
         self._settings = settings
         self._log = log
+        self._accepting = accepting
         self._tasks: set[asyncio.Task[None]] = set()
         self._shaking: Counter[str] = Counter()
-        self._pause: asyncio.TimerHandle | None = None
         bound.setblocking(False)
-        self._listen()
 
-    def close(self) -> None:
-        """Accept no more."""
-        if self._pause is not None:
-            self._pause.cancel()
-        self._loop.remove_reader(self._bound.fileno())
-        self._bound.close()
-
-    def _listen(self) -> None:
-        self._pause = None
+    async def open(self) -> None:
+        """See ``Acceptor``."""
         self._loop.add_reader(self._bound.fileno(), self._accept)
 
+    def shut(self) -> None:
+        """See ``Acceptor``."""
+        self._loop.remove_reader(self._bound.fileno())
+
+    def close(self) -> None:
+        """See ``Acceptor``."""
+        self.shut()
+        self._bound.close()
+
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(min(_AT_ONCE, self._accepting.room)):
             try:
                 connection, name = self._bound.accept()
             except BlockingIOError:
@@ -93,11 +98,10 @@ class Porch:
                 # This one has left again.
                 continue
             except OSError as error:
-                # Whoever waits goes on waiting: without a pause this would be tried, and logged, without end.
-                self._log.warning(f"unable to accept a connection: {error.strerror}")
-                self._loop.remove_reader(self._bound.fileno())
-                self._pause = self._loop.call_later(_PAUSE_SECONDS, self._listen)
+                # Whoever waits goes on waiting: without a pause this would be tried without end.
+                self._accepting.short(error.errno or errno.EMFILE)
                 return
+            self._accepting.took()
             address = plain_address(name)
             if len(self._tasks) >= self._settings.connectionsmax:
                 self._refuse(connection, address, "too many connections at once")

@@ -15,6 +15,7 @@ from functools import partial
 import msgspec
 
 from ekiden.policy.tcprules import RulesFile
+from ekiden.runtime.accepting import Accepting, ServerAcceptor
 from ekiden.runtime.certificate import ServerCertificate
 from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.link import Link
@@ -47,18 +48,15 @@ async def main(context: Context, connection: socket.socket) -> None:
     listening = Listening(context, connection)
     rules = [context.control / name for name in ("", RULES, f"{RULES}.cdb")]
     context.isolate("pop3d", reads=rules)
-    servers = []
     for listener, bound in context.listeners:
         if listener.service in SERVICES:
-            servers.append(await listening.listen(listener, bound))
+            await listening.listen(listener, bound)
         else:
             bound.close()
     events = (context.stopping, context.draining, listening.alone)
     waiting = [asyncio.create_task(event.wait()) for event in events]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for server in servers:
-        if server is not None:
-            server.close()
+    listening.accepting.close()
     context.door_closed()
     if context.draining.is_set():
         emptied = asyncio.create_task(listening.empty())
@@ -85,6 +83,7 @@ class Listening:
         self._census = context.census
         self._rules = RulesFile(context.control / RULES)
         self._problem: str | None = None
+        self.accepting = Accepting("pop3d", self.loop, self.log)
         self._proxies = self._parse_proxies()
         self._tokens = itertools.count(1)
         self._here: dict[int, Connection] = {}
@@ -96,20 +95,28 @@ class Listening:
         )
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    async def listen(self, listener: Listener, bound: socket.socket) -> asyncio.Server | Porch | None:
-        """Accept on a bound socket; None if that cannot be."""
+    async def listen(self, listener: Listener, bound: socket.socket) -> None:
+        """Accept on a bound socket, if that can be."""
         tls = self.tls if listener.service == "pop3s" else None
         if tls is None and listener.service == "pop3s":
             self.log.alert(f"control/listen: pop3s {listener.where} needs control/servercert.pem; it is closed")
             bound.close()
-            return None
+            return
         make = partial(Connection, self, Door(listener, tls))
         if (self._proxies or tls is not None) and not listener.path:
-            return Porch(self.loop, bound, self._proxies, make, self._settings, self.log, tls)
+            porch = Porch(self.loop, bound, self._proxies, make, self._settings, self.log, self.accepting, tls)
+            await self.accepting.add(porch)
+            return
+        counted = self.accepting.counting(make)
         timeout = HANDSHAKE_SECONDS if tls is not None else None
         backlog = self._settings.listenbacklog
         start = self.loop.create_unix_server if listener.path else self.loop.create_server
-        return await start(make, sock=bound, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout)
+        await self.accepting.add(
+            ServerAcceptor(
+                bound,
+                lambda sock: start(counted, sock=sock, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout),
+            )
+        )
 
     async def empty(self) -> None:
         """Wait until no client is left that needs this process."""
@@ -187,6 +194,7 @@ class Listening:
     def _sweep(self) -> None:
         self.now = int(self.loop.time() - self._began)
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self.accepting.look()
         for connection in tuple(self._here.values()):
             connection.check()
         if self._rules.problem != self._problem:

@@ -1,0 +1,185 @@
+"""Accepting clients as long as there are descriptors for them.
+
+When accept(2) finds none left, libuv closes whoever waits, without a word to them or to us. So that a process stops
+accepting before that: a part of its descriptors is kept for what the clients that are here need (spool files,
+connections to other roles). Who comes meanwhile waits in the kernel's backlog, or is another process's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from ekiden.runtime.log import Log
+
+SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Why accept(2) fails as long as nothing becomes free: whoever is to be accepted goes on waiting."""
+
+QUIET_SECONDS = 60.0
+"""One process does not tell of a shortage more often than that."""
+
+_FEWEST = 4
+
+
+class Acceptor(Protocol):
+    """Accepts on one listening socket."""
+
+    async def open(self) -> None:
+        """Accept; nothing happens if it does already. Raises OSError."""
+
+    def shut(self) -> None:
+        """Accept nobody until ``open``."""
+
+    def close(self) -> None:
+        """Accept no more, and close the socket."""
+
+
+class Shortage:
+    """Tells in the log that this process, which is a ``role`` process, cannot accept connections."""
+
+    def __init__(self, role: str, log: Log) -> None:
+        self._role = role
+        self._log = log
+        self._told = -QUIET_SECONDS
+
+    def tell(self, number: int) -> None:
+        """``number`` is the error's, one of ``SHORT``."""
+        now = time.monotonic()
+        if now - self._told < QUIET_SECONDS:
+            return
+        self._told = now
+        remedy = ""
+        if number == errno.EMFILE:
+            limit = f"{descriptors()} for this process"
+            remedy = f"; remedy: raise the limit of open files, {limit} (ulimit -n, LimitNOFILE in a unit of systemd)"
+        elif number == errno.ENFILE:
+            remedy = "; remedy: raise the machine's limit of open files (sysctl fs.file-max)"
+        self._log.alert(
+            f"{self._role}: process {os.getpid()} is unable to accept a connection: {os.strerror(number)}; "
+            f"whoever comes waits{remedy}"
+        )
+
+
+class Accepting:
+    """All acceptors of a process; they are shut and opened together.
+
+    ``look`` is called about once a second. Acceptors say ``took`` for each whom they accept, and ``short`` when
+    accept(2) fails.
+    """
+
+    def __init__(self, role: str, loop: asyncio.AbstractEventLoop, log: Log) -> None:
+        self._loop = loop
+        self._shortage = Shortage(role, log)
+        self._acceptors: list[Acceptor] = []
+        self._shut = self._closed = False
+        self._opening: asyncio.Task[None] | None = None
+        self._own = 0
+        self.room = 1
+        """How many may be accepted before the next look."""
+
+    async def add(self, acceptor: Acceptor) -> None:
+        """Accept there, too."""
+        await acceptor.open()
+        self._acceptors.append(acceptor)
+        self._own = _lowest_free()
+
+    def counting(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
+        """``make`` for an event loop's server, which calls it for each who is accepted."""
+
+        def counted() -> asyncio.Protocol:
+            self.took()
+            return make()
+
+        return counted
+
+    def took(self) -> None:
+        """One more has been accepted."""
+        self.room -= 1
+        if self.room <= 0:
+            self._loop.call_soon(self.look)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._closed = True
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    def short(self, number: int) -> None:
+        """Accept nobody until the next look finds descriptors; ``number`` is the error's."""
+        self._shortage.tell(number)
+        self._shut = True
+        for acceptor in self._acceptors:
+            acceptor.shut()
+
+    def look(self) -> None:
+        """See how many descriptors there are."""
+        if self._closed:
+            return
+        try:
+            lowest = _lowest_free()
+        except OSError as error:
+            self.short(error.errno or errno.EMFILE)
+            return
+        # The kernel gives the lowest free one, so that all below it are in use. A quarter is for who is here.
+        self.room = self._own + max(_FEWEST, (descriptors() - self._own) * 3 // 4) - lowest
+        if self.room <= 0:
+            self.short(errno.EMFILE)
+        elif self._shut:
+            self._shut = False
+            self._opening = self._loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            for acceptor in self._acceptors:
+                if not (self._shut or self._closed):
+                    await acceptor.open()
+        except OSError as error:
+            self.short(error.errno or errno.EMFILE)
+
+
+class ServerAcceptor:
+    """Accepts with the event loop's own server, which is faster than anything else and tells of no error.
+
+    ``start(socket)`` makes one. It cannot be halted, so that each gets a duplicate of ``bound`` and is closed.
+    """
+
+    def __init__(self, bound: socket.socket, start: Callable[[socket.socket], Awaitable[asyncio.Server]]) -> None:
+        self._bound = bound
+        self._start = start
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """See ``Acceptor``."""
+        if self._server is None:
+            self._server = await self._start(self._bound.dup())
+
+    def shut(self) -> None:
+        """See ``Acceptor``."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def close(self) -> None:
+        """See ``Acceptor``."""
+        self.shut()
+        self._bound.close()
+
+
+def descriptors() -> int:
+    """How many descriptors this process may have."""
+    limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def _lowest_free() -> int:
+    """The number of the next descriptor. Raises OSError, also where the machine has no open file left."""
+    probe = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    os.close(probe)
+    return probe
