@@ -55,6 +55,10 @@ _SUSPICION = 3600.0
 _DOOR_SECONDS = 5.0
 """How long a reload waits for the processes that it replaces to close their doors."""
 
+_MOMENT = 5
+"""Seconds that the queue has for its deliveries when sessions have used up the time for a stop, and that each role
+may be late before it is killed."""
+
 _SETTLED = 10.0
 """Seconds after which a role that died counts as having worked."""
 
@@ -385,15 +389,34 @@ class Supervisor:
             self.log.warning(f"queue process did not take the new settings, restarting it: {error}")
             self._signal("queue", signal.SIGTERM)
 
+    def _shorten_stop(self, seconds: int) -> int:
+        """Have the queue wait no longer than that for deliveries when it is told to stop; how long it will."""
+        running = [child.pid for child in self.children.values() if child.role == "queue"]
+        if not running or seconds >= self.settings.shutdownseconds:
+            return self.settings.shutdownseconds
+        shorter = msgspec.structs.replace(self.settings, shutdownseconds=seconds)
+        try:
+            request_of(running[0], self._way, Configure(shorter), _MOMENT)
+        except (OSError, msgspec.DecodeError):
+            # To kill it before it has written down what came of deliveries would have them made twice.
+            return self.settings.shutdownseconds
+        return seconds
+
     # End
 
     def _stop(self) -> None:
-        """The door first, the queue when its deliveries have finished, then the deliverers, the log last."""
+        """The door first, the queue when its deliveries have finished, then the deliverers, the log last.
+
+        Sessions and deliveries have ``shutdownseconds`` together. When the queue has ended, nobody hears of what
+        comes of a delivery, so that the others have nothing to wait for.
+        """
         self.stopping = True
+        deadline = time.monotonic() + self.settings.shutdownseconds
         for _listener, bound in self._premises.listeners:
             bound.close()
-        self._end((*DOORS,))
-        self._end(("queue",))
+        self._end((*DOORS,), self.settings.shutdownseconds)
+        left = math.ceil(deadline - time.monotonic())
+        self._end(("queue",), self._shorten_stop(max(left, _MOMENT)))
         # Whoever has come for the queue since it died must not wait for another one.
         for listening in self._premises.sockets.values():
             listening.close()
@@ -402,8 +425,9 @@ class Supervisor:
         for name in (*SOCKETS, "roles"):
             (self._way / "run" / name).unlink(missing_ok=True)
 
-    def _end(self, roles: tuple[str, ...]) -> None:
-        deadline = time.monotonic() + self.settings.shutdownseconds + 5
+    def _end(self, roles: tuple[str, ...], seconds: int = 0) -> None:
+        """Tell them to end, and wait until they have; ``seconds`` is what they may take for what is at hand."""
+        deadline = time.monotonic() + seconds + _MOMENT
         for child in self.children.values():
             if child.role in roles:
                 os.kill(child.pid, signal.SIGTERM)

@@ -167,7 +167,7 @@ PROCESSES: Mapping[str, Setting] = {
         high=256,
     ),
     "shutdownseconds": number(
-        "How long deliveries and sessions may still take after a stop is asked for.",
+        "How long sessions and deliveries together may still take after a stop is asked for.",
         "Shutdown waits up to {} seconds.",
         "seconds",
         high=86400,
