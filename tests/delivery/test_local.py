@@ -209,6 +209,20 @@ def test_a_full_disk_defers_and_leaves_nothing(post: Post, monkeypatch: pytest.M
     assert outcome(report) == (DEFERRED, "Unable to write /dev/full: No space left on device. (#4.3.1)\n")
 
 
+def test_what_stays_in_an_mbox_is_reported(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    post.qmail("./Mailbox\n")
+
+    def refuse(*_arguments: int) -> None:
+        raise OSError(errno.EDQUOT, "")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    text = "Disk quota exceeded, and what was written of it could not be taken back. (#4.2.2)"
+    verdict, said = outcome(post.deliver())
+    assert verdict == DEFERRED
+    assert said.startswith("Unable to write ") and said.endswith(f"Mailbox: {text}\n")
+
+
 # Which file
 
 

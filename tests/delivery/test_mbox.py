@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekiden.delivery.mbox import Mbox, entry
+from ekiden.delivery.mbox import LeftOver, Mbox, entry
 
 FRONT = b"From a@b Mon Nov 23 12:56:33 2026\n"
 
@@ -151,6 +151,45 @@ def test_a_failed_commit_is_cut_back(tmp_path: Path, monkeypatch: pytest.MonkeyP
         mbox.commit()
     mbox.close()
     assert path.read_bytes() == FRONT + b"before\n\n"
+
+
+def refuse(*_arguments: int) -> None:
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+def test_what_cannot_be_cut_back_does_not_swallow_the_next_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "Mailbox"
+    deliver(path, b"before\n")
+    mbox = Mbox(os.fsencode(path))
+    assert mbox.lock()
+
+    def chunks() -> Iterator[bytes]:
+        yield b"half a mess"
+        refuse()
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with pytest.raises(LeftOver) as failed:
+        mbox.append(FRONT, chunks())
+    assert failed.value.errno == errno.EDQUOT
+    mbox.append(FRONT, [b"after\n"])
+    mbox.append(FRONT, [b"last\n"])
+    mbox.commit()
+    mbox.close()
+    left = FRONT + b"half a mess\n\n"
+    assert path.read_bytes() == FRONT + b"before\n\n" + left + FRONT + b"after\n\n" + FRONT + b"last\n\n"
+
+
+def test_nothing_is_left_of_what_was_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mbox = Mbox(os.fsencode(tmp_path / "Mailbox"))
+    assert mbox.lock()
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(OSError) as failed:
+        mbox.append(FRONT, [b"x\n"])
+    assert not isinstance(failed.value, LeftOver)
+    mbox.close()
 
 
 def test_devices_take_everything() -> None:

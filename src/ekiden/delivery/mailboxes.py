@@ -10,7 +10,7 @@ from itertools import chain
 
 from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.maildir import Draft, settle
-from ekiden.delivery.mbox import Mbox
+from ekiden.delivery.mbox import LeftOver, Mbox
 from ekiden.delivery.quotas import Quotas
 from ekiden.delivery.report import Trouble, deferred, readable, unable
 
@@ -67,7 +67,7 @@ def to_mbox(path: bytes, letters: Sequence[Letter]) -> list[Trouble | None] | No
         troubles = [_append(mbox, path, letter) for letter in letters]
         mbox.commit()
     except OSError as error:
-        return [unable(f"write {readable(path)}", error)] * len(letters)
+        return [_unwritten(path, error)] * len(letters)
     finally:
         mbox.close()
     return troubles
@@ -82,8 +82,13 @@ def _append(mbox: Mbox, path: bytes, letter: Letter) -> Trouble | None:
     try:
         mbox.append(letter.from_line + letter.return_path + letter.delivered_to, letter.content.chunks())
     except OSError as error:
-        return unable(f"write {readable(path)}", error)
+        return _unwritten(path, error)
     return None
+
+
+def _unwritten(path: bytes, error: OSError) -> Trouble:
+    also = ", and what was written of it could not be taken back" if isinstance(error, LeftOver) else ""
+    return unable(f"write {readable(path)}", error, also=also)
 
 
 def _stored(front: bytes, letter: Letter) -> Iterable[bytes]:

@@ -22,6 +22,10 @@ LOCK_SECONDS = 30.0
 """How long a delivery waits for the lock."""
 
 
+class LeftOver(OSError):
+    """Appending failed, and so did cutting the file back: a part of what was written is still there."""
+
+
 class Mbox:
     """An mbox file open for appending. ``lock`` first, then ``append`` any number of times, then ``commit``."""
 
@@ -33,6 +37,8 @@ class Mbox:
         self._lock_file = LockFile(path + b".lock")
         self._locked = False
         self._start = 0
+        # Whether a message of ours is not what the file ends with.
+        self._ragged = True
 
     def lock(self) -> bool:
         """Try to lock; False if somebody else has a lock, or replaced the file meanwhile.
@@ -58,35 +64,40 @@ class Mbox:
     def append(self, front: bytes, chunks: Iterable[bytes]) -> None:
         """Append one message; ``front`` is the From_ line and the fields before the content.
 
-        After an OSError nothing of this message is left, and others can be appended.
+        After an OSError nothing of this message is left, unless it is LeftOver, and others can be appended.
         """
         start = os.fstat(self._descriptor).st_size
         try:
-            write_all(self._descriptor, (b"" if start > self._start else self._gap()) + front)
+            write_all(self._descriptor, (self._gap(start) if self._ragged else b"") + front)
             for chunk in entry(chunks):
                 write_all(self._descriptor, chunk)
-        except BaseException:
-            self._cut(start)
+        except OSError as error:
+            self._cut(start, error)
             raise
+        except BaseException:
+            with contextlib.suppress(LeftOver):
+                self._cut(start, OSError())
+            raise
+        self._ragged = False
 
-    def _gap(self) -> bytes:
+    def _gap(self, end: int) -> bytes:
         """What makes the next From_ line one: what a crash or another writer left may not end with a blank line."""
         try:
-            tail = os.pread(self._descriptor, 2, max(0, self._start - 2)) if self._start else b"\n\n"
+            tail = os.pread(self._descriptor, 2, max(0, end - 2)) if end else b"\n\n"
         except OSError:
             return b""
         return b"\n" * (2 - len(tail) + len(tail.rstrip(b"\n")))
 
     def commit(self) -> None:
-        """Make everything durable; after an OSError nothing of what was appended is left."""
+        """Make everything durable; after an OSError nothing of what was appended is left, unless it is LeftOver."""
         if not self._regular:
             return
         try:
             os.fsync(self._descriptor)
             if not self._start:
                 sync_directory(os.path.dirname(self._path) or b".")
-        except OSError:
-            self._cut(self._start)
+        except OSError as error:
+            self._cut(self._start, error)
             raise
 
     def close(self) -> None:
@@ -94,13 +105,16 @@ class Mbox:
         os.close(self._descriptor)
         self._lock_file.release()
 
-    def _cut(self, size: int) -> None:
-        if self._locked:
-            try:
+    def _cut(self, size: int, error: OSError) -> None:
+        """Raises LeftOver, with what is in ``error``, which led here, if the file stays longer than ``size``."""
+        if not self._regular:
+            return
+        with contextlib.suppress(OSError):
+            if self._locked:
                 os.ftruncate(self._descriptor, size)
-            except OSError:
-                # The error that led here is the one to report.
-                return
+        if os.fstat(self._descriptor).st_size > size:
+            self._ragged = True
+            raise LeftOver(error.errno, error.strerror) from error
 
 
 def _open(path: bytes) -> int:

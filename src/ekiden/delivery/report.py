@@ -86,10 +86,13 @@ def failed(text: str) -> Trouble:
     return Trouble(FAILED, text)
 
 
-def unable(what: str, error: OSError, status: str = "4.3.0") -> Trouble:
-    """A deferral because of a failed system call; a full disk or quota has its own enhanced status code."""
+def unable(what: str, error: OSError, status: str = "4.3.0", also: str = "") -> Trouble:
+    """A deferral because of a failed system call; a full disk or quota has its own enhanced status code.
+
+    ``also`` goes on with the sentence.
+    """
     code = error.errno or 0
-    return deferred(f"Unable to {what}: {os.strerror(code)}. (#{_FULL.get(code, status)})")
+    return deferred(f"Unable to {what}: {os.strerror(code)}{also}. (#{_FULL.get(code, status)})")
 
 
 def is_temporary(error: OSError) -> bool:
