@@ -113,7 +113,7 @@ def test_all_that_is_not_damaged_is_saved(
         lost = {finding["message"] for finding in findings if not finding["saved"]}
         doubtful = {finding["message"] for finding in findings if "not known" in finding["text"]}
         assert not lost & untouched - doubtful
-        assert (code == 1) == bool(lost)
+        assert (code == 1) == bool(lost or totals["unnamed"])
         # What had left the queue before is not attempted again.
         assert after.keys() - before.keys() <= held(home / "queue")
         if totals["damage"]:
@@ -249,6 +249,50 @@ def test_without_its_log_what_the_log_file_says_is_named(
     store.close()
     # What could not be saved of large contents is not removed by the next start.
     assert len(list((home / "queue" / "damaged-1" / "spool").iterdir())) >= 1
+
+
+@pytest.mark.parametrize("harm", [emptied, gone])
+@pytest.mark.parametrize("state", [True, False])
+def test_contents_without_a_store_are_not_called_saved(
+    whole: Path, tmp_path: Path, harm: Callable[[Path], None], state: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(whole, home)
+    harm(home / "queue" / damaging.FILE)
+    (home / "queue" / "state").unlink(missing_ok=True)
+    if state:
+        (home / "queue" / "state").write_bytes(b"closed\n")
+    contents = {
+        str(path.relative_to(home / "queue")): path.read_bytes()
+        for kind in ("spool", "segments")
+        for path in (home / "queue" / kind).iterdir()
+    }
+    files = sum(name.startswith("spool/") for name in contents)
+    assert 0 < files < len(contents)
+    with pytest.raises(StoreDamaged, match=r"is empty|is gone"):
+        SQLiteStore(home / "queue")
+    code, (totals,) = recover(home, capsys, "--dry-run")
+    assert (code, set(totals["unnamed"])) == (1, set(contents))
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    said = capsys.readouterr().out
+    kept = home / "queue" / "damaged-1"
+    assert "NOT SAVED: contents that no message names any more: " in said
+    assert f"{files} in files of their own in {kept}/spool" in said
+    assert f"what is in {len(contents) - files} files in {kept}/segments" in said
+    store = SQLiteStore(home / "queue")
+    store.recover()
+    store.close()
+    assert {name: (kept / name).read_bytes() for name in contents} == contents
+    code, (totals,) = recover(home, capsys)
+    assert (code, totals["unnamed"]) == (0, [])
+
+
+def test_what_a_crash_has_left_is_no_loss(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(whole, home)
+    (home / "queue" / "spool" / "leftover").write_bytes(b"its client was not answered")
+    code, (totals,) = recover(home, capsys)
+    assert (code, totals["unnamed"]) == (0, [])
 
 
 def test_a_damaged_content_is_not_saved_and_kept(

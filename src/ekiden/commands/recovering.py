@@ -41,7 +41,8 @@ def recover(home: Path, dry_run: bool, as_json: bool) -> int:
     """Save what can be read of a damaged queue; ekiden must be stopped.
 
     A new store is made beside the old one and takes its place when it is complete; the old one is kept in
-    queue/damaged-1. Exit code 0 if nothing was wrong or all was saved, 1 if something could not be.
+    queue/damaged-1. Exit code 0 if nothing was wrong or all was saved, 1 if something could not be, or if there are
+    contents of which nobody knows whose they are.
     """
     directory = home / "queue"
     try:
@@ -85,12 +86,14 @@ def _recover(home: Path, directory: Path, settings: Settings, dry_run: bool, as_
     )
     recovery.judge()
     damage += found.damage or ([] if damage else _check(directory))
+    # Where all messages can be read, what none of them names is what a crash has left.
+    unnamed = rebuild.unnamed(directory, found) if outdated or "message" not in found.whole else []
     aside = None
     if (damage or recovery.findings) and not dry_run:
         rebuild.build(directory, recovery, time.time())
         aside = rebuild.put_in_place(directory)
-    _tell(recovery, damage, aside, as_json)
-    return 1 if any(not finding.saved for finding in recovery.findings) else 0
+    _tell(recovery, damage, unnamed, aside, as_json)
+    return 1 if unnamed or any(not finding.saved for finding in recovery.findings) else 0
 
 
 def _damage(directory: Path) -> tuple[list[str], bool]:
@@ -205,7 +208,7 @@ def _known(home: Path) -> dict[int, Known]:
     return found
 
 
-def _tell(recovery: Recovery, damage: list[str], aside: Path | None, as_json: bool) -> None:
+def _tell(recovery: Recovery, damage: list[str], unnamed: list[str], aside: Path | None, as_json: bool) -> None:
     lost = [finding for finding in recovery.findings if not finding.saved]
     totals = {
         "saved": len(recovery.messages),
@@ -217,7 +220,7 @@ def _tell(recovery: Recovery, damage: list[str], aside: Path | None, as_json: bo
     if as_json:
         for finding in recovery.findings:
             say(json.dumps(_fields(finding)))
-        say(json.dumps({"damage": damage, **totals, "damaged store": str(aside or "")}))
+        say(json.dumps({"damage": damage, **totals, "unnamed": unnamed, "damaged store": str(aside or "")}))
         return
     for text in damage:
         say(text)
@@ -230,7 +233,19 @@ def _tell(recovery: Recovery, damage: list[str], aside: Path | None, as_json: bo
         say(f"nothing is wrong with the {totals['saved']} messages in the queue")
         return
     say(", ".join(f"{count} {what}" for what, count in totals.items()))
+    if unnamed:
+        say(_named_by_nobody(unnamed, aside))
     say(f"the damaged store is in {aside}" if aside else "nothing was changed")
+
+
+def _named_by_nobody(names: list[str], aside: Path | None) -> str:
+    """Whose contents these are nobody knows, nor how many are in a segment."""
+    segments = sum(name.startswith("segments/") for name in names)
+    kept = aside or "queue"
+    return (
+        f"NOT SAVED: contents that no message names any more: {len(names) - segments} in files of their own in"
+        f" {kept}/spool, and what is in {segments} files in {kept}/segments; some may be of messages that have left"
+    )
 
 
 def _fields(finding: Finding) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def look(directory: Path, thorough: bool = False) -> None:
     try:
         status = path.lstat()
     except FileNotFoundError:
-        if state(directory) is not None:
+        # It is made before any content is stored, and the role that opens it first says so in its state.
+        if state(directory) is not None or _has_contents(directory):
             raise StoreDamaged(f"{SHOWN} is gone") from None
         return
     if not stat.S_ISREG(status.st_mode):
@@ -56,6 +57,10 @@ def look(directory: Path, thorough: bool = False) -> None:
             raise StoreDamaged(f"{SHOWN}: {fault}")
     finally:
         file.close()
+
+
+def _has_contents(directory: Path) -> bool:
+    return any(any((directory / kind).glob("*")) for kind in ("spool", "segments"))
 
 
 def _faults(file: PageFile) -> Iterator[str]:

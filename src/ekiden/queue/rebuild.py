@@ -18,7 +18,7 @@ from ekiden.queue.damage import FILE, RECOVERED, mark_closed
 from ekiden.queue.ledger import Entry
 from ekiden.queue.pages import Value
 from ekiden.queue.recovery import RECOVERY, Message, Recovery
-from ekiden.queue.salvage import Today
+from ekiden.queue.salvage import Salvaged, Today
 from ekiden.queue.sealing import encode_recipients, key_check
 from ekiden.queue.sqlite import LATER_PARTS, SQLiteStore
 
@@ -163,6 +163,19 @@ def _keep_leftovers(directory: Path, store: Path, aside: Path) -> None:
         if name not in named:
             (directory / "spool" / name).rename(aside / "spool" / name)
     _sync(aside / "spool")
+
+
+def unnamed(directory: Path, found: Salvaged) -> list[str]:
+    """Large contents, in files of their own and in segments, that no row names which could be read."""
+    rows = [row.values for row in found.of("message")]
+    named = {("spool", str(values.get("spool"))) for values in rows}
+    named |= {("segments", str(values.get("segment"))) for values in rows}
+    there = [path for kind in ("spool", "segments") for path in sorted((directory / kind).glob("*"))]
+    return [
+        f"{path.parent.name}/{path.name}"
+        for path in there
+        if path.is_file() and path.stat().st_size and (path.parent.name, path.name) not in named
+    ]
 
 
 def _files(directory: Path) -> list[str]:
