@@ -308,7 +308,15 @@ def test_reload_moves_to_another_port(home: Ekiden) -> None:
 def test_what_a_stranger_wrote_does_not_speak_to_the_terminal(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     recipient = {"recipient": "\x9bx@y", "destination": "y", "attempts": 1, "due": None, "last": "no\x1b[31m\n"}
     queueing._print(
-        {"id": 1, "birth": 0, "bytes": 1, "sender": "\x1b[2J\udcff", "held": False, "recipients": [recipient]}
+        {
+            "id": 1,
+            "birth": 0,
+            "bytes": 1,
+            "sender": "\x1b[2J\udcff",
+            "held": False,
+            "damaged": "",
+            "recipients": [recipient],
+        }
     )
     sys.stdout.flush()
     shown = capfdbinary.readouterr().out

@@ -142,12 +142,18 @@ def test_nobody_gets_what_was_not_sent_to_him(
         try:
             drain(world, seen)
         except StoreDamaged as error:
+            assert column[1] == "key", "one damaged message has stopped all"
             named.append(str(error))
         world.store.close()
         assert seen <= queue.mail
         assert named or seen == queue.mail, "somebody got nothing, and nothing was said"
         if column[1] != "key" and octets not in queue.unused:
             assert named
+        if column[1] != "key":
+            missing = queue.mail - seen
+            # A notice is of the one message that can have one.
+            assert len({sender or b"s2@example.org" for sender, _whom, _key in missing}) <= 1
+            assert bool(missing) == bool(world.logged("alert"))
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids="-".join)
@@ -201,10 +207,13 @@ def test_recipients_whose_row_is_damaged_are_those_that_came_in(
 ) -> None:
     """The message's own row, which is not written again, has them too."""
     home = spoilt(queue, tmp_path, "part recipients message = 3")
+    world, seen = World(home / "queue", **SETTINGS), set[Mail]()
+    drain(world, seen)
+    world.store.close()
+    assert {sender for sender, _whom, _key in queue.mail - seen} == {b"s3@example.org"}
     assert run_command(["--home", str(home), "queue", "recover"], home) == 0
     said = capsys.readouterr().out
     assert "message 3 from <s3@example.org>: some recipients could not be read, and are those that it came in" in said
-    seen: set[Mail] = set()
     drain(World(home / "queue", **SETTINGS), seen)
     assert seen == queue.mail
 
@@ -227,6 +236,106 @@ def test_mail_that_an_index_does_not_lead_to_is_not_left_lying(queue: Queue, tmp
     flip(tmp_path / "queue", KEY_INDEX, b"[192.0.2.9]:25")
     with pytest.raises(StoreDamaged, match="have the same key"):
         drain(World(tmp_path / "queue", **SETTINGS), set())
+
+
+def waiting(directory: Path, damaged: int, column: str) -> World:
+    """A queue started anew, in which damaged messages stand before five others, for the same destination."""
+    world = World(directory, **SETTINGS)
+    for number in range(damaged + 5):
+        world.inject(to(b"b%d@one.example" % number), now=FIRST + number)
+    world.turn(FIRST)
+    table, key = ("part", "message") if column == "recipients" else ("message", "id")
+    world.store.recover()
+    db = world.store._db.connection
+    shorter = f"{column} = substr({column}, 1, length({column}) - 1)"
+    db.execute(f"UPDATE {table} SET {shorter} WHERE {key} <= {damaged}")
+    world.store.close()
+    world = World(directory, **SETTINGS)
+    world.store.recover()
+    world.engine.recover(AGAIN)
+    return world
+
+
+def settle(world: World, now: float) -> list[bytes]:
+    """Turn until there is nothing to do at once; who was attempted."""
+    seen = []
+    for _ in range(50):
+        world.attempts = []
+        more = world.engine.turn(now)
+        for part, envelope in world.attempts:
+            seen += [one.address for one in envelope.recipients]
+            world.engine.report(part, [OK] * len(part.recipients), False, now)
+        if not (more or world.attempts):
+            return seen
+    pytest.fail("it turns without end")
+
+
+@pytest.mark.parametrize("column", ["recipients", "meta"])
+def test_what_is_set_aside_is_in_nobodys_way(tmp_path: Path, column: str) -> None:
+    """However much of it stands first, nor is it fetched again and again; a start names it anew."""
+    world = waiting(tmp_path, 90, column)
+    others = {b"b%d@one.example" % number for number in range(90, 95)}
+    assert set(settle(world, AGAIN)) == others
+    assert len(world.logged("alert")) == 90
+    assert "set aside: message 1: " in world.logged("alert")[0][0]
+    assert "; remedy: stop ekiden, then: ekiden queue recover" in world.logged("alert")[0][0]
+    fetched = []
+    for second in range(100):
+        fetched.append(world.engine.tick(AGAIN + second) and bool(world.store.due_destinations(AGAIN + second, 10)))
+        assert settle(world, AGAIN + second) == []
+    assert not any(fetched)
+    assert world.engine.scheduler.lanes() == []
+    assert world.store.count() == 90
+    world.inject(to(b"new@one.example"), now=AGAIN + 200)
+    assert settle(world, AGAIN + 200) == [b"new@one.example"]
+    world.engine.scheduler.wake_all()
+    assert settle(world, AGAIN + 201) == []
+    assert len(world.logged("alert")) == 90, "each is named once"
+    for second in range(300, 400):
+        world.engine.tick(AGAIN + second)
+        settle(world, AGAIN + second)
+    world.store.close()
+    again = World(tmp_path, **SETTINGS)
+    again.store.recover()
+    again.engine.recover(AGAIN + 400)
+    settle(again, AGAIN + 400)
+    assert len(again.logged("alert")) == 90
+    again.store.close()
+
+
+def test_where_much_is_damaged_it_is_the_file(tmp_path: Path) -> None:
+    world = waiting(tmp_path, 101, "recipients")
+    with pytest.raises(StoreDamaged, match="remedy"):
+        settle(world, AGAIN)
+
+
+def test_the_other_recipients_of_a_message_get_it(queue: Queue, tmp_path: Path) -> None:
+    """It stays, with those whose names are damaged."""
+    home = spoilt(queue, tmp_path, "part recipients message = 1 AND part = 0")
+    world, seen = World(home / "queue", **SETTINGS), set[Mail]()
+    drain(world, seen)
+    (missing,) = queue.mail - seen
+    assert missing[0] == b"s1@example.org"
+    assert [row.id for row in world.store.messages(0, 10)] == [1]
+    assert world.store.content(1)
+
+
+@pytest.mark.parametrize("other", [3, 300])
+def test_a_part_that_has_come_to_another_message_is_more_than_a_damaged_row(tmp_path: Path, other: int) -> None:
+    """Its own would be removed as soon as the other parts are done. One of these two is not there."""
+    world = World(tmp_path, **SETTINGS)
+    world.inject(to(b"a@one.example"), to(b"b@two.example"))
+    world.turn(FIRST)
+    for _ in range(5):
+        world.inject(to(b"c@two.example"))
+    world.turn(FIRST)
+    world.store._db.connection.execute(f"UPDATE part SET message = {other} WHERE part = 1")
+    world.store.close()
+    world = World(tmp_path, **SETTINGS)
+    world.store.recover()
+    world.engine.recover(AGAIN)
+    with pytest.raises(StoreDamaged, match=f"message {other}"):
+        settle(world, AGAIN)
 
 
 def test_a_store_without_checks_is_read(queue: Queue, tmp_path: Path) -> None:

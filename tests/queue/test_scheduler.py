@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from ekiden.base.envelope import Origin, Recipient
+from ekiden.queue.aside import Aside
 from ekiden.queue.lane import Lane, Message, Part
 from ekiden.queue.scheduler import Scheduler
 from ekiden.queue.sqlite import SQLiteStore
@@ -20,7 +21,7 @@ class House:
 
     def __init__(self, directory: Path, settings: Settings) -> None:
         self.store = SQLiteStore(directory)
-        self.scheduler = Scheduler(settings, self.store)
+        self.scheduler = Scheduler(settings, self.store, Aside(print))
         self.sent = 0
 
     def put(self, key: bytes, count: int, now: float = 100.0, channel: str = "remote") -> Lane:
@@ -207,7 +208,7 @@ def test_many_destinations_that_are_due_together_come_within_seconds(house: Hous
     for number in range(1500):
         house.put(b"d%d" % number, 1)
     house.store.recover()
-    again = Scheduler(Settings(me=b"me"), house.store)
+    again = Scheduler(Settings(me=b"me"), house.store, Aside(print))
     for second in range(2):
         again.tick(200.0 + second)
         house.store.apply(again.changes)

@@ -282,7 +282,7 @@ def test_no_index_leads_to_another_destination(tmp_path: Path) -> None:
     again = SQLiteStore(tmp_path)
     with pytest.raises(StoreDamaged, match="destination 300"):
         again.destination(b"dxample.org")
-    with pytest.raises(StoreDamaged, match="message 1 part 0"):
+    with pytest.raises(StoreDamaged, match="message 1: the recipients of its part 0"):
         again.claim(300 ^ 256, 200.0, 10)
 
 

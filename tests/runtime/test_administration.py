@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from tests.queue.test_engine import World, to
 
+from ekiden.queue.inspect import Filter
 from ekiden.queue.store import StoreFull
-from ekiden.runtime.administration import Act, Acted, Administration
+from ekiden.runtime.administration import Act, Acted, Administration, ControlAnswer, ControlRequest, List, Rows, Show
 
 
 @pytest.fixture
@@ -18,14 +20,26 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def act(world: World, action: str, *messages: int) -> Acted:
-    """Ask for it as root."""
+def ask(world: World, request: ControlRequest) -> ControlAnswer:
+    """As root."""
     administration = Administration(
         world.engine, world.store, lambda: None, dict, lambda: None, lambda _settings: None
     )
-    done = administration.answer(Act(action, list(messages)), 0)
+    return administration.answer(request, 0)
+
+
+def act(world: World, action: str, *messages: int) -> Acted:
+    """Ask for it."""
+    done = ask(world, Act(action, list(messages)))
     assert isinstance(done, Acted)
     return done
+
+
+def rows(world: World, request: List | Show) -> list[dict[str, Any]]:
+    """What is shown."""
+    answer = ask(world, request)
+    assert isinstance(answer, Rows)
+    return [json.loads(row) for row in answer.rows]
 
 
 def waiting(world: World) -> None:
@@ -76,3 +90,30 @@ def test_what_is_being_delivered_is_left_alone(world: World) -> None:
     assert len(world.turn()) == 1
     for action in ("hold", "requeue", "delete", "bounce"):
         assert act(world, action, 1) == Acted([], [1])
+
+
+@pytest.mark.parametrize(
+    ("column", "fault"), [("meta", "its envelope: "), ("recipients", "the recipients of its part 0: ")]
+)
+def test_a_damaged_message_is_shown_and_left_as_it_is(world: World, column: str, fault: str) -> None:
+    for _ in range(3):
+        waiting(world)
+    world.store._db.connection.execute(f"UPDATE message SET {column} = substr({column}, 2) WHERE id = 2")
+    world.journal.lines.clear()
+    before, damaged, after = rows(world, List(0, 10, Filter()))
+    assert (before["id"], damaged["id"], after["id"]) == (1, 2, 3)
+    assert before["damaged"] == after["damaged"] == ""
+    assert damaged["damaged"].startswith(fault)
+    assert damaged["sender"] == "s@example.org"
+    assert [row["id"] for row in rows(world, List(0, 2, Filter(sender="s@*")))] == [1, 2]
+    assert rows(world, Show(2)) == [damaged]
+    for action in ("requeue", "bounce", "delete"):
+        assert act(world, action, 2, 2**40) == Acted([], [], damaged=[2])
+    assert act(world, "hold", 1, 2, 3) == Acted([1, 2, 3], [])
+    assert act(world, "delete", 1, 2, 3) == Acted([1, 3], [], damaged=[2])
+    assert [values for name, *values in world.journal.lines if name == "administrator" and values[1] == "delete"] == [
+        ["root", "delete", 1],
+        ["root", "delete", 3],
+    ]
+    assert [row["id"] for row in rows(world, List(0, 10, Filter()))] == [2]
+    assert world.store.content(2)

@@ -154,6 +154,8 @@ def _print(message: dict[str, Any]) -> int:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message["birth"]))
     held = "  (on hold)" if message["held"] else ""
     click.echo(plain(f"{message['id']}  {when}  {message['bytes']} bytes  <{message['sender']}>{held}"))
+    if message["damaged"]:
+        click.echo(plain(f"    damaged, and set aside: {message['damaged']}"))
     for recipient in message["recipients"]:
         click.echo(plain(f"    {recipient['recipient']}  via {recipient['destination']}{_next(recipient)}"))
         if recipient["last"]:
@@ -230,7 +232,7 @@ def _act(home: Path, action: str, messages: tuple[int, ...], wanted: dict[str, A
             outcome.add(answer)
     if not outcome.error:
         # What a filter chose and is gone since has found its end without us.
-        outcome.missing = sorted({*messages} - {*outcome.done, *outcome.busy})
+        outcome.missing = sorted({*messages} - {*outcome.done, *outcome.busy, *outcome.damaged})
     return outcome
 
 
@@ -241,29 +243,36 @@ class _Outcome:
     done: list[int] = field(default_factory=list)
     busy: list[int] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
+    damaged: list[int] = field(default_factory=list)
     error: str = ""
 
     def add(self, answer: Acted) -> None:
         """Another page of it."""
         self.done += answer.done
         self.busy += answer.busy
+        self.damaged += answer.damaged
         self.error = self.error or answer.error
 
     def tell(self, action: str, done: str, as_json: bool) -> int:
         """Print it; the exit code."""
+        from ekiden.queue.store import REMEDY
+
+        damaged = f"damaged; {REMEDY}"
         if as_json:
             for number in self.done:
                 click.echo(json.dumps({"id": number, "action": action, "done": True}))
-            for numbers, error in ((self.busy, _BUSY), (self.missing, _NOTHING)):
+            for numbers, error in ((self.busy, _BUSY), (self.missing, _NOTHING), (self.damaged, damaged)):
                 for number in numbers:
                     click.echo(json.dumps({"id": number, "action": action, "done": False, "error": error}))
         else:
             click.echo(_counted(len(self.done), done))
             for number in self.missing:
                 click.echo(f"message {number} is {_NOTHING}", err=True)
+            for number in self.damaged:
+                click.echo(f"message {number} is {damaged}", err=True)
         if self.error or self.busy:
             raise TryAgain(self.error or f"{len(self.busy)} {_BUSY}, try again")
-        return 1 if self.missing else 0
+        return 1 if self.missing or self.damaged else 0
 
 
 def _action(name: str, done: str, help: str) -> None:

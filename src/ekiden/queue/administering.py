@@ -19,7 +19,10 @@ from ekiden.queue.store import Ended, PartRow
 
 
 class Administering(Attempts):
-    """Adds the administrator's hand to ``Attempts``. ``runtime.administration`` calls it."""
+    """Adds the administrator's hand to ``Attempts``. ``runtime.administration`` calls it.
+
+    ``RowDamaged`` from what must know a message's recipients; nothing has happened then.
+    """
 
     def attribute(self, user: str, action: str, number: int) -> None:
         """Have the log say who did what to a message: ``hold``, ``release``, ``flush``, ``requeue``.
@@ -92,8 +95,9 @@ class Administering(Attempts):
         if row is None or self.scheduler.is_attempting(number):
             return False
         message = self.scheduler.from_store(row)
+        parts = self.store.parts(number)
         self.attribute(administrator, "delete", number)
-        self._take_out(message, self.store.parts(number), "deleted", f"deleted by {administrator}", now)
+        self._take_out(message, parts, "deleted", f"deleted by {administrator}", now)
         return True
 
     def _take_out(self, message: Message, parts: list[PartRow], end: str, report: str, now: float) -> None:

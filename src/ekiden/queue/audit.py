@@ -18,7 +18,7 @@ import msgspec
 from ekiden.queue import ledger
 from ekiden.queue.inspect import text
 from ekiden.queue.ledger import Entry
-from ekiden.queue.store import UNDECODABLE, MessageRow, PartRow, Store, StoreDamaged
+from ekiden.queue.store import UNDECODABLE, MessageRow, PartRow, RowDamaged, Store, StoreDamaged
 
 BATCH = 200
 LAST = (1 << 62) - 1
@@ -62,8 +62,9 @@ class Audited(msgspec.Struct, array_like=True):
 
 def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     """Look at about ``limit`` messages with ids above ``after``."""
-    damaged: list[int] = []
-    messages = store.messages(after, limit, damaged)
+    faults: list[RowDamaged] = []
+    messages = store.messages(after, limit, faults)
+    damaged = [fault.message for fault in faults]
     ids = [*damaged, *(message.id for message in messages)]
     until = max(ids) if len(ids) == limit else LAST
     rows = store.ledger(after, until, limit)

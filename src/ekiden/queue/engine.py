@@ -11,7 +11,7 @@ from ekiden.queue.administering import Administering
 from ekiden.queue.backoff import SET_BACK, longest_wait
 from ekiden.queue.intake import FULL, Answer
 from ekiden.queue.lane import Message, Part
-from ekiden.queue.store import Changes, StoreFull
+from ekiden.queue.store import Changes, RowDamaged, StoreFull
 
 DAY = 86_400
 TRIM_EVERY = 60.0
@@ -131,14 +131,17 @@ class Engine(Administering):
 
         Returns the id to go on after (0: that was all).
         """
-        rows = self.store.messages(after, _PAGE)
+        damaged: list[RowDamaged] = []
+        rows = self.store.messages(after, _PAGE, damaged)
         for row in rows:
-            if row.id > until:
-                return 0
-            origin = row.meta.origin
-            self._journal.new_message(row.id)
-            self._journal.info(row.id, row.size, row.sender, origin.pid, origin.uid)
-        return rows[-1].id if len(rows) == _PAGE else 0
+            if row.id <= until:
+                origin = row.meta.origin
+                self._journal.new_message(row.id)
+                self._journal.info(row.id, row.size, row.sender, origin.pid, origin.uid)
+        for fault in damaged:
+            self._aside.add(fault)
+        last = max([*(row.id for row in rows), *(fault.message for fault in damaged)], default=0)
+        return last if len(rows) + len(damaged) == _PAGE and last < until else 0
 
     def recover(self, now: float) -> None:
         """At start: what ended without a notice before a crash is told now, what has no way to go gets one, and what
@@ -146,12 +149,22 @@ class Engine(Administering):
         """
         for number in self.store.orphans():
             self._journal.warning(f"msg {number}: a destination was missing; its recipients are routed anew")
-            self.requeue(number, now)
+            try:
+                self.requeue(number, now)
+            except RowDamaged as fault:
+                self._aside.add(fault)
         for number in self.store.unnotified():
-            row = self.store.message(number)
-            if row is not None:
-                message = self.scheduler.from_store(row)
-                self._notify(message, now, stored=True)
-                if not message.left:
-                    self._remove(message)
+            try:
+                self._notify_late(number, now)
+            except RowDamaged as fault:
+                self._aside.add(fault)
         self.scheduler.tick(now)
+
+    def _notify_late(self, number: int, now: float) -> None:
+        """Tell of recipients who ended before a crash."""
+        row = self.store.message(number)
+        if row is not None:
+            message = self.scheduler.from_store(row)
+            self._notify(message, now, stored=True)
+            if not message.left:
+                self._remove(message)

@@ -55,8 +55,8 @@ def _fits(value: bytes, pattern: str) -> bool:
     return folded == pattern.lower() or fnmatchcase(folded, pattern.lower())
 
 
-def describe(message: MessageRow, parts: list[PartRow], key_of: KeyOf) -> dict[str, Any]:
-    """A message as a JSON object; times are seconds of the epoch, sizes octets."""
+def describe(message: MessageRow, parts: list[PartRow], key_of: KeyOf, damage: str = "") -> dict[str, Any]:
+    """A message as a JSON object; times are seconds of the epoch, sizes octets. ``damage``: why it is set aside."""
     origin = message.meta.origin
     return {
         "id": message.id,
@@ -64,6 +64,7 @@ def describe(message: MessageRow, parts: list[PartRow], key_of: KeyOf) -> dict[s
         "sender": text(message.sender),
         "bytes": message.size,
         "held": message.held,
+        "damaged": damage,
         "protocol": origin.protocol,
         "client": origin.address,
         "helo": text(origin.helo),

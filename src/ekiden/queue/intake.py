@@ -12,6 +12,7 @@ from ekiden.base.envelope import Envelope, Origin, Recipient
 from ekiden.base.header import MESSAGE_ID_WITHIN, message_id
 from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
+from ekiden.queue.aside import Aside
 from ekiden.queue.lane import Message, Part
 from ekiden.queue.ledger import whom
 from ekiden.queue.rewriting import rewritten
@@ -66,7 +67,8 @@ class Intake:
     """An engine's beginning; ``queue.engine.Engine`` is the whole."""
 
     def __init__(self, settings: Settings, store: Store, journal: Journal, transport: Transport) -> None:
-        self.scheduler = Scheduler(settings, store)
+        self._aside = Aside(journal.alert)
+        self.scheduler = Scheduler(settings, store, self._aside)
         self.store = store
         self.stopping = False
         self._journal = journal

@@ -71,6 +71,8 @@ class Lane:
     paused_until: float = 0.0
     last: str = ""
     idle_since: float = 0.0
+    aside: int = 0
+    """How many of its parts that are due were set aside when the store was last asked."""
 
     @property
     def at_hand(self) -> int:

@@ -67,7 +67,7 @@ class Rerouting:
     def _stored(self, part: Part) -> tuple[float, str]:
         """When the part was due, and the last attempt's report."""
         if part.stored:
-            for row in self._store.parts(part.message.id):
+            for row in self._store.parts(part.message.id, []):
                 if row.part == part.number and row.due is not None:
                     return row.due, row.last
         return part.message.birth, ""

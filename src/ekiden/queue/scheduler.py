@@ -20,11 +20,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from ekiden.queue.aside import Aside
 from ekiden.queue.backoff import FIRST_PAUSE, pause
 from ekiden.queue.lane import Lane, Message, Part
 from ekiden.queue.rerouting import Rerouting
 from ekiden.queue.sealing import key_check
-from ekiden.queue.store import Changes, MessageRow, PartRow, Store, StoreDamaged
+from ekiden.queue.store import NEVER, NEXT_START, Changes, MessageRow, PartRow, RowDamaged, Store, StoreDamaged
 from ekiden.settings.schema import Settings
 
 CHANNELS = ("local", "remote")
@@ -49,8 +50,9 @@ def may_begin(in_flight: int, free: int) -> bool:
 class Scheduler:
     """Lanes over a store. ``changes`` collects what the store must learn with the next transaction."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, aside: Aside) -> None:
         self._store = store
+        self._aside = aside
         self._lanes: dict[bytes, Lane] = {}
         self._rings: dict[str, deque[Lane]] = {channel: deque() for channel in CHANNELS}
         self._hungry: dict[Lane, None] = {}
@@ -286,27 +288,38 @@ class Scheduler:
         return bool(filled and self._hungry)
 
     def _fill(self, lane: Lane, now: float) -> None:
-        # The oldest due are at hand already, or done and not committed; so as many more must be asked for.
+        # The oldest due are at hand, set aside, or done and not committed; so as many more must be asked for.
         done = len(self.changes.finished) + len(self.changes.deferred)
-        limit = lane.at_hand + done + _REFILL
-        rows = self._store.claim(lane.id, now, limit)
+        limit = lane.at_hand + done + lane.aside + _REFILL
+        damaged: list[RowDamaged] = []
+        rows = self._store.claim(lane.id, now, limit, damaged)
+        found = len(rows) + len(damaged)
         for row in rows:
             if (row.message, row.part) not in self._at_hand[lane.channel]:
                 if not self.has_room(lane):
                     self._hungry[lane] = None
                     return
-                self._hold_stored(lane, row)
-        if len(rows) < limit:
+                try:
+                    self._hold_stored(lane, row)
+                except RowDamaged as fault:
+                    damaged.append(fault)
+        for each in damaged:
+            self._aside.add(each)
+        if found < limit:
             lane.more = False
             due = self._store.destination_next_due(lane.id, now)
             lane.next_due = min(lane.next_due, math.inf if due is None else due)
+        elif len(damaged) > lane.aside and not lane.at_hand:
+            # Behind them there may be others, and no part that ends brings the lane back.
+            self._hungry[lane] = None
+        lane.aside = len(damaged)
 
     def _hold_stored(self, lane: Lane, row: PartRow) -> None:
         message = self._messages.get(row.message)
         if message is None:
             stored = self._store.message(row.message)
             if stored is None:
-                return
+                raise RowDamaged(row.message, "its envelope is gone")
             message = self.from_store(stored)
         part = Part(message, row.part, lane, row.recipients, row.attempts)
         if self.rerouting.stays(lane, row.recipients) or not self.rerouting.move(part, row.due or 0.0, row.last):
@@ -361,7 +374,11 @@ class Scheduler:
     def _forget(self, lane: Lane, now: float) -> None:
         if lane.paused_until > now and len(self._lanes) <= 2 * _LANES:
             return
-        due = self._store.destination_next_due(lane.id, 0.0)
+        # What is set aside is due, and would be fetched again and again.
+        skips = lane.aside and not lane.more
+        due = self._store.destination_next_due(lane.id, now if skips else 0.0)
+        if skips and due == NEVER:
+            due = NEXT_START
         if due is None:
             self.changes.forgotten.append((lane.id,))
         else:

@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 from ekiden.base.envelope import Recipient
-from ekiden.queue.store import Ended, Meta
+from ekiden.queue.store import UNDECODABLE, Ended, Meta
 
 TAG = b"\xc1"
 _RIGHT = 0x2144DF1C
@@ -73,6 +73,20 @@ def decode_recipients(stored: bytes, message: int, destination: int) -> list[Rec
 def damaged_recipients(stored: bytes) -> list[Recipient]:
     """What damaged octets say, to be shown to a person and used for nothing."""
     return _recipients.decode(stored[1:-4] if stored[:1] == TAG else stored)
+
+
+def are_misplaced(stored: bytes, message: int, destination: int) -> bool:
+    """Whether recipients are whole, and one bit of their message's or destination's id is what differs."""
+    try:
+        damaged_recipients(stored)
+    except UNDECODABLE:
+        # To the check a bit of the first octets is the same as one of the ids.
+        return False
+    return any(
+        crc32(stored, seed) == _RIGHT
+        for bit in (1 << number for number in range(32))
+        for seed in (place(message ^ bit, destination), place(message, destination ^ bit))
+    )
 
 
 def encode_ended(ended: Sequence[Ended], message: int) -> bytes:

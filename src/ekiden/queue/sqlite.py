@@ -22,6 +22,7 @@ from ekiden.queue.segments import LEAST, Place, Segments
 from ekiden.queue.sqlite_file import sync
 from ekiden.queue.sqlite_reading import FRESH, Reading
 from ekiden.queue.store import (
+    NEXT_START,
     Changes,
     Found,
     NewMessage,
@@ -122,7 +123,7 @@ class SQLiteStore(Reading):
 
         def put_right(db: sqlite3.Connection) -> None:
             db.execute(f"{_SPREAD} AND id >= ?", (mark,))
-            db.execute("UPDATE destination SET due = 0 WHERE due IS NULL")
+            db.execute("UPDATE destination SET due = 0 WHERE due IS NULL OR due = ?", (NEXT_START,))
             db.execute(_TOLD)
 
         self._db.write(put_right)

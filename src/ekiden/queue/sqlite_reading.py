@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ekiden.base.envelope import Origin
 from ekiden.queue.database import Database
-from ekiden.queue.sealing import decode_ended, decode_meta, decode_recipients, key_check
+from ekiden.queue.sealing import are_misplaced, decode_ended, decode_meta, decode_recipients, key_check
 from ekiden.queue.segments import Segments
-from ekiden.queue.store import NEVER, UNDECODABLE, MessageRow, PartRow, StoreDamaged
+from ekiden.queue.store import NEVER, UNDECODABLE, MessageRow, Meta, PartRow, RowDamaged, StoreDamaged
 
 FRESH = "destination IS NOT NULL AND NOT EXISTS (SELECT 1 FROM part WHERE part.message = message.id)"
 """A message that holds its only part itself. The column is not cleared when the part gets a row: to write the message
@@ -18,7 +19,10 @@ _PART = "SELECT message, part, destination, due, attempts, recipients, last FROM
 
 
 class Reading:
-    """Questions to an open store. ``StoreFailed`` from all of them."""
+    """Questions to an open store. ``StoreFailed`` from all of them.
+
+    Of rows that are not what was written what is wrong goes into ``damaged`` where that is given; less is returned.
+    """
 
     _db: Database
     _segments: Segments
@@ -56,12 +60,19 @@ class Reading:
             return float(due)
         return NEVER if self._db.all("SELECT 1 FROM part WHERE destination = ? LIMIT 1", destination) else None
 
-    def claim(self, destination: int, now: float, limit: int) -> list[PartRow]:
+    def claim(
+        self, destination: int, now: float, limit: int, damaged: list[RowDamaged] | None = None
+    ) -> list[PartRow]:
         """The destination's parts due by ``now``, longest due first; those in flight are among them."""
         rows = self._db.all(
             f"{_PART} WHERE destination = ? AND due <= ? ORDER BY due LIMIT ?", destination, now, limit
         )
-        return [_part_row(row) for row in rows]
+        found = _part_rows(rows, damaged)
+        for fault in damaged or ():
+            if not self._db.all("SELECT 1 FROM message WHERE id = ?", fault.message):
+                # Whose part it is nobody knows then: that message would be taken for one with fewer.
+                raise StoreDamaged(*fault.args)
+        return found
 
     def message(self, message: int) -> MessageRow | None:
         rows = self._db.all(f"{_MESSAGE} WHERE id = ?", message)
@@ -72,25 +83,28 @@ class Reading:
         rows = self._db.all("SELECT message FROM foreign_message WHERE key = ?", key)
         return rows[0][0] if rows else None
 
-    def messages(self, after: int, limit: int, damaged: list[int] | None = None) -> list[MessageRow]:
-        """A page of messages in the order of their ids.
-
-        Of those that are not what was written the ids go into ``damaged`` if it is given; the page is shorter then.
-        """
+    def messages(self, after: int, limit: int, damaged: list[RowDamaged] | None = None) -> list[MessageRow]:
+        """A page of messages in the order of their ids."""
         found = []
         for row in self._db.all(f"{_MESSAGE} WHERE id > ? ORDER BY id LIMIT ?", after, limit):
             try:
                 found.append(_message_row(row))
-            except StoreDamaged:
+            except RowDamaged as fault:
                 if damaged is None:
                     raise
-                damaged.append(row[0])
+                damaged.append(fault)
         return found
 
-    def parts(self, message: int) -> list[PartRow]:
+    def damaged_message(self, message: int) -> MessageRow:
+        """What the row says of a message that is damaged, to be shown to a person and used for nothing."""
+        number, birth, sender, size, spool, held, _meta, _ended = self._db.all(f"{_MESSAGE} WHERE id = ?", message)[0]
+        sender = sender if isinstance(sender, bytes) else b""
+        return MessageRow(number, birth, sender, size, spool or "", bool(held), Meta(Origin("", 0, 0)))
+
+    def parts(self, message: int, damaged: list[RowDamaged] | None = None) -> list[PartRow]:
         rows = self._db.all(f"{_PART} WHERE message = ? ORDER BY part", message)
         own = f"SELECT id, 0, destination, birth, 0, recipients, '' FROM message WHERE id = ? AND {FRESH}"
-        return [_part_row(row) for row in rows or self._db.all(own, message)]
+        return _part_rows(rows or self._db.all(own, message), damaged)
 
     def unscheduled(self, message: int) -> list[int]:
         """A message's parts that a look by time, or by key, does not come upon, because an index is damaged."""
@@ -161,8 +175,20 @@ def _message_row(row: tuple[Any, ...]) -> MessageRow:
         decoded = decode_meta(meta, number, sender)
         told = decode_ended(ended, number) if ended else ()
     except UNDECODABLE as error:
-        raise StoreDamaged(f"message {number}: its envelope: {error}") from error
+        raise RowDamaged(number, f"its envelope: {error}") from error
     return MessageRow(number, birth, sender, size, spool or "", bool(held), decoded, told)
+
+
+def _part_rows(rows: list[tuple[Any, ...]], damaged: list[RowDamaged] | None) -> list[PartRow]:
+    found = []
+    for row in rows:
+        try:
+            found.append(_part_row(row))
+        except RowDamaged as fault:
+            if damaged is None:
+                raise
+            damaged.append(fault)
+    return found
 
 
 def _part_row(row: tuple[Any, ...]) -> PartRow:
@@ -170,7 +196,11 @@ def _part_row(row: tuple[Any, ...]) -> PartRow:
     try:
         decoded = decode_recipients(recipients, message, destination)
     except UNDECODABLE as error:
-        raise StoreDamaged(f"message {message} part {part}: its recipients: {error}") from error
+        fault = RowDamaged(message, f"the recipients of its part {part}: {error}")
+        if are_misplaced(recipients, message, destination):
+            # That message would be gone as soon as its other parts are done.
+            raise StoreDamaged(*fault.args) from error
+        raise fault from error
     return PartRow(message, part, destination, due, attempts, decoded, last)
 
 

@@ -18,7 +18,7 @@ import msgspec
 from ekiden.queue.audit import LAST, Audited, audit
 from ekiden.queue.engine import Engine
 from ekiden.queue.inspect import Filter, describe, describe_end, matches
-from ekiden.queue.store import MessageRow, Store, StoreDamaged, StoreFull
+from ekiden.queue.store import MessageRow, PartRow, RowDamaged, Store, StoreDamaged, StoreFull
 from ekiden.runtime.frames import Frame, HostState
 from ekiden.settings.schema import Settings
 
@@ -107,12 +107,13 @@ class Done(Frame, frozen=True, tag=51):
 
 
 class Acted(Frame, frozen=True, tag=53):
-    """The messages that were changed, those that are being delivered just now, and why not the rest if an error came
-    between."""
+    """The messages that were changed, those that are being delivered just now, why not the rest if an error came
+    between, and those that are damaged."""
 
     done: list[Id]
     busy: list[Id]
     error: str = ""
+    damaged: list[Id] = msgspec.field(default_factory=list)
 
 
 ControlRequest = List | Show | Act | Flush | Status | Hosts | Configure | Audit | Ledger
@@ -184,24 +185,40 @@ class Administration:
         rows: list[bytes] = []
         after = frame.after
         now = time.time()
-        found = self._store.messages(after, SCAN)
+        damaged: list[RowDamaged] = []
+        found = self._store.messages(after, SCAN, damaged)
+        if damaged:
+            found += [self._store.damaged_message(fault.message) for fault in damaged]
+            found.sort(key=lambda message: message.id)
         for message in found:
-            parts = self._store.parts(message.id)
+            parts, faults = self._parts(message.id, damaged)
             if matches(frame.filter, message, parts, self._store.destination_key, now):
-                rows.append(_json(describe(message, parts, self._store.destination_key)))
+                rows.append(_json(describe(message, parts, self._store.destination_key, faults)))
             after = message.id
             if len(rows) >= frame.limit:
                 return Rows(rows, after)
         return Rows(rows, after if len(found) == SCAN else 0)
 
     def _show(self, frame: Show) -> Rows:
-        message = self._store.message(frame.message)
+        damaged: list[RowDamaged] = []
+        try:
+            message = self._store.message(frame.message)
+        except RowDamaged as fault:
+            damaged.append(fault)
+            message = self._store.damaged_message(frame.message)
         if message is None:
             return Rows([])
-        rows = [_json(describe(message, self._store.parts(message.id), self._store.destination_key))]
+        parts, faults = self._parts(message.id, damaged)
+        rows = [_json(describe(message, parts, self._store.destination_key, faults))]
         if frame.octets:
             rows.append(self._beginning(message, frame.octets))
         return Rows(rows)
+
+    def _parts(self, message: int, damaged: list[RowDamaged]) -> tuple[list[PartRow], str]:
+        """A message's parts that can be read, and what is wrong with it; it may be among those damaged."""
+        faults = [fault for fault in damaged if fault.message == message]
+        parts = self._store.parts(message, faults)
+        return parts, "; ".join(fault.fault for fault in faults)
 
     def _beginning(self, message: MessageRow, octets: int) -> bytes:
         try:
@@ -224,26 +241,34 @@ class Administration:
             return Acted([], [], "the device is full")
         done: list[int] = []
         busy: list[int] = []
+        damaged: list[int] = []
         try:
             for message in dict.fromkeys(frame.messages):
                 # What is on hold is never being delivered, and nothing else is released.
                 if frame.action != "release" and self._engine.scheduler.is_attempting(message):
                     busy.append(message)
-                elif self._one(frame.action, message, now, user):
+                elif self._one(frame.action, message, now, user, damaged):
                     if frame.action not in ("bounce", "delete"):
                         self._engine.attribute(user, frame.action, message)
                     done.append(message)
         except StoreFull as error:
-            return Acted(done, busy, str(error))
+            return Acted(done, busy, str(error), damaged)
         # Who asked may rely on it from now on.
         if not self._engine.commit(now):
-            return Acted([], busy, "the device is full")
+            return Acted([], busy, "the device is full", damaged)
         if frame.action == "flush":
             self._forget_pauses()
         self._wake()
-        return Acted(done, busy)
+        return Acted(done, busy, damaged=damaged)
 
-    def _one(self, action: str, message: int, now: float, user: str) -> bool:
+    def _one(self, action: str, message: int, now: float, user: str, damaged: list[int]) -> bool:
+        try:
+            return self._do(action, message, now, user)
+        except RowDamaged:
+            damaged.append(message)
+        return False
+
+    def _do(self, action: str, message: int, now: float, user: str) -> bool:
         match action:
             case "hold":
                 count = self._store.hold([message], now)
