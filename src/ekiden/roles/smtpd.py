@@ -98,7 +98,7 @@ class SmtpdRole:
         )
         passwords = Passwords(self.loop, lambda: context.connect("keeper"), context.log)
         self.desk = Desk(settings, self._acceptance, intake, context.log, passwords)
-        self.accepting = Accepting("smtpd", self.loop, context.log)
+        self.accepting = Accepting("smtpd", self.loop, context.log, lambda: len(self.connections))
         self._proxies = self._parse_proxies()
         self._late_beginners = False
         self._emptied = asyncio.Event()

@@ -1,8 +1,8 @@
 """Accepting clients as long as there are descriptors for them.
 
 When accept(2) finds none left, libuv closes whoever waits, without a word to them or to us. So that a process stops
-accepting before that: a part of its descriptors is kept for what the clients that are here need (spool files,
-connections to other roles). Who comes meanwhile waits in the kernel's backlog, or is another process's.
+accepting before that: it takes half as many clients as it has descriptors for, because each may need another one (a
+spool file, a connection to its session). Who comes meanwhile waits in the kernel's backlog, or is another process's.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _FEWEST = 4
 
 class Acceptor(Protocol):
     """Accepts on one listening socket."""
+
+    @property
+    def entering(self) -> int:
+        """How many it has accepted who are no clients yet."""
 
     async def open(self) -> None:
         """Accept; nothing happens if it does already. Raises OSError."""
@@ -70,12 +74,15 @@ class Shortage:
 class Accepting:
     """All acceptors of a process; they are shut and opened together.
 
-    ``look`` is called about once a second. Acceptors say ``took`` for each whom they accept, and ``short`` when
-    accept(2) fails.
+    ``clients`` tells how many are here. ``look`` is called about once a second. Acceptors say ``took`` for each whom they
+    accept, and ``short`` when accept(2) fails.
     """
 
-    def __init__(self, role: str, loop: asyncio.AbstractEventLoop, log: Log) -> None:
+    def __init__(
+        self, role: str, loop: asyncio.AbstractEventLoop, log: Log, clients: Callable[[], int]
+    ) -> None:
         self._loop = loop
+        self._clients = clients
         self._shortage = Shortage(role, log)
         self._acceptors: list[Acceptor] = []
         self._shut = self._closed = False
@@ -88,6 +95,7 @@ class Accepting:
         """Accept there, too."""
         await acceptor.open()
         self._acceptors.append(acceptor)
+        # Before there are clients there are no gaps.
         self._own = _lowest_free()
 
     def counting(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
@@ -122,13 +130,8 @@ class Accepting:
         """See how many descriptors there are."""
         if self._closed:
             return
-        try:
-            lowest = _lowest_free()
-        except OSError as error:
-            self.short(error.errno or errno.EMFILE)
-            return
-        # The kernel gives the lowest free one, so that all below it are in use. A quarter is for who is here.
-        self.room = self._own + max(_FEWEST, (descriptors() - self._own) * 3 // 4) - lowest
+        here = self._clients() + sum(acceptor.entering for acceptor in self._acceptors)
+        self.room = max(_FEWEST, (descriptors() - self._own) // 2) - here
         if self.room <= 0:
             self.short(errno.EMFILE)
         elif self._shut:
@@ -154,6 +157,7 @@ class ServerAcceptor:
         self._bound = bound
         self._start = start
         self._server: asyncio.Server | None = None
+        self.entering = 0
 
     async def open(self) -> None:
         """See ``Acceptor``."""
@@ -179,7 +183,7 @@ def descriptors() -> int:
 
 
 def _lowest_free() -> int:
-    """The number of the next descriptor. Raises OSError, also where the machine has no open file left."""
+    """The number of the next descriptor. Raises OSError."""
     probe = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     os.close(probe)
     return probe

@@ -75,6 +75,11 @@ class Porch:
         self._shaking: Counter[str] = Counter()
         bound.setblocking(False)
 
+    @property
+    def entering(self) -> int:
+        """See ``Acceptor``."""
+        return len(self._tasks)
+
     async def open(self) -> None:
         """See ``Acceptor``."""
         self._loop.add_reader(self._bound.fileno(), self._accept)

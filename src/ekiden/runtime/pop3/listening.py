@@ -83,7 +83,7 @@ class Listening:
         self._census = context.census
         self._rules = RulesFile(context.control / RULES)
         self._problem: str | None = None
-        self.accepting = Accepting("pop3d", self.loop, self.log)
+        self.accepting = Accepting("pop3d", self.loop, self.log, lambda: len(self._here))
         self._proxies = self._parse_proxies()
         self._tokens = itertools.count(1)
         self._here: dict[int, Connection] = {}
