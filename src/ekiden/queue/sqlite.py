@@ -87,6 +87,7 @@ _PLACE = "INSERT INTO message (id, birth, sender, size, spool, meta, content, de
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """A message whose content is in a segment."""
 
+
 class SQLiteStore(Reading):
     """The store in ``directory`` (``queue.sqlite`` and ``spool/``), made when absent; see ``queue.store.Store``.
 
@@ -270,7 +271,6 @@ class SQLiteStore(Reading):
 
         self._db.write(note, may_use_reserve)
         return last
-
 
     def trim_ledger(self, before: float, limit: int, now: float) -> int:
         """Forget messages that ended before then, the oldest of them; how many (``limit``: there may be more).

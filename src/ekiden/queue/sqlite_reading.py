@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ekiden.base.envelope import Origin
 from ekiden.queue.database import Database
@@ -16,6 +17,9 @@ anew would write its content anew."""
 
 _MESSAGE = "SELECT id, birth, sender, size, spool, held, meta, ended FROM message"
 _PART = "SELECT message, part, destination, due, attempts, recipients, last FROM part"
+
+Row = tuple[Any, ...]
+T = TypeVar("T")
 
 
 class Reading:
@@ -67,7 +71,7 @@ class Reading:
         rows = self._db.all(
             f"{_PART} WHERE destination = ? AND due <= ? ORDER BY due LIMIT ?", destination, now, limit
         )
-        found = _part_rows(rows, damaged)
+        found = _whole(_part_row, rows, damaged)
         for fault in damaged or ():
             if not self._db.all("SELECT 1 FROM message WHERE id = ?", fault.message):
                 # Whose part it is nobody knows then: that message would be taken for one with fewer.
@@ -85,15 +89,8 @@ class Reading:
 
     def messages(self, after: int, limit: int, damaged: list[RowDamaged] | None = None) -> list[MessageRow]:
         """A page of messages in the order of their ids."""
-        found = []
-        for row in self._db.all(f"{_MESSAGE} WHERE id > ? ORDER BY id LIMIT ?", after, limit):
-            try:
-                found.append(_message_row(row))
-            except RowDamaged as fault:
-                if damaged is None:
-                    raise
-                damaged.append(fault)
-        return found
+        rows = self._db.all(f"{_MESSAGE} WHERE id > ? ORDER BY id LIMIT ?", after, limit)
+        return _whole(_message_row, rows, damaged)
 
     def damaged_message(self, message: int) -> MessageRow:
         """What the row says of a message that is damaged, to be shown to a person and used for nothing."""
@@ -104,7 +101,7 @@ class Reading:
     def parts(self, message: int, damaged: list[RowDamaged] | None = None) -> list[PartRow]:
         rows = self._db.all(f"{_PART} WHERE message = ? ORDER BY part", message)
         own = f"SELECT id, 0, destination, birth, 0, recipients, '' FROM message WHERE id = ? AND {FRESH}"
-        return _part_rows(rows or self._db.all(own, message), damaged)
+        return _whole(_part_row, rows or self._db.all(own, message), damaged)
 
     def unscheduled(self, message: int) -> list[int]:
         """A message's parts that a look by time, or by key, does not come upon, because an index is damaged."""
@@ -169,7 +166,7 @@ class Reading:
         )
 
 
-def _message_row(row: tuple[Any, ...]) -> MessageRow:
+def _message_row(row: Row) -> MessageRow:
     number, birth, sender, size, spool, held, meta, ended = row
     try:
         decoded = decode_meta(meta, number, sender)
@@ -179,11 +176,12 @@ def _message_row(row: tuple[Any, ...]) -> MessageRow:
     return MessageRow(number, birth, sender, size, spool or "", bool(held), decoded, told)
 
 
-def _part_rows(rows: list[tuple[Any, ...]], damaged: list[RowDamaged] | None) -> list[PartRow]:
+def _whole(decode: Callable[[Row], T], rows: list[Row], damaged: list[RowDamaged] | None) -> list[T]:
+    """What is whole of the rows; without ``damaged``, RowDamaged of the first that is not."""
     found = []
     for row in rows:
         try:
-            found.append(_part_row(row))
+            found.append(decode(row))
         except RowDamaged as fault:
             if damaged is None:
                 raise
@@ -191,7 +189,7 @@ def _part_rows(rows: list[tuple[Any, ...]], damaged: list[RowDamaged] | None) ->
     return found
 
 
-def _part_row(row: tuple[Any, ...]) -> PartRow:
+def _part_row(row: Row) -> PartRow:
     message, part, destination, due, attempts, recipients, last = row
     try:
         decoded = decode_recipients(recipients, message, destination)
