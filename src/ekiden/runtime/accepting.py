@@ -74,8 +74,8 @@ class Shortage:
 class Accepting:
     """All acceptors of a process; they are shut and opened together.
 
-    ``clients`` tells how many are here. ``look`` is called about once a second. Acceptors say ``took`` for each whom they
-    accept, and ``short`` when accept(2) fails.
+    ``clients`` tells how many are here. ``look`` is called about once a second. Acceptors say ``took`` for each whom
+    they accept, and ``short`` when accept(2) fails.
     """
 
     def __init__(
