@@ -75,6 +75,7 @@ def home(place: Path) -> Iterator[Ekiden]:
     ekiden.configure()
     yield ekiden
     ekiden.stop()
+    print(ekiden.log()[-8000:])  # Shown only if the test failed.
 
 
 @pytest.fixture

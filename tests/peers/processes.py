@@ -6,8 +6,8 @@ lacks rights, and fixtures turn it into a skipped test.
 
 from __future__ import annotations
 
+import fcntl
 import os
-import random
 import shutil
 import signal
 import socket
@@ -33,19 +33,26 @@ def program(name: str) -> str:
     return path
 
 
-def _ports() -> range:
-    """Below those that outgoing connections are given; each of pytest's processes has its own share."""
-    lowest, highest = 10_000, 30_000
-    share = (highest - lowest) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    first = lowest + share * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    return range(first, first + share)
+_PORTS = range(10_000, 30_000)
+"""Below those that outgoing connections are given."""
+
+
+def _next_port() -> int:
+    """The one after the last that any process of this user's was given: who has a port may bind it later, or anew."""
+    counter = os.open(Path(tempfile.gettempdir()) / f"ekiden-ports.{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
+    with open(counter, "r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        given = int.from_bytes(file.read(4), "little")
+        file.seek(0)
+        file.write((given + 1).to_bytes(4, "little"))
+    return _PORTS[given % len(_PORTS)]
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that nobody listens on now, and that nobody else is given soon."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(200):
-        candidate = random.SystemRandom().choice(_ports())
+        candidate = _next_port()
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             try:
                 probe.bind((host, candidate))
