@@ -78,9 +78,7 @@ class Accepting:
     they accept, and ``short`` when accept(2) fails.
     """
 
-    def __init__(
-        self, role: str, loop: asyncio.AbstractEventLoop, log: Log, clients: Callable[[], int]
-    ) -> None:
+    def __init__(self, role: str, loop: asyncio.AbstractEventLoop, log: Log, clients: Callable[[], int]) -> None:
         self._loop = loop
         self._clients = clients
         self._shortage = Shortage(role, log)
