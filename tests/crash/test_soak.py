@@ -58,7 +58,7 @@ def test_a_soak(small: Ekiden, make_sink: Callable[..., Sink], pytestconfig: pyt
     assert "Traceback" not in small.log()
     assert json.loads(small.command("audit", "--json", check=False).stdout)["problems"] == [], story
     assert list((small.home / "queue" / "spool").iterdir()) == []
-    assert looks[2].processes.keys() == looks[3].processes.keys(), f"somebody died: {_table(looks)}"
+    assert looks[2].processes.keys() == looks[3].processes.keys(), f"somebody died: {_table(looks)}\n{_alerts(small)}"
     _require_flat(looks[0], looks[1], SETTLING)
     _require_flat(looks[2], looks[3], GROWTH)
 
@@ -87,6 +87,11 @@ def _require_flat(before: Look, after: Look, most: int) -> None:
             pages = max(0, after.database - before.database) if held.role == "queue" else 0
             assert held.memory <= was.memory + most + pages, f"{held.role} grew: {was}, {held}"
             assert held.descriptors <= was.descriptors + SPARE, f"{held.role} keeps descriptors: {was}, {held}"
+
+
+def _alerts(small: Ekiden) -> str:
+    """The last that the log says of processes."""
+    return "\n".join([line for line in small.log().splitlines() if " process " in line or "alert" in line][-20:])
 
 
 def _table(looks: list[Look]) -> str:
