@@ -73,9 +73,8 @@ def home(place: Path) -> Iterator[Ekiden]:
     """A configured ekiden that is not started yet; the test starts it, the fixture ends it."""
     ekiden = Ekiden(place)
     ekiden.configure()
-    yield ekiden
-    ekiden.stop()
-    print(ekiden.log()[-8000:])  # Shown only if the test failed.
+    with ekiden.ending():
+        yield ekiden
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ def tried(place: Path) -> Iterator[Ekiden]:
     checkout.chmod(0o700)
     shutil.copy(TRY_IT, checkout / "boot")
     ekiden = Ekiden(checkout, "mail.example.test")
-    yield ekiden
-    ekiden.stop()
+    with ekiden.ending():
+        yield ekiden
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def lines_after(said: str, title: str) -> str:
 def test_the_two_lines_send_a_message_and_show_it(try_it: Try) -> None:
     said = try_it()
 
-    subprocess.run(lines_after(said, "Send a first message"), shell=True, check=True, timeout=30)
+    subprocess.run(lines_after(said, "Send a first message"), shell=True, check=True, timeout=60)
 
     show = lines_after(said, "See it arrive")
-    wait_until(lambda: b"Hello." in subprocess.run(show, shell=True, capture_output=True).stdout, 10, "the message")
+    wait_until(lambda: b"Hello." in subprocess.run(show, shell=True, capture_output=True).stdout, "the message")
 
 
 def test_nothing_of_it_is_root(tried: Ekiden, try_it: Try) -> None:

@@ -197,7 +197,7 @@ def test_a_machine_from_nothing_to_mail_for_root(fresh: Fresh) -> None:
         assert (started.returncode, started.stderr) == (0, "")
         assert fresh.run(home / "bin" / "qmail-inject", data="To: root\n\nhello\n").returncode == 0
         mailbox = home / "alias" / "Root"
-        wait_until(lambda: mailbox.exists() and mailbox.read_text().endswith("\nhello\n\n"), 20, "the mail")
+        wait_until(lambda: mailbox.exists() and mailbox.read_text().endswith("\nhello\n\n"), "the mail")
         assert mailbox.stat().st_uid == int(fresh.names("passwd")["alias"][2])
         done = fresh.run(home / "bin" / "instcheck")
         assert (done.returncode, done.stderr) == (0, "")

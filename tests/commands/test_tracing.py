@@ -30,9 +30,9 @@ def branching(home: Ekiden, sink: Sink, make_sink: Callable[..., Sink]) -> Ekide
     (maildir.parent / ".qmail").write_text("&x@good.example\n&y@bad.example\n")
     home.start()
     send(home, "h@bad.example", "no@bad.example")
-    wait_until(lambda: "triple bounce" in home.log(), 10, "the triple bounce")
+    wait_until(lambda: "triple bounce" in home.log(), "the triple bounce")
     send(home, "e@good.example", "list@ekiden.example")
-    wait_until(lambda: home.log().count("end msg ") == 6, 10, "all have left")
+    wait_until(lambda: home.log().count("end msg ") == 6, "all have left")
     return home
 
 
@@ -88,7 +88,7 @@ def test_a_list_leads_to_the_new_message_and_back(branching: Ekiden) -> None:
 
 def test_what_is_asked_for(branching: Ekiden) -> None:
     send(branching, "late@good.example", "who@far.example")
-    wait_until(lambda: "deferral: Sorry" in branching.log(), 10, "the last one waits")
+    wait_until(lambda: "deferral: Sorry" in branching.log(), "the last one waits")
     notices = numbers(branching, "--sender", "")
     assert len(notices) == 2 and notices[0] == 2, "those of bounces, whose sender is null"
     assert numbers(branching, "--sender", "#@[]") == [3]
@@ -98,7 +98,7 @@ def test_what_is_asked_for(branching: Ekiden) -> None:
     assert numbers(branching, "--since", now) == [], "what only waits has not happened"
     assert "waits" in words(trace(branching, "--since", "1h", "--sender", "late@*")[0])
     branching.command("queue", "delete", "--sender", "late@*")
-    wait_until(lambda: "delete msg" in branching.log(), 10, "the log is written")
+    wait_until(lambda: "delete msg" in branching.log(), "the log is written")
     (deleted,) = trace(branching, "--since", now)
     assert words(deleted)[-3:] == ["administrator", "deleted", "end"]
     for wrong in (("5", "--sender", "x"), ("--since", "soon"), ("x",), ()):
@@ -108,7 +108,7 @@ def test_what_is_asked_for(branching: Ekiden) -> None:
 def test_a_virtual_domain(branching: Ekiden) -> None:
     """Its mail is known to the queue by the name of the user who gets it; an administrator is asked by the other."""
     send(branching, "a@good.example", "info@virtual.example")
-    wait_until(lambda: "to local list-info@virtual.example" in branching.log(), 10, "it is tried")
+    wait_until(lambda: "to local list-info@virtual.example" in branching.log(), "it is tried")
     assert numbers(branching, "--recipient", "info@virtual.example") != []
     assert numbers(branching, "--recipient", "other@virtual.example") == []
 
@@ -127,9 +127,9 @@ def test_books_that_another_process_has_are_to_be_asked_for_again(home: Ekiden) 
 def test_nobody_speaks_to_the_terminal(branching: Ekiden) -> None:
     branching.control("logformat", "json")
     branching.reload()
-    wait_until(lambda: "settings reloaded" in branching.log(), 10, "the reload")
+    wait_until(lambda: "settings reloaded" in branching.log(), "the reload")
     with smtplib.SMTP("127.0.0.1", branching.port) as client:
         client.docmd("MAIL", "FROM:<\x1b[2J@x.example>")
-    wait_until(lambda: "sender address has a syntax error" in branching.log(), 10, "the refusal is logged")
+    wait_until(lambda: "sender address has a syntax error" in branching.log(), "the refusal is logged")
     told = branching.command("trace", "--since", "1h").stdout
     assert "\x1b" not in told and "<\\x1b[2J@x.example>: 501 " in told

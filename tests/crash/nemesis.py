@@ -32,7 +32,7 @@ class Nemesis:
 
     def _kill_role(self) -> None:
         # What died often is started later and later; there may be nobody to kill for a while.
-        wait_until(lambda: bool(self._ekiden.roles()), 60, "some role is there")
+        wait_until(lambda: bool(self._ekiden.roles()), "some role is there")
         processes = self._ekiden.roles()
         role = self._random.choice(sorted(set(processes.values())))
         victim = self._random.choice(sorted(pid for pid, name in processes.items() if name == role))
@@ -46,7 +46,7 @@ class Nemesis:
         else:
             kill(self._ekiden.supervisor())
         # Roles that outlive their supervisor for a moment still hold the listeners.
-        wait_until(self._ekiden.starts_again, 60, "ekiden starts again", step=0.1)
+        wait_until(self._ekiden.starts_again, "ekiden starts again", step=0.1)
 
 
 def seed_of(config: pytest.Config) -> int:

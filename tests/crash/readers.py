@@ -48,7 +48,7 @@ class Pop3Reader:
         return sum(self._session(name) for name in self._names)
 
     def _session(self, name: str) -> int:
-        client = poplib.POP3("127.0.0.1", self._port, timeout=30)
+        client = poplib.POP3("127.0.0.1", self._port, timeout=60)
         try:
             client.user(name)
             client.pass_(_WORD)

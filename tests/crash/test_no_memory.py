@@ -16,7 +16,7 @@ from tests.crash.desk import LARGE, SMALL, settle
 from tests.crash.mailboxes import Delivery, prepare_home
 from tests.crash.memory import ENOUGH, KIB, MIB, is_interpreters, least, limit_role, limited
 from tests.peers.accounting import Ledger, balance
-from tests.peers.client import LoadClient
+from tests.peers.client import OUT_OF_PATIENCE, LoadClient
 from tests.peers.deliveries import account, drain
 from tests.peers.ekiden import Ekiden
 from tests.peers.sinks import Sink
@@ -137,12 +137,9 @@ def test_roles_without_memory_lose_nothing(home: Ekiden, sink: Sink, pytestconfi
     for more in steps:
         for role in ROLES:
             limit_role(home.roles(), role, more * MIB)
-            began = time.monotonic()
             LoadClient(home.port, ledger, recipients, 4, limit=24, size=lambda n: SIZES[n % 3], first=first).run()
-            # The client's patience is 30 seconds: nobody is kept waiting for what was forgotten.
-            assert time.monotonic() - began < 25, (
-                f"{role} with {more} MiB keeps clients waiting\n{home.log()[-3000:]}"
-            )
+            # Nobody is kept waiting for what was forgotten.
+            assert not ledger.troubles[OUT_OF_PATIENCE], f"{role} with {more} MiB\n{home.log()[-3000:]}"
             limit_role(home.roles(), role, None)
             first += 1000
     assert drain(home, 60) == 0, home.log()[-3000:]

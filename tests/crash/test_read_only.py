@@ -46,7 +46,7 @@ class Device:
     def mend(self) -> None:
         """Unmount, check, and mount again."""
         # The threads of a killed process let go of their files a little after it.
-        wait_until(lambda: run(["umount", self.ekiden.home], check=False).returncode == 0, 10, "unmounted")
+        wait_until(lambda: run(["umount", self.ekiden.home], check=False).returncode == 0, "unmounted")
         # 1: errors were corrected.
         assert run(["fsck.ext4", "-p", self._image], check=False).returncode in (0, 1)
         assert self.mount()
@@ -64,6 +64,7 @@ def device(place: Path) -> Iterator[Device]:
         made.ekiden.configure()
         yield made
     finally:
+        print(made.ekiden.log())
         made.ekiden.kill_all()
         made.unmount()
 

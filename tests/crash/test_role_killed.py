@@ -30,7 +30,7 @@ RECIPIENTS = {"local": "inbox@ekiden.example"}
 OTHERS = "a@sink.example b@sink.example"
 
 KILLED = "killed by SIGKILL"
-HAPPENS = 3.0
+HAPPENS = 10.0
 """Seconds within which the role comes to a call that it made before."""
 ATTEMPTS = 3
 AFTERWARDS = 0.5
@@ -48,7 +48,7 @@ class Trial:
 
     def pids(self) -> list[int]:
         """The role's processes: what it forks for a delivery is part of it."""
-        wait_until(lambda: self._role in self._home.roles().values(), 20, f"{self._role} is there")
+        wait_until(lambda: self._role in self._home.roles().values(), f"{self._role} is there")
         return sorted(process_tree(pid for pid, name in self._home.roles().items() if name == self._role))
 
     def whole(self, size: int, log: Path) -> list[tracing.Point]:
@@ -64,7 +64,7 @@ class Trial:
         before = self._arrived()
         with tracing.attached(self.pids(), log), contextlib.suppress(AssertionError):
             self._client(size).run()
-            wait_until(lambda: self._arrived() > before, 10, "the message arrives")
+            wait_until(lambda: self._arrived() > before, "the message arrives")
             time.sleep(AFTERWARDS)
         return self._arrived() > before
 
@@ -75,7 +75,7 @@ class Trial:
             with self._client(size).running(until_done=True):
                 pass
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: KILLED in log.read_text("ascii", "replace"), HAPPENS, "the role is killed")
+                wait_until(lambda: KILLED in log.read_text("ascii", "replace"), "the role is killed", seconds=HAPPENS)
         assert drain(self._home, 60) == 0, f"{self._role} killed at {point}\n{self._home.log()[-3000:]}"
         return KILLED in log.read_text("ascii", "replace")
 

@@ -82,7 +82,7 @@ def attached(pids: Sequence[int], log: Path, *options: str, calls: str = CALLS) 
     finally:
         tracer.send_signal(signal.SIGINT)
         try:
-            tracer.communicate(timeout=5)
+            tracer.communicate(timeout=20)
         except subprocess.TimeoutExpired:
             # It waits now and then for a thread that was killed while it was being made.
             tracer.kill()

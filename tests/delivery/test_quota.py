@@ -176,10 +176,8 @@ def test_a_maildir_and_its_folder_in_one_batch(box: Path) -> None:
     make_maildir(box / ".Sent")
     (box / ".Sent" / "maildirfolder").touch()
     paths = [os.fsencode(box) + b"/", os.fsencode(box / ".Sent") + b"/", os.fsencode(box) + b"//"]
-    begun = time.monotonic()
     assert to_maildirs([(path, letter(100)) for path in paths], limit(messages=3)) == [None] * 3
     assert counted(box) == (300, 3)
-    assert time.monotonic() - begun < quota.LOCK_SECONDS
 
 
 def test_a_full_maildir_is_counted_again_when_messages_were_removed(box: Path) -> None:
@@ -229,7 +227,9 @@ def test_a_directory_in_the_files_place_defers(box: Path) -> None:
 DELIVERER = """
 import sys
 from pathlib import Path
+from ekiden.delivery import quota
 from tests.delivery.test_quota import deliver, limit
+quota.LOCK_SECONDS = 60.0
 done = 0
 for number in range(int(sys.argv[2])):
     done += deliver(Path(sys.argv[1]), 100 + number, limits=limit(messages=int(sys.argv[3]))) == [None]

@@ -266,7 +266,7 @@ def test_every_delivery_ends_as_documented(request: pytest.FixtureRequest, place
 @pytest.mark.slow
 def test_programs_that_hang(request: pytest.FixtureRequest, place: Path) -> None:
     """They and what they started are ended; nobody else's delivery is held up by them."""
-    with household(place, programseconds=1) as home:
+    with household(place, programseconds=5) as home:
         hang = "to@y\n|echo {} 0 >> ran; sleep 1000\n./box/\n"
         cases = [Case(number, hang.format(number), 0o644, False) for number in range(5)]
         cases.append(Case(5, "./mbox\n", 0o644, False))

@@ -30,8 +30,8 @@ def clock(place: Path) -> Clock:
 def home(place: Path, clock: Clock) -> Iterator[Ekiden]:
     ekiden = Ekiden(place, environment=clock.environment)
     ekiden.configure()
-    yield ekiden
-    ekiden.stop()
+    with ekiden.ending():
+        yield ekiden
 
 
 def send(ekiden: Ekiden, recipient: str = "b@b.example", sender: str = "a@a.example") -> None:
@@ -57,15 +57,15 @@ def test_set_back_while_mail_is_deferred(
     home.routes(f":{sink.route}")
     home.start()
     send(home)
-    wait_until(lambda: attempts(home) == [1], 20, "deferred")
+    wait_until(lambda: attempts(home) == [1], "deferred")
     sink.stop()
     sink.start("--delay", "CONNECT=0")
     clock.set(-back)
     sink.wait_for(1)
     send(home)
     sink.wait_for(2)
-    wait_until(lambda: home.queue() == [], 20, "the queue is empty")
-    assert "the clock was set back" in home.log()
+    wait_until(lambda: home.queue() == [], "the queue is empty")
+    wait_until(lambda: "the clock was set back" in home.log(), "it is told")
     assert is_sound(home)
 
 
@@ -75,18 +75,18 @@ def test_set_back_between_two_starts(home: Ekiden, clock: Clock, make_sink: Call
     clock.set(YEARS)
     home.start()
     send(home)
-    wait_until(lambda: attempts(home) == [1], 20, "deferred")
+    wait_until(lambda: attempts(home) == [1], "deferred")
     home.stop()
     clock.set(0)
     home.start()
-    wait_until(lambda: attempts(home) == [2], 20, "tried again, and deferred as any other")
+    wait_until(lambda: attempts(home) == [2], "tried again, and deferred as any other")
     (message,) = home.queue()
     assert message["birth"] < time.time() + DAY
     sink.stop()
     sink.start("--delay", "CONNECT=0")
     home.command("queue", "flush")
     sink.wait_for(1)
-    wait_until(lambda: home.queue() == [], 20, "the queue is empty")
+    wait_until(lambda: home.queue() == [], "the queue is empty")
     assert is_sound(home)
 
 
@@ -98,15 +98,15 @@ def test_a_leap_ahead_ends_what_waits_by_one_more_attempt(
     maildir = home.make_inbox("haruo")
     home.start()
     send(home)
-    wait_until(lambda: attempts(home) == [1], 20, "deferred")
+    wait_until(lambda: attempts(home) == [1], "deferred")
     clock.set(YEARS)
     (bounce,) = sink.wait_for(1)
     assert b"too long" in bounce.content
     for leap in (YEARS, 0, -YEARS, DAY):
         clock.set(leap)
         send(home, f"haruo@{home.fqdn}")
-    wait_until(lambda: len(list((maildir / "new").iterdir())) == 4, 20, "all delivered, each under a name of its own")
-    wait_until(lambda: home.queue() == [], 20, "the queue is empty")
+    wait_until(lambda: len(list((maildir / "new").iterdir())) == 4, "all delivered, each under a name of its own")
+    wait_until(lambda: home.queue() == [], "the queue is empty")
     assert is_sound(home)
 
 
@@ -119,6 +119,6 @@ def test_a_role_that_dies_is_started_again_though_the_clock_was_set_back(
         (victim,) = [pid for pid, role in home.roles().items() if role == "queue"]
         kill(victim)
         clock.set(-back)
-        wait_until(lambda gone=victim: "queue" in home.roles().values() and gone not in home.roles(), 20, "a new one")
+        wait_until(lambda gone=victim: "queue" in home.roles().values() and gone not in home.roles(), "a new one")
         send(home)
     sink.wait_for(3)

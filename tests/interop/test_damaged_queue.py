@@ -73,9 +73,10 @@ def test_a_role_that_finds_damage_ends_everything(waiting: Ekiden) -> None:
     # It may have come upon it by itself already.
     run(["kill", "-9", str(queue)], check=False)
 
-    wait_until(lambda: not Path(f"/proc/{supervisor}").exists(), 30, "the supervisor ends")
-    assert "queue.sqlite is empty; remedy: stop ekiden, then: ekiden queue recover" in waiting.log()
-    assert "alert: ekiden ends: the queue is damaged" in waiting.log()
+    wait_until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor ends")
+    told = "queue.sqlite is empty; remedy: stop ekiden, then: ekiden queue recover"
+    wait_until(lambda: told in waiting.log(), "what is damaged is told")
+    wait_until(lambda: "alert: ekiden ends: the queue is damaged" in waiting.log(), "what comes of it is told")
 
 
 def test_a_content_that_is_not_what_came_in_is_not_delivered(waiting: Ekiden, sink: Sink) -> None:
@@ -89,7 +90,7 @@ def test_a_content_that_is_not_what_came_in_is_not_delivered(waiting: Ekiden, si
     waiting.start()
 
     sink.wait_for(MESSAGES - 1)
-    wait_until(lambda: f"msg {number}: its content is damaged" in waiting.log(), 30, "the damage is told")
+    wait_until(lambda: f"msg {number}: its content is damaged" in waiting.log(), "the damage is told")
     audited = waiting.command("audit", check=False)
     assert audited.returncode == 1
     assert f"message {number} has another content than came in" in audited.stdout
@@ -124,14 +125,14 @@ def test_no_file_that_is_not_what_came_in_is_delivered(home: Ekiden, sink: Sink)
         home.control(setting, "20")
     home.start()
     said = ("its content is damaged", "deferral: This_message_is_not_what_came_in")
-    wait_until(lambda: [home.log().count(words) for words in said] == [1, 2], 30, "the damage is told")
+    wait_until(lambda: [home.log().count(words) for words in said] == [1, 2], "the damage is told")
     assert not list((maildir / "new").iterdir())
     assert not sink.received()
     for path in files:
         flip(path, 5000)
     home.command("queue", "flush")
     sink.wait_for(2)
-    wait_until(lambda: len(list((maildir / "new").iterdir())) == 1, 20, "it is in the Maildir")
+    wait_until(lambda: len(list((maildir / "new").iterdir())) == 1, "it is in the Maildir")
     home.command("audit")
 
 
@@ -149,7 +150,8 @@ def test_an_address_that_is_not_what_came_in_gets_no_mail(waiting: Ekiden, sink:
     assert f"message {damaged} has recipients that are not those who came in" in audited.stdout
     waiting.start()
     sink.wait_for(MESSAGES - 1)
-    assert f"set aside: message {damaged}: the recipients of its part 0: its check does not fit" in waiting.log()
+    told = f"set aside: message {damaged}: the recipients of its part 0: its check does not fit"
+    wait_until(lambda: told in waiting.log(), "it is told")
     listed = waiting.command("queue", "list").stdout
     assert "damaged, and set aside: the recipients of its part 0: its check does not fit" in listed
     refused = waiting.command("queue", "delete", str(damaged), check=False)
@@ -162,7 +164,7 @@ def test_an_address_that_is_not_what_came_in_gets_no_mail(waiting: Ekiden, sink:
     said = f"message {damaged} from <a@example.org> to b6@example.com: NOT SAVED: its recipients cannot be read"
     assert said in recovered.stdout
     waiting.start()
-    wait_until(lambda: "0 messages in the queue" in waiting.command("audit", check=False).stdout, 30, "it is empty")
+    wait_until(lambda: "0 messages in the queue" in waiting.command("audit", check=False).stdout, "it is empty")
     assert {(received.header("subject"), *received.to) for received in sink.received()} == {
         (f"{number}", f"b{number}@example.com") for number in range(MESSAGES) if number != 7
     }

@@ -30,10 +30,10 @@ def test_clients_beyond_the_limit_of_open_files_wait(home: Ekiden, service: str,
         clients = []
         for _ in range(CLIENTS):
             client = leaving.enter_context(socket.socket(socket.AF_UNIX if unix else socket.AF_INET))
-            client.settimeout(30)
+            client.settimeout(60)
             client.connect(path if unix else ("127.0.0.1", port))
             clients.append(client)
-        wait_until(lambda: "unable to accept a connection: Too many open files" in home.log(), 20, "it is told")
+        wait_until(lambda: "unable to accept a connection: Too many open files" in home.log(), "it is told")
         assert f"raise the limit of open files, {LIMIT} for this process" in home.log()
         # The lowest number becomes free, and the process looks again, twice.
         clients.pop(0).close()

@@ -47,13 +47,13 @@ def inbox(ekiden: Ekiden, name: str) -> list[Path]:
 def serves_others(ekiden: Ekiden) -> None:
     before = len(inbox(ekiden, "haruo"))
     send(ekiden, "haruo")
-    wait_until(lambda: len(inbox(ekiden, "haruo")) == before + 1, 20, "haruo has mail")
+    wait_until(lambda: len(inbox(ekiden, "haruo")) == before + 1, "haruo has mail")
 
 
 def bounce(ekiden: Ekiden, sink: Sink) -> str:
     """The only bounce, when the queue is empty after it."""
     (message,) = sink.wait_for(1)
-    wait_until(lambda: ekiden.queue() == [], 20, "the queue is empty")
+    wait_until(lambda: ekiden.queue() == [], "the queue is empty")
     assert len(sink.received()) == 1
     return message.content.decode("latin-1")
 
@@ -95,8 +95,8 @@ def other() -> Iterator[Ekiden]:
     with short_directory("other") as place:
         ekiden = Ekiden(place, "other.example")
         ekiden.configure()
-        yield ekiden
-        ekiden.stop()
+        with ekiden.ending():
+            yield ekiden
 
 
 def test_a_loop_between_two_homes_ends_after_hopsmax(home: Ekiden, other: Ekiden, sink: Sink) -> None:
@@ -108,7 +108,7 @@ def test_a_loop_between_two_homes_ends_after_hopsmax(home: Ekiden, other: Ekiden
     text = bounce(home, sink)
     assert "5.4.6" in text
     assert 10 <= text.count("\nReceived: from") <= 21
-    wait_until(lambda: other.queue() == [], 20, "the other queue is empty")
+    wait_until(lambda: other.queue() == [], "the other queue is empty")
 
 
 def test_programs_without_end_hold_up_nobody_else(home: Ekiden) -> None:
@@ -118,7 +118,7 @@ def test_programs_without_end_hold_up_nobody_else(home: Ekiden) -> None:
     home.start()
     send(home, *["ichi"] * 15)
     serves_others(home)
-    wait_until(lambda: deferred(home, "took too long"), 30, "ended, and deferred")
+    wait_until(lambda: deferred(home, "took too long"), "ended, and deferred")
     serves_others(home)
 
 
@@ -137,7 +137,7 @@ def test_a_program_whose_children_stay_has_delivered(home: Ekiden) -> None:
     user(home, "ichi", "|for i in 1 2 3 4 5 6 7 8 9; do setsid sh -c 'trap \"\" TERM; sleep 60; :' & done; exit 0")
     home.start()
     send(home, *["ichi"] * 5)
-    wait_until(lambda: home.queue() == [], 20, "the queue is empty")
+    wait_until(lambda: home.queue() == [], "the queue is empty")
     serves_others(home)
 
 
@@ -157,7 +157,7 @@ def test_killed_programs_defer(home: Ekiden, command: str, report: str) -> None:
     user(home, "ichi", f"|{command}")
     home.start()
     send(home, "ichi")
-    wait_until(lambda: deferred(home, report), 30, f"deferred: {report}")
+    wait_until(lambda: deferred(home, report), f"deferred: {report}")
     serves_others(home)
 
 
@@ -167,6 +167,6 @@ def test_a_program_in_progress_ends_with_ekiden(home: Ekiden) -> None:
     home.start()
     send(home, "ichi")
     pid = home.home.parent / "user-ichi" / "pid"
-    wait_until(lambda: pid.exists() and pid.read_text().strip() != "", 20, "the program runs")
-    home.command("stop", seconds=20)
-    wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists(), 20, "the program is gone")
+    wait_until(lambda: pid.exists() and pid.read_text().strip() != "", "the program runs")
+    home.command("stop")
+    wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists(), "the program is gone")

@@ -88,7 +88,7 @@ def test_every_trick_is_refused(home: Ekiden, sink: Sink) -> None:
     home.start()
     for sender, recipient in TRICKS:
         attempt(home.port, sender, recipient)
-    wait_until(lambda: not home.queue(), 30, "an empty queue")
+    wait_until(lambda: not home.queue(), "an empty queue")
     travelled = [to for message in sink.received() for to in message.to if message.header("Subject") == "relayed"]
     assert travelled == []
     foreign = [to for message in sink.received() for to in message.to if "elsewhere" in to]

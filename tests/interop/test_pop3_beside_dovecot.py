@@ -54,7 +54,7 @@ def ports(home: Ekiden, place: Path) -> Iterator[tuple[int, int]]:
 def session(port: int) -> list[bytes]:
     """What a client hears in one session, but for the texts behind ``+OK``, which everybody words as he likes."""
     heard = []
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client, client.makefile("rwb") as stream:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client, client.makefile("rwb") as stream:
 
         def ask(line: str) -> bytes:
             stream.write(line.encode() + b"\r\n")

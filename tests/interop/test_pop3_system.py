@@ -41,7 +41,7 @@ def port(place: Path, fresh: Fresh) -> Iterator[int]:
 
 
 def test_a_user_of_the_system_reads_and_deletes(port: int, place: Path) -> None:
-    client = poplib.POP3("127.0.0.1", port, timeout=20)
+    client = poplib.POP3("127.0.0.1", port, timeout=60)
     client.user("hana")
     client.pass_("hana's word")
     assert b"in an mbox" in client.retr(1)[1]
@@ -53,7 +53,7 @@ def test_a_user_of_the_system_reads_and_deletes(port: int, place: Path) -> None:
 
 
 def test_nobody_else_gets_in(port: int) -> None:
-    client = poplib.POP3("127.0.0.1", port, timeout=20)
+    client = poplib.POP3("127.0.0.1", port, timeout=60)
     for name, password in (("hana", "another"), ("kaz", "!"), ("root", "")):
         client.user(name)
         with pytest.raises(poplib.error_proto):

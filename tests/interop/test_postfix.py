@@ -56,7 +56,7 @@ def test_upstream(make_postfix: MakePostfix, relay: Ekiden, sink: Sink) -> None:
     postfix = make_postfix(relayhost=f"[127.0.0.1]:{relay.port}")
     postfix.send("a@a.example", ["b@b.example", "c@c.example"], "Subject: up\n\n.one\n..two\n")
     received = sink.wait_for(1)
-    wait_until(lambda: postfix.queue() == [], 10, "Postfix has handed over everything")
+    wait_until(lambda: postfix.queue() == [], "Postfix has handed over everything")
     assert {to for one in received for to in one.to} <= {"b@b.example", "c@c.example"}
     assert b".one\r\n..two\r\n" in received[0].content
 
@@ -74,7 +74,7 @@ def test_downstream_keeps_every_octet(make_postfix: MakePostfix, home: Ekiden, s
         assert talk.reply()[0] == "2"
     (received,) = sink.wait_for(1)
     assert received.hash == body_hash(EIGHT_BITS)
-    wait_until(lambda: home.queue() == [], 5, "ekiden's queue is empty")
+    wait_until(lambda: home.queue() == [], "ekiden's queue is empty")
 
 
 def test_refusal_downstream_bounces_to_the_sender(make_postfix: MakePostfix, home: Ekiden, sink: Sink) -> None:
@@ -172,5 +172,5 @@ def test_into_dovecot_through_postfix(make_postfix: MakePostfix, home: Ekiden, d
     home.start()
     with dialogue(home.port) as talk:
         assert talk.message(b"Subject: t\r\n\r\nhello\r\n", "a@a.example", "joe@inbox.example")[0] == "2"
-    wait_until(lambda: len(dovecot.messages("joe@inbox.example")) == 1, 15, "the message is in Dovecot's Maildir")
+    wait_until(lambda: len(dovecot.messages("joe@inbox.example")) == 1, "the message is in Dovecot's Maildir")
     assert b"hello" in dovecot.messages("joe@inbox.example")[0]

@@ -27,7 +27,7 @@ def offers(client: smtplib.SMTP, words: str) -> bool:
 
 
 def connected(ekiden: Ekiden) -> smtplib.SMTP:
-    return smtplib.SMTP("127.0.0.1", ekiden.port, timeout=10)
+    return smtplib.SMTP("127.0.0.1", ekiden.port, timeout=60)
 
 
 def doors(ekiden: Ekiden) -> list[int]:
@@ -41,14 +41,14 @@ def test_a_session_goes_on_with_the_settings_it_began_with(relay: Ekiden, sink: 
     assert offers(old, "SIZE 11111")
     relay.control("databytes", "22222")
     relay.reload()
-    wait_until(lambda: len(doors(relay)) == 2, 10, "only the process of the open session is left of the old ones")
+    wait_until(lambda: len(doors(relay)) == 2, "only the process of the open session is left of the old ones")
     with connected(relay) as new:
         assert offers(new, "SIZE 22222")
     assert offers(old, "SIZE 11111")
     old.sendmail("a@a.example", "b@b.example", "Subject: after the reload\n\nhello\n")
     assert sink.wait_for(1)[0].header("Subject") == "after the reload"
     old.quit()
-    wait_until(lambda: len(doors(relay)) == 1, 10, "the old process ends with its last session")
+    wait_until(lambda: len(doors(relay)) == 1, "the old process ends with its last session")
 
 
 def test_a_reload_is_done_when_the_old_processes_let_nobody_in_any_more(home: Ekiden) -> None:
@@ -63,7 +63,7 @@ def test_a_reload_is_done_when_the_old_processes_let_nobody_in_any_more(home: Ek
         assert doors(home) == [old], "when it goes on, it may let one more in before it hears of the reload"
     finally:
         kill(old, signal.SIGCONT)
-    wait_until(lambda: len(doors(home)) == 1 and doors(home) != [old], 10, "the new one has taken its place")
+    wait_until(lambda: len(doors(home)) == 1 and doors(home) != [old], "the new one has taken its place")
 
 
 def test_an_old_session_ends_when_two_later_reloads_are_too_many(home: Ekiden) -> None:
@@ -74,20 +74,20 @@ def test_an_old_session_ends_when_two_later_reloads_are_too_many(home: Ekiden) -
         assert first.noop()[0] == 250
     home.reload()
     assert first.getreply()[0] == 421
-    wait_until(lambda: len(doors(home)) == 1, 10, "nothing is left of the old ones")
+    wait_until(lambda: len(doors(home)) == 1, "nothing is left of the old ones")
 
 
 def test_a_reload_changes_the_log(relay: Ekiden, sink: Sink) -> None:
     relay.control("logformat", "json")
     relay.control("logfilebytes", "65536")
     relay.reload()
-    wait_until(lambda: list(relay.roles().values()).count("log") == 1, 10, "the old process has ended")
+    wait_until(lambda: list(relay.roles().values()).count("log") == 1, "the old process has ended")
     before = len(relay.log())
     with connected(relay) as client:
         for number in range(120):
             client.sendmail("a@a.example", f"{number:060}@b.example", "Subject: test\n\nhello\n")
     sink.wait_for(120)
-    wait_until(lambda: (relay.home / "log" / "ekiden.log.1").exists(), 10, "a small file is full soon")
+    wait_until(lambda: (relay.home / "log" / "ekiden.log.1").exists(), "a small file is full soon")
     lines = relay.log()[before:].splitlines()
     assert {json.loads(line)["role"] for line in lines[1:]} >= {"queue"}, "the queue, which goes on, says it so too"
 
@@ -96,9 +96,10 @@ def test_an_old_session_ends_after_reloadseconds(home: Ekiden) -> None:
     home.control("reloadseconds", "1")
     home.start()
     old = connected(home)
+    begun = time.monotonic()
     home.reload()
-    assert old.noop()[0] == 250
     assert old.getreply()[0] == 421
+    assert time.monotonic() - begun >= 1, "not at once"
 
 
 def test_stop_ends_old_sessions_too(home: Ekiden) -> None:
@@ -123,7 +124,7 @@ def test_a_port_in_use_is_said_at_once(home: Ekiden) -> None:
     with connected(home) as client:
         assert not offers(client, "33333"), "the old settings are in force, whole"
     home.reload()
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         assert offers(client, "SIZE 33333")
 
 
@@ -139,7 +140,7 @@ def test_an_address_that_ekiden_itself_holds(home: Ekiden) -> None:
 
 def greeting(ekiden: Ekiden, held: list[socket.socket]) -> bytes:
     """Open a connection; the greeting's code."""
-    held.append(socket.create_connection(("127.0.0.1", ekiden.port), timeout=10))
+    held.append(socket.create_connection(("127.0.0.1", ekiden.port), timeout=60))
     return held[-1].recv(3)
 
 
@@ -154,10 +155,10 @@ def test_limits_hold_over_processes_and_reloads(home: Ekiden, limit: str) -> Non
         home.reload()
         assert greeting(home, held) == b"421", "those who came before the reload count"
         held[0].close()
-        wait_until(lambda: greeting(home, held) == b"220", 10, "who leaves makes room")
+        wait_until(lambda: greeting(home, held) == b"220", "who leaves makes room")
         for pid in doors(home):
             kill(pid)
-        wait_until(lambda: welcome(home, held), 10, "a process that was killed has no clients")
+        wait_until(lambda: welcome(home, held), "a process that was killed has no clients")
         assert [greeting(home, held) for _ in range(10)] == [b"220"] * 9 + [b"421"]
     finally:
         for each in held:
@@ -198,9 +199,9 @@ def shown(port: int, implicit: bool) -> bytes:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     if implicit:
-        with smtplib.SMTP_SSL("127.0.0.1", port, context=context, timeout=10) as client:
+        with smtplib.SMTP_SSL("127.0.0.1", port, context=context, timeout=60) as client:
             return certificate_of(client)
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.starttls(context=context)
         return certificate_of(client)
 
@@ -230,13 +231,14 @@ def test_certificates_of_root_alone_are_shown_and_exchanged(home: Ekiden, certif
         session.ehlo()
         put(home, "servercert.pem", other.certificate.read_bytes())
         put(home, "serverkey.pem", other.key.read_bytes())
-        wait_until(lambda: shown(*ports[0]) == der(other), 10, "the new certificate is shown")
+        wait_until(lambda: shown(*ports[0]) == der(other), "the new certificate is shown")
         assert {shown(*port) for port in ports} == {der(other)}
         assert session.noop()[0] == 250
-    assert f"tls: new certificate from {home.home}/control/servercert.pem\n" in home.log()
+    told = f"tls: new certificate from {home.home}/control/servercert.pem\n"
+    wait_until(lambda: told in home.log(), "the log says so")
     put(home, "serverkey.pem", one.key.read_bytes())
-    wait_until(lambda: "TLS goes on with the certificate that it had" in home.log(), 10, "the log says what is wrong")
+    wait_until(lambda: "TLS goes on with the certificate that it had" in home.log(), "the log says what is wrong")
     assert {shown(*port) for port in ports} == {der(other)}
     (home.home / "control" / "serverkey.pem").unlink()
-    wait_until(lambda: "serverkey.pem: No such file" in home.log(), 10, "the log says that a file is gone")
+    wait_until(lambda: "serverkey.pem: No such file" in home.log(), "the log says that a file is gone")
     assert shown(*ports[1]) == der(other)

@@ -41,7 +41,7 @@ def serve(home: Ekiden, sink: Sink, place: Path) -> Iterator[Serve]:
             target = [f"{home.home}/bin/{name}"]
             server = subprocess.Popen([*command, "-x", str(table), "127.0.0.1", str(port), *target])
             running.callback(end, server)
-            wait_until(lambda: accepts("127.0.0.1", port), 10, "tcpserver listens")
+            wait_until(lambda: accepts("127.0.0.1", port), "tcpserver listens")
             return port
 
         yield start
@@ -70,7 +70,7 @@ def swaks(port: int, *options: str) -> subprocess.CompletedProcess[str]:
 
 def ask(port: int, data: bytes) -> bytes:
     """Everything that is answered until the server closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(4096), b""))

@@ -17,12 +17,11 @@ from ekiden.migration.qmail_queue import Failure, QmailQueue
 @pytest.fixture
 def homes(place: Path) -> Iterator[list[Ekiden]]:
     """Two that know nothing of each other."""
-    homes = [Ekiden(place / name) for name in ("first", "second")]
-    for each in homes:
-        each.configure()
-    yield homes
-    for each in homes:
-        each.stop()
+    first, second = Ekiden(place / "first"), Ekiden(place / "second")
+    with first.ending(), second.ending():
+        first.configure()
+        second.configure()
+        yield [first, second]
 
 
 def follow(maildir: Path, text: str) -> None:
@@ -47,7 +46,7 @@ def test_the_sender_is_told_of_it_once(homes: list[Ekiden], place: Path) -> None
     ekiden.start()
     injecting = ["-f", "jiro@ekiden.example", "slow@ekiden.example", "no@ekiden.example"]
     run([ekiden.home / "bin" / "qmail-inject", *injecting], 120, input="Subject: both\n\nbody\n")
-    wait_until(lambda: is_bouncing(ekiden), 120, "the failure to be recorded")
+    wait_until(lambda: is_bouncing(ekiden), "the failure to be recorded", seconds=120)
     ekiden.kill_all()
     slow.rename(slow.with_name("Ended"))
 
@@ -65,7 +64,7 @@ def test_the_sender_is_told_of_it_once(homes: list[Ekiden], place: Path) -> None
     slow = second.make_inbox("slow")
     assert "1 bounces" in second.command("queue", "import", str(directory)).stdout
     second.start()
-    wait_until(lambda: queued(second) == [], 120, "the queue to be empty")
+    wait_until(lambda: queued(second) == [], "the queue to be empty", seconds=120)
     assert [path.read_bytes().count(b"Subject: both\n") for path in (slow / "new").iterdir()] == [1]
     (notice,) = (inbox / "new").iterdir()
     assert b"<no@ekiden.example>:\nno such thing\n" in notice.read_bytes()

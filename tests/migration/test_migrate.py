@@ -118,8 +118,8 @@ def test_virtual_users_get_their_mail(home: Ekiden, mail: Path) -> None:
         os.chown(home.home / "alias", NOBODY, NOBODY)
     home.start()
     home.command("mailsubj", "test", "info@mixed.example")
-    wait_until(lambda: [*(inbox / "new").iterdir()], 20, "the mail is there")
-    wait_until(lambda: not home.queue(), 10, "the queue is empty")
+    wait_until(lambda: [*(inbox / "new").iterdir()], "the mail is there")
+    wait_until(lambda: not home.queue(), "the queue is empty")
     assert len([*(inbox / "new").iterdir()]) == 1
 
 
@@ -184,7 +184,7 @@ def test_the_queue_is_delivered_once(home: Ekiden, mail: Path, mqueue: Path, sin
     assert "|/bin/cat" in program
     assert remedy
     home.start()
-    wait_until(lambda: len(home.queue()) == 1, 20, "all but what is on hold is delivered")
+    wait_until(lambda: len(home.queue()) == 1, "all but what is on hold is delivered")
     contents = [message.content for message in sink.received()]
     for name in QUEUED:
         assert contents.count((HERE / "delivered" / name).read_bytes().replace(b"\n", b"\r\n")) == 1

@@ -197,7 +197,7 @@ for found in control_files(Path(sys.argv[2])):
     transfer.finish()
 os._exit(0)
 """
-    done = subprocess.run([sys.executable, "-c", code, home, mqueue], check=False, timeout=30, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code, home, mqueue], check=False, timeout=60, capture_output=True)
     assert done.returncode == 9, done.stderr
     queue = Direct(str(home))
     _transfer, report = run(queue, mqueue)

@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.peers.accounting import Ledger
+from tests.peers.processes import wait_until
 
 _PATIENCE = 30.0
+"""Seconds that a client waits for a reply."""
+OUT_OF_PATIENCE = repr(TimeoutError())
+"""The trouble of one that waited longer."""
 
 
 class LoadClient:
@@ -63,6 +67,11 @@ class LoadClient:
                 self.stop()
             thread.join(2 * _PATIENCE)
             assert not thread.is_alive(), "the load client hangs"
+
+    def send_until_acknowledged(self, count: int) -> None:
+        """Send until the ledger has so many acknowledged, which those refused in a gap do not keep from coming."""
+        with self.running():
+            wait_until(lambda: len(self._ledger.acknowledged) >= count, f"{count} messages acknowledged")
 
     async def _run(self) -> None:
         await asyncio.gather(*(self._session_after_session() for _ in range(self._sessions)))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 class Dialogue:
     """One connection to ``host``:``port``; the greeting is read already."""
 
-    def __init__(self, port: int, timeout: float = 20, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, timeout: float = 60, host: str = "127.0.0.1") -> None:
         self.connection: socket.socket = socket.create_connection((host, port), timeout=timeout)
         self._file = self.connection.makefile("rb")
         self.greeting = self.reply()
@@ -69,7 +69,7 @@ class Dialogue:
 
 @contextmanager
 def dialogue(
-    port: int, ehlo: str = "client.example", timeout: float = 20, host: str = "127.0.0.1"
+    port: int, ehlo: str = "client.example", timeout: float = 60, host: str = "127.0.0.1"
 ) -> Iterator[Dialogue]:
     """A connection that has said EHLO (unless ``ehlo`` is empty), closed afterwards."""
     talk = Dialogue(port, timeout, host)

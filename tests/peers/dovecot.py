@@ -55,7 +55,7 @@ class Dovecot:
         file = self._directory / "dovecot.conf"
         file.write_text(self.configuration.format(directory=self._directory, port=self.port))
         self._process = subprocess.Popen([self._program, "-F", "-c", str(file)])
-        wait_until(lambda: accepts("127.0.0.1", self.port), 10, "Dovecot accepts connections")
+        wait_until(lambda: accepts("127.0.0.1", self.port), "Dovecot accepts connections")
 
     def stop(self) -> None:
         """End all its processes."""

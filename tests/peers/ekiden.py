@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +71,23 @@ class Ekiden:
         """Start; returns once it accepts connections, as the command promises."""
         self.command("start")
 
+    @contextmanager
+    def ending(self) -> Iterator[Ekiden]:
+        """Itself while the block runs, then stopped; its log is printed, which pytest shows of tests that fail."""
+        try:
+            yield self
+        finally:
+            try:
+                self.stop()
+            finally:
+                print(f"{self.home}/log:\n{self.log()[-8000:]}")
+
     def stop(self) -> None:
-        """Stop if it runs; whatever is still left after 20 seconds is killed, and then this fails."""
+        """Stop if it runs; whatever is still left after 60 seconds is killed, and then this fails."""
         left = self.pids()
         try:
             if self.supervisor():
-                self.command("stop", check=False, seconds=20)
+                self.command("stop", check=False)
         finally:
             for pid in left:
                 if is_alive(pid):

@@ -130,7 +130,7 @@ class Machine:
     def boot(self, script: str = "home") -> subprocess.Popen[bytes]:
         """``boot/home &``; returns once qmail-send runs."""
         started = self.start(self.home / "boot" / script)
-        wait_until(lambda: self.sender == started.pid, 20, "qmail-send")
+        wait_until(lambda: self.sender == started.pid, "qmail-send")
         return started
 
     def dot_qmail(self, name: str, text: str) -> None:
@@ -159,8 +159,9 @@ class Machine:
         left = process_tree([started.pid for started in self._started] + ([self.sender] if self.sender else []))
         for pid in left:
             kill(pid, signal.SIGTERM)
+        others = left - {started.pid for started in self._started}
         with suppress(AssertionError):
-            wait_until(lambda: not any(map(is_alive, left - {s.pid for s in self._started})), 5, "end of processes")
+            wait_until(lambda: not any(map(is_alive, others)), "end of processes", seconds=5)
         for pid in left:
             kill(pid)
         for started in (*self._started, self._holder):
@@ -178,7 +179,7 @@ class Syslog:
         (machine.place / "dev" / "log").chmod(0o666)
         self._entries: list[str] = []
 
-    def wait_for(self, end: str, seconds: float = 30) -> list[str]:
+    def wait_for(self, end: str, seconds: float = 60) -> list[str]:
         """All entries so far, once the last one ends with ``end``."""
         deadline = time.monotonic() + seconds
         while not self._entries or not self._entries[-1].endswith(end):

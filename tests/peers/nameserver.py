@@ -66,7 +66,7 @@ class NameServer:
         """Start; returns once it answers."""
         command = [program("dnsmasq"), "--keep-in-foreground", f"--conf-file={self._file}", "--log-facility=-"]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_until(self._answers, 10, "dnsmasq answers")
+        wait_until(self._answers, "dnsmasq answers")
 
     def _answers(self) -> bool:
         query = dns.message.make_query("nothing.example", "A")

@@ -89,7 +89,7 @@ class Postfix:
         """Write the configuration and start; returns once connections are accepted."""
         self._configure()
         run([self._program, "-c", self.configuration, "start"])
-        wait_until(lambda: accepts(self.host, self.port), 10, "Postfix accepts connections")
+        wait_until(lambda: accepts(self.host, self.port), "Postfix accepts connections")
 
     def _configure(self) -> None:
         for path in (self.configuration, self.queue_directory, self.directory / "data"):
@@ -122,7 +122,7 @@ class Postfix:
             # What ``postfix stop`` does, which looks only once a second whether it is over.
             kill(master, signal.SIGTERM)
             with suppress(AssertionError):
-                wait_until(lambda: not any(map(is_alive, processes)), 5, "end of processes")
+                wait_until(lambda: not any(map(is_alive, processes)), "end of processes", seconds=5)
             for pid in processes:
                 if is_alive(pid):
                     kill(pid)

@@ -73,8 +73,8 @@ def short_directory(prefix: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str, step: float = 0.02) -> None:
-    """Return once ``condition`` holds; AssertionError naming ``what`` after ``seconds``."""
+def wait_until(condition: Callable[[], bool], what: str, step: float = 0.02, seconds: float = 60) -> None:
+    """Return once ``condition`` holds; AssertionError naming ``what`` after ``seconds``: many, for slow machines."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -132,7 +132,7 @@ def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, number)
 
 
-def end(process: subprocess.Popen[bytes], seconds: float = 3) -> None:
+def end(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
     """Ask a child to end, and make it end if it does not."""
     if process.poll() is None:
         process.terminate()

@@ -59,7 +59,7 @@ class Sink:
         self._options = options or self._options
         place = ["--host", self.host, "--port", str(self.port), "--record", str(self.record)]
         self._process = subprocess.Popen([sys.executable, sink.__file__, *place, *self._options])
-        wait_until(lambda: accepts(self.host, self.port), 60, "the sink accepts connections")
+        wait_until(lambda: accepts(self.host, self.port), "the sink accepts connections")
 
     def stop(self) -> None:
         """End the process, with its connections."""
@@ -74,9 +74,9 @@ class Sink:
         entries = [json.loads(line) for line in self.record.read_bytes().split(b"\n")[:-1]]
         return [_received(entry) for entry in entries]
 
-    def wait_for(self, count: int, seconds: float = 20) -> list[Received]:
+    def wait_for(self, count: int) -> list[Received]:
         """What has been taken, once it is at least ``count`` messages."""
-        wait_until(lambda: self._lines() >= count, seconds, f"{count} messages at the sink, not {self._lines()}")
+        wait_until(lambda: self._lines() >= count, f"{count} messages at the sink")
         return self.received()
 
     def _lines(self) -> int:
@@ -110,7 +110,7 @@ class CountingSink:
         self._output = self._process.stdout.fileno()
         fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_NONBLOCK)
         self._tail = b""
-        wait_until(lambda: accepts("127.0.0.1", self.port), 10, "smtp-sink accepts connections")
+        wait_until(lambda: accepts("127.0.0.1", self.port), "smtp-sink accepts connections")
 
     @property
     def pid(self) -> int:

@@ -113,7 +113,7 @@ class Server:
 
     def log(self, last: str = "", times: int = 1) -> str:
         """The log, once it ends with that and has it so often."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             text = mask(Path(self._log.name).read_text(), **self.numbers)
             if text.endswith(last) and text.count(last) >= times:
@@ -124,7 +124,7 @@ class Server:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 def everything(connection: socket.socket) -> str:

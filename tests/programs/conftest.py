@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.peers.ekiden import Ekiden, let_everyone_run
+from tests.peers.processes import wait_until
 
 from ekiden.programs.install import write_bin
 from ekiden.settings.first import configure, make_home
@@ -79,13 +79,11 @@ class Running:
         self.home = ekiden.home
         self.log = ekiden.log
 
-    def arrived(self, count: int, seconds: float = 20) -> list[Path]:
+    def arrived(self, count: int) -> list[Path]:
         """The messages in the Maildir, when there are as many as that."""
-        deadline = time.monotonic() + seconds
-        while len(found := list((self.home / "alias" / "Maildir" / "new").iterdir())) < count:
-            assert time.monotonic() < deadline, self.log()
-            time.sleep(0.05)
-        return found
+        new = self.home / "alias" / "Maildir" / "new"
+        wait_until(lambda: len(list(new.iterdir())) >= count, f"{count} messages in the Maildir")
+        return list(new.iterdir())
 
 
 @pytest.fixture

@@ -221,7 +221,7 @@ def test_aliases_of_a_running_home(running: Running, place: Path) -> None:
     reasons = ("Sorry, no mailbox here by that name.", "This message is looping")
     assert [sum(reason in text for text in bounces) for reason in reasons] == [1, 2]
     kept, piped = place / "kept", place / "piped"
-    wait_until(lambda: kept.exists() and kept.read_text().endswith("Subject: to kept\n\n"), 20, "mail in a file")
-    wait_until(lambda: piped.exists() and "Delivered-To: " in piped.read_text(), 20, "mail for a program")
+    wait_until(lambda: kept.exists() and kept.read_text().endswith("Subject: to kept\n\n"), "mail in a file")
+    wait_until(lambda: piped.exists() and "Delivered-To: " in piped.read_text(), "mail for a program")
     if os.geteuid() == 0:
         assert (place / "piped").stat().st_uid == NOBODY

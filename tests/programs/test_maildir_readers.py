@@ -59,9 +59,9 @@ def test_other_programs_locks_are_waited_for(site: Site, maildir: Path, lock: Ca
     with open(mbox, "wb") as other:
         lock(other.fileno(), fcntl.LOCK_EX)
         process = subprocess.Popen([site.home / "bin" / "maildir2mbox"], env=site.environment)
-        wait_until(lock_file.exists, 20, "it has come as far as the lock")
+        wait_until(lock_file.exists, "it has come as far as the lock")
         other.write(b"From x\n\nlate\n\n")
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert mbox.read_bytes().startswith(b"From x\n\nlate\n\nFrom XXX ")
     assert not lock_file.exists()
 

@@ -66,7 +66,7 @@ def served(site: Site, *command: str | Path) -> Iterator[int]:
     arguments = [*AS_USER, program("tcpserver"), "-HRl0", "127.0.0.1", str(port), *map(str, command)]
     server = subprocess.Popen(arguments, env=site.environment, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: accepts("127.0.0.1", port), 10, "tcpserver accepts")
+        wait_until(lambda: accepts("127.0.0.1", port), "tcpserver accepts")
         yield port
     finally:
         end(server)
@@ -84,7 +84,7 @@ def chain(site: Site) -> list[str | Path]:
 
 def test_the_whole_chain(site: Site, user: Path) -> None:
     with served(site, *chain(site)) as port:
-        client = poplib.POP3("127.0.0.1", port, timeout=20)
+        client = poplib.POP3("127.0.0.1", port, timeout=60)
         assert re.fullmatch(rb"\+OK POP3 <\d+\.\d+@pop\.example>", client.getwelcome())
         client.user("jiro")
         client.pass_("secret word")
@@ -102,11 +102,11 @@ def test_the_whole_chain(site: Site, user: Path) -> None:
 
 def test_apop_and_everything_said_at_once(site: Site, user: Path) -> None:
     with served(site, *chain(site)) as port:
-        client = poplib.POP3("127.0.0.1", port, timeout=20)
+        client = poplib.POP3("127.0.0.1", port, timeout=60)
         client.apop("jiro", "secret word")
         assert client.stat()[0] == 2
         client.quit()
-        client = poplib.POP3("127.0.0.1", port, timeout=20)
+        client = poplib.POP3("127.0.0.1", port, timeout=60)
         client.sock.sendall(b"USER jiro\r\nPASS secret word\r\nSTAT\r\nNOOP\r\nQUIT\r\n")
         said = client.file.read().split(b"\r\n")
         assert [line[:3] for line in said] == [b"+OK"] * 5 + [b""]
@@ -115,7 +115,7 @@ def test_apop_and_everything_said_at_once(site: Site, user: Path) -> None:
 @pytest.mark.parametrize(("user_name", "password"), [("jiro", "wrong"), ("nobody-of-ours", "x"), ("root", "x")])
 def test_wrong_passwords(site: Site, user: Path, user_name: str, password: str) -> None:
     with served(site, *chain(site)) as port:
-        client = poplib.POP3("127.0.0.1", port, timeout=20)
+        client = poplib.POP3("127.0.0.1", port, timeout=60)
         client.user(user_name)
         with pytest.raises(poplib.error_proto, match=r"-ERR \[AUTH\] authorization failed"):
             client.pass_(password)

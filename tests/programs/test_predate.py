@@ -16,7 +16,7 @@ sys.exit(main(sys.argv[1:], "/"))
 
 def predate(*argv, data=b"", **environment):
     command = [sys.executable, "-c", RUN, *argv]
-    return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **environment}, timeout=20)
+    return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **environment}, timeout=60)
 
 
 def test_date_goes_in_front_in_the_local_zone():

@@ -114,7 +114,7 @@ def test_old_files_are_removed_again_after_thirty_commands(queue: Path) -> None:
         os.utime(old, (0, 0))
         cleaner.stdin.write(b"foop/1\0")
         assert cleaner.stdout.read(1) == b"+"
-        wait_until(lambda: not old.exists(), 10, "removal of the old file")
+        wait_until(lambda: not old.exists(), "removal of the old file")
         cleaner.stdin.close()
 
 

@@ -34,7 +34,7 @@ class Server(threading.Thread):
     def run(self) -> None:
         connection, _ = self._listener.accept()
         with connection, self._listener:
-            connection.settimeout(10)
+            connection.settimeout(60)
             for answer in self._answers:
                 connection.sendall(answer)
                 data = connection.recv(65536)
@@ -56,7 +56,7 @@ def run(home: Path) -> Iterator[object]:
         if port:
             (home / "control/smtproutes").write_text(f"nix.example:[127.0.0.1]:{port}\n")
         command = [sys.executable, "-m", "ekiden.cli", "--home", str(home), "qmail-remote", *argv]
-        done = subprocess.run(command, input=message, capture_output=True, timeout=30, check=False)
+        done = subprocess.run(command, input=message, capture_output=True, timeout=60, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
         *reports, rest = done.stdout.decode().split("\0")
         assert rest == ""
@@ -71,7 +71,7 @@ PLAIN = (b"220 x\r\n", b"250 x\r\n", b"250\r\n")
 def test_delivered(run) -> None:  # type: ignore[no-untyped-def]
     server = Server(*PLAIN, b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
     assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == ["r", "K" + ACCEPTED]
-    server.join(10)
+    server.join(60)
     assert server.heard == (
         b"EHLO me.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@nix.example>\r\nDATA\r\n" + WIRE + b"QUIT\r\n"
     )
@@ -86,7 +86,7 @@ def test_recipients_one_by_one(run) -> None:  # type: ignore[no-untyped-def]
         "s127.0.0.1 does not like recipient.\nRemote host said: 450 busy\n",
         "K" + ACCEPTED,
     ]
-    server.join(10)
+    server.join(60)
     assert b"MAIL FROM:<>\r\n" in server.heard
 
 
@@ -162,7 +162,7 @@ def test_leave_is_taken_of_a_host_that_refuses(run, answers: tuple[bytes, ...], 
     assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == [
         f"ZConnected to 127.0.0.1 but {said}\n"
     ]
-    server.join(10)
+    server.join(60)
     assert server.heard.endswith(b"QUIT\r\n")
 
 
@@ -262,7 +262,7 @@ class BreaksOff(Server):
 def test_a_handshake_that_breaks_off_is_done_without(run) -> None:  # type: ignore[no-untyped-def]
     server = BreaksOff(*PLAIN, b"250\r\n", b"354\r\n", b"250 2.0.0 queued\r\n")
     assert run("nix.example", "a@x.example", "b@nix.example", port=server.port) == ["r", "K" + ACCEPTED]
-    server.join(10)
+    server.join(60)
     assert WIRE in server.heard
 
 
@@ -284,5 +284,5 @@ def test_nothing_sent(run, home: Path) -> None:  # type: ignore[no-untyped-def]
 def test_it_starts_without_an_event_loop() -> None:
     names = "('asyncio', 'uvloop', 'dns')"
     code = f"import ekiden.programs.qmail_remote, sys; print([name for name in {names} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
     assert done.stdout == b"[]\n"

@@ -125,6 +125,7 @@ def test_no_time_at_all() -> None:
 
 def test_the_time_is_over() -> None:
     for side in (THEIRS, OURS):
+        begun = time.monotonic()
         process = subprocess.Popen(
             [*command(side, "rblsmtpd"), "-t", "1", "true"],
             stdin=subprocess.PIPE,
@@ -136,9 +137,8 @@ def test_the_time_is_over() -> None:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write(b"noop\r\n")
             process.stdin.flush()
-            begun = time.monotonic()
             assert process.stdout.read() == b"220 rblsmtpd.local\r\n250 rblsmtpd.local\r\n"
-            assert time.monotonic() - begun > 0.5
+            assert time.monotonic() - begun >= 1
         assert process.returncode == 0
 
 

@@ -172,7 +172,7 @@ def test_a_key_with_a_password(certificate: Certificate, tmp_path: Path) -> None
         told = process.stdout.readline()
         assert (told != b"") == starts
         os.killpg(process.pid, signal.SIGTERM)
-        errors = process.communicate(timeout=30)[1]
+        errors = process.communicate(timeout=60)[1]
         assert (b"unable to load certificate" in errors) != starts
 
 
@@ -221,7 +221,7 @@ def test_openssl_as_the_client(certificate: Certificate) -> None:
             [program("openssl"), "s_client", "-quiet", "-connect", f"127.0.0.1:{server.port}"],
             input=b"from openssl\n",
             capture_output=True,
-            timeout=30,
+            timeout=60,
         )
     assert b"heard from openssl\n" in done.stdout
 

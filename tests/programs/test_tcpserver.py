@@ -182,7 +182,7 @@ def test_the_limit_defers_connections() -> None:
             with pytest.raises(TimeoutError):
                 third.recv(1)
             first.close()
-            third.settimeout(30)
+            third.settimeout(60)
             assert third.recv(1) == b"y"
             for connection in (second, third):
                 connection.close()
@@ -305,5 +305,5 @@ def test_nobody_reads_the_log(tmp_path: Path) -> None:
                 assert "PROTO=TCP" in everything(connection)
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         process.stdout.close()

@@ -152,8 +152,8 @@ def test_mconnect_io(side: str) -> None:
             input=b"noop\nquit\r\n",
             capture_output=True,
             env=environment(),
-            timeout=30,
+            timeout=60,
         )
-        thread.join(10)
+        thread.join(60)
     assert (done.returncode, done.stdout) == (0, b"220 hello\r\n221 bye\n")
     assert heard == [b"noop\r\n", b"quit\r\r\n"]

@@ -59,11 +59,12 @@ class Doorway:
         return process
 
     def stop(self) -> None:
-        """End everything."""
+        """End everything, and print the log, which pytest shows of tests that fail."""
         for process in self._processes:
             process.kill()
             process.join()
         self._intake.close()
+        print(self.log())
 
     def taken(self) -> list[Inject]:
         """What the queue took, in order, spooled content put in its place."""
@@ -82,7 +83,7 @@ class Doorway:
 
     def talk(self) -> Talk:
         """A new connection; the greeting is not read yet."""
-        return Talk(socket.create_connection(("127.0.0.1", self.port), timeout=10))
+        return Talk(socket.create_connection(("127.0.0.1", self.port), timeout=60))
 
 
 class Talk:
@@ -139,9 +140,9 @@ def doorway(home: Path) -> Iterator[Doorway]:
         made.stop()
 
 
-def wait_for(condition: Any, seconds: float = 10) -> None:
+def wait_for(condition: Any) -> None:
     """Until ``condition()`` is true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)

@@ -253,7 +253,7 @@ def make_children(server: fork_server.ForkServer) -> Attempts:
         with ours:
             with theirs:
                 server.make(uid, gid, b"jiro", theirs)
-            ours.settimeout(10)
+            ours.settimeout(60)
             if not ours.recv(1):
                 raise PermissionError(errno.EPERM, "the child has ended")
 

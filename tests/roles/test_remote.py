@@ -20,7 +20,7 @@ import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.peers.processes import free_port, program
+from tests.peers.processes import accepts, free_port, program, wait_until
 
 from ekiden.base.envelope import Body, Envelope, Recipient
 from ekiden.base.outcome import Outcome, Verdict
@@ -181,7 +181,7 @@ async def role(**settings: Any) -> AsyncIterator[Queue]:
             yield queue
         finally:
             context.stopping.set()
-            await asyncio.wait_for(task, 20)
+            await asyncio.wait_for(task, 60)
             os.close(run)
 
 
@@ -193,7 +193,7 @@ async def start(handler: Handler) -> Server:
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             await scenario()
 
     uvloop.run(bounded())
@@ -476,7 +476,7 @@ def test_postfix_takes_it(options: list[str]) -> None:
     async def scenario() -> None:
         with subprocess.Popen([program("smtp-sink"), *user, *options, f"127.0.0.1:{port}", "100"]) as sink:
             try:
-                await asyncio.sleep(0.5)
+                wait_until(lambda: accepts("127.0.0.1", port), "smtp-sink accepts connections")
                 async with role() as queue:
                     destination = b"[127.0.0.1]:%d" % port
                     recipients = [b"user%d@nix.example" % number for number in range(50)]
@@ -516,15 +516,14 @@ def test_an_address_that_times_out_is_left_alone() -> None:
                 client.setblocking(False)
                 client.connect_ex(full.getsockname())
             destination = b"[127.0.0.1]:%d" % full.getsockname()[1]
-            async with role(timeoutconnect=1) as queue:
+            async with role(timeoutconnect=2) as queue:
                 assert (await queue.attempt(destination)).unreachable
                 (news,) = queue.hosts
                 assert (news.address, news.count) == ("127.0.0.1", 1)
                 assert queue.link is not None
                 queue.link.send(HostState("127.0.0.1", news.since, 2))
-                before = asyncio.get_running_loop().time()
                 assert (await queue.attempt(destination)).unreachable
-                assert asyncio.get_running_loop().time() - before < 0.5
+                assert queue.hosts == [news], "it was not tried"
                 server = await start(good)
                 assert (await queue.attempt(server.destination)).unreachable
                 queue.link.send(HostState("127.0.0.1", 0.0, 0))
@@ -588,7 +587,7 @@ def test_the_queue_may_go_away_and_come_back() -> None:
             queue.link.close()
             await queue.accept()
             release.set()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(1)  # Until the connection is free.
             report = await queue.attempt(server.destination)
             assert report.outcomes[0].verdict == Verdict.DELIVERED
             assert not abandoned.done()

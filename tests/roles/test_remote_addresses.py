@@ -32,7 +32,7 @@ STAGES = ["greeting", "EHLO", "MAIL", "RCPT", "DATA", "dot"]
 OPEN = {"greeting": "220-mx\r\n220 hello", "EHLO": "250-mx\r\n250 SIZE", "DATA": "354 go"}
 FAULTS = ["", "silence", "421 busy", "450 later", "550 no", "what?", "199 x", "250-half"]
 PATIENCE = dict.fromkeys(
-    ["timeoutgreeting", "timeouthelo", "timeoutmail", "timeoutrcpt", "timeoutdatainit", "timeoutdataend"], 1
+    ["timeoutgreeting", "timeouthelo", "timeoutmail", "timeoutrcpt", "timeoutdatainit", "timeoutdataend"], 3
 )
 
 

@@ -44,7 +44,7 @@ class Cut:
         else:
             self.whole += 1
         if self._reset:
-            await asyncio.sleep(0.05)  # what was said before has arrived: a reset would take it back
+            await asyncio.sleep(0.5)  # what was said before has arrived: a reset would take it back
             peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             peer.writer.transport.abort()
 
@@ -126,7 +126,7 @@ BREAKS = [tls_garbage, tls_plain, tls_reset, tls_silent, tls_half_a_record, tls_
 @pytest.mark.parametrize(("wish", "verdict"), [("may", Verdict.DELIVERED), ("always", Verdict.DEFERRED)])
 def test_broken_tls_defers_or_is_done_without(after: Handler, wish: str, verdict: Verdict) -> None:
     async def scenario() -> None:
-        outcome = await deliver(breaking(after), timeouthelo=1, tlsremote=wish)
+        outcome = await deliver(breaking(after), timeouthelo=3, tlsremote=wish)
         assert outcome.verdict == verdict
 
     play(scenario)
@@ -230,7 +230,7 @@ def test_others_are_served_while_many_next_hops_are_broken() -> None:
     async def scenario() -> None:
         bad = [await start(breaking(after)) for after in BREAKS for _ in range(5)]
         right = await start(good)
-        async with role(timeouthelo=2) as queue:
+        async with role(timeouthelo=10) as queue:
             broken = [queue.attempt(server.destination) for server in bad]
             outcomes = [(await queue.attempt(right.destination)).outcomes[0] for _ in range(20)]
             assert {outcome.verdict for outcome in outcomes} == {Verdict.DELIVERED}

@@ -57,7 +57,7 @@ def test_much_is_written_as_it_is_read() -> None:
 
 def test_tls(certificate: Certificate) -> None:
     ours, theirs = socket.socketpair()
-    theirs.settimeout(10)
+    theirs.settimeout(60)
     heard: list[bytes] = []
 
     def serve() -> None:

@@ -56,7 +56,7 @@ def child(server: ForkServer, uid: int = UID, gid: int = GID, name: bytes = NAME
     with ours:
         with theirs:
             pid = server.make(uid, gid, name, theirs)
-        ours.settimeout(10)
+        ours.settimeout(60)
         yield pid, ours.recv(100).decode()
 
 
@@ -80,7 +80,7 @@ def test_a_program_does_not_keep_the_connection_of_a_child_that_has_died() -> No
     with ours:
         with theirs:
             pid = server.make(UID, GID, NAME, theirs)
-        ours.settimeout(10)
+        ours.settimeout(60)
         program = int(ours.recv(100))
         server.kill(pid)
         assert ours.recv(1) == b""
@@ -124,7 +124,7 @@ class Hearing:
     def __init__(self) -> None:
         self.server = start()
         self.connection = self.server._connection
-        self.connection.settimeout(10)
+        self.connection.settimeout(60)
         self.ask(b"x", [])
         self.opened_first = self.opened()
 
@@ -266,7 +266,7 @@ def test_an_answer_that_is_not_heard_is_not_taken_for_the_next_ones() -> None:
     with pytest.raises(TimeoutError), child(server):
         pass
     os.kill(server._pid, signal.SIGCONT)
-    server._connection.settimeout(10)
+    server._connection.settimeout(60)
     with pytest.raises(OSError, match=r"ended|pipe"), child(server):
         pass
     server.close()
@@ -293,7 +293,7 @@ def parent(pid: int) -> int:
 
 def gone(pid: int) -> bool:
     """Ended, and waited for by whoever made it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while os.path.exists(f"/proc/{pid}"):
         if time.monotonic() > deadline:
             return False

@@ -55,7 +55,7 @@ def linked(test: Callable[[End, End], Any], answers: Any = Accepted | Rejected |
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -19,7 +19,7 @@ STAMP = re.compile(r"^\d{10}\.\d{6} ")
 @pytest.fixture
 def pair():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(5)
+    ours.settimeout(60)
     yield theirs, ours
     ours.close()
     theirs.close()

@@ -12,7 +12,7 @@ WHEN = 1795406193.5
 def listening(path, kind):
     server = socket.socket(socket.AF_UNIX, kind)
     server.bind(str(path))
-    server.settimeout(5)
+    server.settimeout(60)
     if kind == socket.SOCK_STREAM:
         server.listen()
     return server

@@ -37,7 +37,7 @@ def test_what_a_job_prints(machine: Machine) -> None:
     cron = machine.start("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "cron", "-f")
     mailbox = machine.user / "Mailbox"
     try:
-        wait_until(lambda: mailbox.exists() and b"4100" in mailbox.read_bytes(), 20, "the job's mail")
+        wait_until(lambda: mailbox.exists() and b"4100" in mailbox.read_bytes(), "the job's mail")
     finally:
         cron.kill()
     header, _blank, body = mailbox.read_bytes().partition(b"\n\n")

@@ -39,10 +39,10 @@ def test_w6_every_role_has_its_user_and_nothing_is_set_uid(machine: Machine) -> 
         machine.boot()
         inject(machine, "to: jiro\n")
         inject(machine, "to: far@away.example\n")
-        wait_until(lambda: len(remotes(machine)) == 2, 20, "a remote delivery")
+        wait_until(lambda: len(remotes(machine)) == 2, "a remote delivery")
         assert set(remotes(machine)) == {"qmailr"}
     who = machine.user / "who"
-    wait_until(lambda: who.exists() and who.read_text() == "jiro\n", 20, "what the delivery was")
+    wait_until(lambda: who.exists() and who.read_text() == "jiro\n", "what the delivery was")
     found = machine.run("find", machine.home, "-type", "f", "-perm", "/6000")
     assert (found.returncode, found.stdout) == (0, b"")
 
@@ -52,7 +52,7 @@ def test_w6_every_role_has_its_user_and_nothing_is_set_uid(machine: Machine) -> 
         *(machine.home / "bin" / "tcpserver", "-RH", "-u", uid, "-g", gid, "127.0.0.1", str(port)),
         machine.home / "bin" / "qmail-smtpd",
     )
-    wait_until(lambda: accepts("127.0.0.1", port), 20, "tcpserver listens")
+    wait_until(lambda: accepts("127.0.0.1", port), "tcpserver listens")
     with dialogue(port) as talk:
         talk.say("NOOP")
         shown = machine.run("ps", "-o", "user:20=", "--ppid", str(server.pid), "-p", str(server.pid)).stdout.split()
@@ -70,7 +70,7 @@ def test_w7_a_virtual_domain_with_a_mailing_list(machine: Machine, sink: Sink) -
     machine.dot_qmail(".qmail-all-owner-default", '|echo "$DEFAULT" >>bad\n')
     machine.boot()
     inject(machine, "to: all@club.example\nfrom: jiro@indy2.nix.co.jj\nsubject: meeting\n\nat ten\n")
-    wait_until(lambda: len(sink.received()) == 2, 20, "subscribers get it")
+    wait_until(lambda: len(sink.received()) == 2, "subscribers get it")
     envelopes = {message.to[0]: message.sender.partition(">")[0].lstrip("<") for message in sink.received()}
     assert envelopes == {
         name: f"jiro-all-owner-{name.replace('@', '=')}@indy2.nix.co.jj"
@@ -82,9 +82,7 @@ def test_w7_a_virtual_domain_with_a_mailing_list(machine: Machine, sink: Sink) -
     )
     assert bounced.returncode == 0, bounced.stderr
     bad = machine.user / "bad"
-    wait_until(
-        lambda: bad.exists() and len(bad.read_text().splitlines()) == 2, 20, "the list learns of bad addresses"
-    )
+    wait_until(lambda: bad.exists() and len(bad.read_text().splitlines()) == 2, "the list learns of bad addresses")
     assert sorted(bad.read_text().splitlines()) == ["", "haruo=far.example"]
     assert not (machine.user / "Mailbox").exists()
 
@@ -104,8 +102,8 @@ def test_w8_a_locked_mailbox_holds_nothing_else_up(machine: Machine, syslog: Sys
         syslog.wait_for("status: local 1/10 remote 0/20")
         for number in range(20):
             inject(machine, f"to: jiro-dir\n\nnumber {number}\n")
-        wait_until(lambda: len(texts(machine.user / "Maildir")) == 20, 30, "twenty messages beside it")
+        wait_until(lambda: len(texts(machine.user / "Maildir")) == 20, "twenty messages beside it")
         assert mailbox.read_bytes() == b""
-    wait_until(lambda: mailbox.read_bytes().endswith(b"\n\nwaits\n\n"), 30, "the one that waited")
+    wait_until(lambda: mailbox.read_bytes().endswith(b"\n\nwaits\n\n"), "the one that waited")
     arrived = sorted(text.rpartition("number ")[2] for text in texts(machine.user / "Maildir"))
     assert arrived == sorted(f"{number}\n" for number in range(20))

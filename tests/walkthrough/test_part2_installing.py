@@ -71,10 +71,10 @@ def test_w12_aliases(machine: Machine) -> None:
     machine.boot()
     mailbox = machine.user / "Mailbox"
     assert machine.run("qmail-inject", "root", data=b"subject: x\n\nfor root\n", USER="jiro").returncode == 0
-    wait_until(lambda: mailbox.exists() and "\nfor root\n" in mailbox.read_text(), 20, "root's mail in ~jiro/Mailbox")
+    wait_until(lambda: mailbox.exists() and "\nfor root\n" in mailbox.read_text(), "root's mail in ~jiro/Mailbox")
     assert machine.run("qmail-inject", "postmaster", data=b"\nempty\n", USER="jiro").returncode == 0
     own = machine.home / "alias" / "Mailbox"
-    wait_until(lambda: own.exists() and "\nempty\n" in own.read_text(), 20, "the default delivery")
+    wait_until(lambda: own.exists() and "\nempty\n" in own.read_text(), "the default delivery")
 
 
 def test_w13_w22_every_program_is_there_and_answers(machine: Machine) -> None:

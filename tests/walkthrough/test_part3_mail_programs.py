@@ -25,7 +25,7 @@ def messages(machine: Machine, count: int) -> list[str]:
         parts[:] = re.split("^From ", text, flags=re.MULTILINE)[1:]
         return len(parts) == count and text.endswith("\n\n")
 
-    wait_until(complete, 20, f"{count} messages in ~/Mailbox")
+    wait_until(complete, f"{count} messages in ~/Mailbox")
     return parts
 
 

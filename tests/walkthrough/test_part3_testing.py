@@ -25,7 +25,7 @@ def texts(entries: list[str]) -> list[str]:
 
 def delivered(machine: Machine) -> bytes:
     mailbox = machine.user / "Mailbox"
-    wait_until(lambda: mailbox.exists() and mailbox.read_bytes().endswith(b"\n\n"), 20, "a message in ~/Mailbox")
+    wait_until(lambda: mailbox.exists() and mailbox.read_bytes().endswith(b"\n\n"), "a message in ~/Mailbox")
     return mailbox.read_bytes()
 
 
@@ -124,7 +124,7 @@ def test_w18_the_log_of_a_message_through_another_server(machine: Machine, syslo
     (received,) = sink.received()
     assert received.to == ["haruo@nix.co.jj"]
     # Everything that was started ends with it.
-    wait_until(lambda: not any(map(is_alive, processes)), 10, "end of all five")
+    wait_until(lambda: not any(map(is_alive, processes)), "end of all five")
 
 
 def test_w18_term_waits_for_the_delivery_in_progress(machine: Machine, syslog: Syslog) -> None:
@@ -146,6 +146,6 @@ def test_w19_hup_rereads_the_virtual_domains(machine: Machine, syslog: Syslog) -
     machine.control("virtualdomains", "club.example:jiro")
     (machine.user / ".qmail-default").write_text("./Mailbox\n")
     os.kill(started.pid, signal.SIGHUP)
-    wait_until(lambda: '"generation": 2' in (machine.home / "run" / "roles").read_text(), 10, "new settings")
+    wait_until(lambda: '"generation": 2' in (machine.home / "run" / "roles").read_text(), "new settings")
     assert machine.run("qmail-inject", data=b"to: all@club.example\n", USER="root").returncode == 0
     assert b"Delivered-To: jiro-all@club.example\n" in delivered(machine)

@@ -36,7 +36,7 @@ def served(machine: Machine, port: int, *command: str | Path, options: tuple[str
     """That runs behind tcpserver on 127.0.0.1."""
     server = machine.start(machine.home / "bin" / "tcpserver", "-RHl0", *options, "127.0.0.1", str(port), *command)
     try:
-        wait_until(lambda: accepts("127.0.0.1", port), 20, "tcpserver listens")
+        wait_until(lambda: accepts("127.0.0.1", port), "tcpserver listens")
         yield
     finally:
         end(server)
@@ -114,10 +114,10 @@ def test_w36_an_alias_that_leads_to_two_places(machine: Machine, sink: Sink) -> 
     machine.boot()
     sent = machine.run("qmail-inject", data=b"to: katou\nsubject: twice\n\nbody\n", USER="root")
     assert sent.returncode == 0, sent.stderr
-    wait_until(lambda: len(sink.received()) == 1, 20, "the copy for the other host")
+    wait_until(lambda: len(sink.received()) == 1, "the copy for the other host")
     (there,) = sink.received()
     assert (there.to, there.header("Subject")) == (["katou@indy2.nix.co.jj"], "twice")
-    wait_until(lambda: len(list((machine.user / "Maildir" / "new").iterdir())) == 1, 20, "the copy that is kept")
+    wait_until(lambda: len(list((machine.user / "Maildir" / "new").iterdir())) == 1, "the copy that is kept")
     port = free_port()
     programs = machine.home / "bin"
     popup = (programs / "qmail-popup", "nix.co.jj", programs / "checkpassword", programs / "qmail-pop3d", "Maildir")

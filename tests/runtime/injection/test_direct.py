@@ -66,7 +66,7 @@ envelope = Envelope(b"s@a.example", [Recipient(b"r@b.example")])
 Direct(sys.argv[1]).take_over(Foreign(b"k", 1000.0), envelope, sys.stdin.buffer.read(), "elsewhere")
 os._exit(9)
 """
-    subprocess.run([sys.executable, "-c", code, home], input=LARGE, check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", code, home], input=LARGE, check=False, timeout=60)
     owners = {path.name: path.stat().st_uid for path in (home / "queue").rglob("*") if path.name != "reserve"}
     assert len(owners) == 6, "with the spool file and the place of segments"
     assert set(owners.values()) == {65534}
@@ -110,7 +110,7 @@ direct = Direct(sys.argv[1])
 envelope = Envelope(b"s@a.example", [Recipient(b"r@b.example")])
 direct.take_over(Foreign(b"k", 1000.0), envelope, sys.stdin.buffer.read(), "elsewhere")
 """
-    subprocess.run([sys.executable, "-c", code, home], input=LARGE, check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", code, home], input=LARGE, check=False, timeout=60)
     again = Direct(str(home))
     number, _new = again.take_over(Foreign(b"k", 1000.0), ENVELOPE, LARGE, "elsewhere")
     again._store.recover()

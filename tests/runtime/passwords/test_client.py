@@ -43,7 +43,7 @@ class Theatre:
         return self.passwords.ask(lambda token: CheckPassword(token, "192.0.2.1", user, b"word"), self.told.append)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.001)
 
