@@ -21,7 +21,7 @@ def test_exactly_once(relay: Ekiden, sink: Sink, reuse: int) -> None:
     recipients = [f"u{number}@d{number % 7}.example" for number in range(21)]
     LoadClient(relay.port, ledger, recipients, sessions=20, reuse=reuse, limit=2000).run()
     assert (ledger.broken, ledger.refused, len(ledger.acknowledged)) == (0, 0, 2000), ledger.troubles
-    assert drain(relay, 30) == 0
+    assert drain(relay, 60) == 0
     books = account(ledger, sink)
     assert books and books.duplicates == 0, books
 
@@ -30,7 +30,7 @@ def test_large_contents_arrive_whole(relay: Ekiden, sink: Sink) -> None:
     ledger = Ledger()
     LoadClient(relay.port, ledger, sessions=4, limit=24, size=lambda number: 10_000 << (number % 9)).run()
     assert len(ledger.acknowledged) == 24, ledger.troubles
-    assert drain(relay, 30) == 0
+    assert drain(relay, 60) == 0
     books = account(ledger, sink)
     assert books and books.duplicates == 0, books
 

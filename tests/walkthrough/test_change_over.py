@@ -304,7 +304,7 @@ def test_w24_term_waits_for_deliveries_to_the_mail_store(site: Site) -> None:
     site.stop()
     with site.network.at("store"):
         site.store.stop()
-        slow = Sink(site.place / "slow", "--delay", "DOT=2", host=STORE, port=25)
+        slow = Sink(site.place / "slow", "--delay", "DOT=5", host=STORE, port=25)
         slow.start()
     try:
         site.start()
