@@ -56,8 +56,11 @@ _DOOR_SECONDS = 5.0
 """How long a reload waits for the processes that it replaces to close their doors."""
 
 _MOMENT = 5
-"""Seconds that the queue has for its deliveries when sessions have used up the time for a stop, and that each role
-may be late before it is killed."""
+"""Seconds that the queue has for its deliveries when sessions have used up the time for a stop, and that it may be
+late before it is killed: it may wait for the disk."""
+
+_LATE = 2
+"""Seconds that the other roles may be late: nobody waits for what they have at hand then."""
 
 _SETTLED = 10.0
 """Seconds after which a role that died counts as having worked."""
@@ -389,18 +392,15 @@ class Supervisor:
             self.log.warning(f"queue process did not take the new settings, restarting it: {error}")
             self._signal("queue", signal.SIGTERM)
 
-    def _shorten_stop(self, seconds: int) -> int:
-        """Have the queue wait no longer than that for deliveries when it is told to stop; how long it will."""
+    def _shorten_stop(self, seconds: int) -> None:
+        """Have the queue wait no longer than that for deliveries when it is told to stop."""
         running = [child.pid for child in self.children.values() if child.role == "queue"]
         if not running or seconds >= self.settings.shutdownseconds:
-            return self.settings.shutdownseconds
+            return
         shorter = msgspec.structs.replace(self.settings, shutdownseconds=seconds)
-        try:
+        # One that does not answer is late, and is killed as such.
+        with contextlib.suppress(OSError, msgspec.DecodeError):
             request_of(running[0], self._way, Configure(shorter), _MOMENT)
-        except (OSError, msgspec.DecodeError):
-            # To kill it before it has written down what came of deliveries would have them made twice.
-            return self.settings.shutdownseconds
-        return seconds
 
     # End
 
@@ -414,20 +414,28 @@ class Supervisor:
         deadline = time.monotonic() + self.settings.shutdownseconds
         for _listener, bound in self._premises.listeners:
             bound.close()
-        self._end((*DOORS,), self.settings.shutdownseconds)
-        left = math.ceil(deadline - time.monotonic())
-        self._end(("queue",), self._shorten_stop(max(left, _MOMENT)))
+        self._wake_stopped()
+        self._end((*DOORS,), deadline + _LATE)
+        deadline = max(deadline, time.monotonic() + _MOMENT)
+        self._shorten_stop(math.ceil(deadline - time.monotonic()))
+        self._end(("queue",), deadline + _MOMENT)
         # Whoever has come for the queue since it died must not wait for another one.
         for listening in self._premises.sockets.values():
             listening.close()
-        self._end(("remote", "local", "keeper"))
-        self._end(("log",))
+        self._end(("remote", "local", "keeper"), time.monotonic() + _LATE)
+        self._end(("log",), time.monotonic() + _LATE)
         for name in (*SOCKETS, "roles"):
             (self._way / "run" / name).unlink(missing_ok=True)
 
-    def _end(self, roles: tuple[str, ...], seconds: int = 0) -> None:
-        """Tell them to end, and wait until they have; ``seconds`` is what they may take for what is at hand."""
-        deadline = time.monotonic() + seconds + _MOMENT
+    def _wake_stopped(self) -> None:
+        """Whoever has been halted (SIGSTOP) hears of nothing else: the roles, and what local has made."""
+        for child in self.children.values():
+            os.kill(child.pid, signal.SIGCONT)
+        if os.getpgrp() == os.getsid(0):
+            os.killpg(0, signal.SIGCONT)
+
+    def _end(self, roles: tuple[str, ...], deadline: float) -> None:
+        """Tell them to end, and wait until they have; who has not by then is killed."""
         for child in self.children.values():
             if child.role in roles:
                 os.kill(child.pid, signal.SIGTERM)
