@@ -22,7 +22,7 @@ ekiden --home {home} config mail.example --listen 127.0.0.1:{port}
 printf './Root\\n' >{home}/alias/.qmail-root
 ekiden --home {home} start
 printf 'To: root\\n\\nby the package\\n' | {home}/bin/qmail-inject
-for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+for try in $(seq 120); do
     if grep -q 'by the package' {home}/alias/Root 2>/dev/null; then break; fi
     sleep 0.5
 done
