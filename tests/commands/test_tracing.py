@@ -44,7 +44,7 @@ def send(home: Ekiden, sender: str, recipient: str) -> None:
 def trace(home: Ekiden, *options: str) -> list[Story]:
     """The stories, by message; refusals under 0."""
     told = home.command("trace", *options, "--json", check=False)
-    assert told.returncode in (0, 1), told.stdout
+    assert told.returncode == 0 or told.stdout.startswith("nothing is known"), told.stdout
     found: dict[int, Story] = {}
     for line in told.stdout.splitlines():
         if line.startswith("{"):
@@ -101,7 +101,6 @@ def test_what_is_asked_for(branching: Ekiden) -> None:
     assert "waits" in words(trace(branching, "--since", "1h", "--sender", "late@*")[0])
     branching.command("queue", "delete", "--sender", "late@*")
     wait_until(lambda: "delete msg" in branching.log(), "the log is written")
-    print(now, time.time(), branching.command("trace", "--since", now, check=False))
     (deleted,) = trace(branching, "--since", now)
     assert words(deleted)[-3:] == ["administrator", "deleted", "end"]
     for wrong in (("5", "--sender", "x"), ("--since", "soon"), ("x",), ()):

@@ -87,7 +87,7 @@ def test_found(server: str, key: bytes, expected: list[str], blocking: bool) -> 
     ],
 )
 def test_not_found(server: str, key: bytes, status: str, blocking: bool) -> None:
-    found = ask(settings(server, timeoutdns=1), key, blocking)
+    found = ask(settings(server, timeoutdns=3), key, blocking)
     assert isinstance(found, Outcome)
     assert found.status == status
     assert found.verdict == (Verdict.DEFERRED if status[0] == "4" else Verdict.FAILED)

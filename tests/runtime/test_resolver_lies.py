@@ -18,7 +18,7 @@ from ekiden.runtime.resolver import Resolver
 from ekiden.runtime.resolver_blocking import hosts_for
 from ekiden.settings.schema import Settings
 
-LIFETIME = 1
+LIFETIME = 3
 BY_TCP = ["tcpsilent", "tcpreset", "tcpgarbage", "tcpdrip", "tcpendless", "tcpagain"]
 PLAIN_LIES = sorted(lie.decode() for lie in LIES.keys() - {b"good", b"many", b"crowd", b"refers"})
 
