@@ -243,7 +243,6 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_every_delivery_ends_as_documented(request: pytest.FixtureRequest, place: Path) -> None:
     chance = random.Random(seed(request))
     total = request.config.getoption("--deliveries")

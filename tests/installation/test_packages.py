@@ -32,7 +32,7 @@ grep -q 'by the package' {home}/alias/Root
 ls {home}/man/man8/qmail-send.8 {home}/doc/qmail-send.md {home}/boot/home
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 def check(home: Path, options: str = "") -> str:

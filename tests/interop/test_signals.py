@@ -21,7 +21,7 @@ from tests.peers.ekiden import COMMAND, Ekiden
 from tests.peers.processes import kill, wait_until
 from tests.peers.sinks import Sink
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 HARMLESS = [signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH, signal.SIGURG]
 """What no process of ekiden's may end by."""

@@ -10,7 +10,7 @@ from tests.peers.deliveries import account, drain
 from tests.peers.ekiden import Ekiden
 from tests.peers.sinks import Sink
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 MEBIBYTE = 1024**2
 

@@ -53,7 +53,7 @@ async def refused(content: bytes, threads: bool = True) -> tuple[Accepted | Reje
     deposit = Deposit(cast(Intake, intake), lambda: None)
     deposit.write(content)
     deposit.commit(Envelope(b"", []), Origin("smtp", 1, 2), answered.set_result)
-    answer = await asyncio.wait_for(answered, 10)
+    answer = await asyncio.wait_for(answered, 60)
     intake.writers.shutdown()
     return answer, intake.released
 
