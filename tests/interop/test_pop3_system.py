@@ -1,9 +1,11 @@
-"""POP3 for the system's own users: passwd(5), shadow(5) and crypt(3), on a machine with users of its own."""
+"""POP3 and AUTH for the system's own users: passwd(5), shadow(5) and crypt(3), on a machine with users of its own."""
 
 from __future__ import annotations
 
+import json
 import os
 import poplib
+import smtplib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,13 @@ UID = 4500
 
 
 @pytest.fixture
-def port(place: Path, fresh: Fresh) -> Iterator[int]:
+def smtp_port() -> int:
+    """Where clients who log in may relay."""
+    return free_port()
+
+
+@pytest.fixture
+def port(place: Path, fresh: Fresh, smtp_port: int) -> Iterator[int]:
     """The POP3 port of a home of root's; hana has an mbox in her home and a password, kaz an account without one."""
     secret = run(["openssl", "passwd", "-6", "hana's word"]).stdout.strip()
     for name, password in (("hana", secret), ("kaz", "!")):
@@ -32,7 +40,9 @@ def port(place: Path, fresh: Fresh) -> Iterator[int]:
     home, port = place / "qmail", free_port()
     assert fresh.run(COMMAND, "install", "--create-users", home).returncode == 0
     assert fresh.run(COMMAND, "--home", home, "config", "a.example").returncode == 0
-    (home / "control" / "listen").write_text(f"pop3 127.0.0.1:{port}\n")
+    (home / "control" / "listen").write_text(f"pop3 127.0.0.1:{port}\nsmtp 127.0.0.1:{smtp_port} auth=yes\n")
+    (home / "control" / "authmechanisms").write_text("plain\n")
+    (home / "control" / "authplaintext").write_text("local\n")
     (home / "control" / "pop3passwords").write_text("system\n")
     started = fresh.run(COMMAND, "--home", home, "start")
     assert started.returncode == 0, started.stderr
@@ -59,3 +69,17 @@ def test_nobody_else_gets_in(port: int) -> None:
         with pytest.raises(poplib.error_proto):
             client.pass_(password)
     client.close()
+
+
+def test_who_checks_passwords_for_smtp_is_not_root(port: int, smtp_port: int, place: Path) -> None:
+    """It reads shadow(5) all the same, by the one capability that it has."""
+    with smtplib.SMTP("127.0.0.1", smtp_port, timeout=20) as client:
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login("hana", "another")
+        assert client.login("hana", "hana's word")[0] == 235
+    roles = json.loads((place / "qmail" / "run" / "roles").read_text())["roles"]
+    (keeper,) = (role["pid"] for role in roles if role["role"] == "keeper")
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{keeper}/status").read_text().splitlines())
+    finder = next(line.split(":") for line in (place / "etc" / "passwd").read_text().splitlines() if "qmailp" in line)
+    assert set(status["Uid"].split()) == {finder[2]}
+    assert {status[each].strip() for each in ("CapPrm", "CapEff")} == {f"{1 << 2:016x}"}

@@ -77,7 +77,7 @@ async def _keep(context: Context, connection: socket.socket, door: int) -> None:
     )
     isolation.prepare("session")
     workers = Workers(loop, work)
-    verifier = Verifier(loop, context.home, Verifier.usable(settings.pop3passwords))
+    verifier = Verifier(loop, context.home, os.geteuid(), Verifier.usable(settings.pop3passwords))
     keeper = Keeper(loop, connection, verifier, workers, context.log, settings.pop3logindelay)
     context.isolate("pop3keeper")
     context.ready()

@@ -18,12 +18,12 @@ Of ``pop3d`` it is the part that talks with clients; the part that becomes the u
 """
 
 PRIVILEGED = ("local", "keeper")
-"""Those that stay root: ``local``, whose fork server makes a process for each recipient, and ``keeper``, which reads
-what nobody else may.
+"""Those that begin as root, and become FINDER when they need it no more: ``local``, whose fork server makes a process
+for each recipient, and ``keeper``, unless it runs programs.
 """
 
 FINDER = "qmailp"
-"""Who looks for the users that mail is for, as whom qmail runs qmail-getpw(8): ``local`` beside its fork server."""
+"""Who looks users up, as whom qmail runs qmail-getpw(8): ``local`` beside its fork server, and ``keeper``."""
 
 READER = "qmails"
 """Who may look at the queue without being root, as qmail-qread(8) has it. No process of ours runs as this user."""

@@ -18,7 +18,6 @@ from ekiden.roles import keeper, local, log, pop3d, queue, remote, smtpd
 from ekiden.runtime.census import Census
 from ekiden.runtime.fences.isolation import ZONE, begin, complete
 from ekiden.runtime.log import Log
-from ekiden.runtime.passwords.verifier import Verifier
 from ekiden.runtime.privilege import Identity, be_root_again, become
 from ekiden.runtime.role import SIGNALS, Context, run
 from ekiden.settings.schema import Settings
@@ -85,15 +84,11 @@ class Entrance:
                 pop3d.serve(context, identity)
                 return
             become(identity)
-        if role == "local":
-            local.serve(context, self._premises.identities.finder)
+        if role in ("local", "keeper"):
+            {"local": local, "keeper": keeper}[role].serve(context, self._premises.identities.finder)
             return
-        mains = {"queue": queue, "remote": remote, "smtpd": smtpd, "keeper": keeper}
-        run(context, mains[role].main, isolate=not self._runs_programs(role))
-
-    def _runs_programs(self, role: str) -> bool:
-        """Whether a role runs programs of others, which may need what a fence takes away."""
-        return role == "keeper" and Verifier.runs_programs(self._settings.pop3passwords)
+        mains = {"queue": queue, "remote": remote, "smtpd": smtpd}
+        run(context, mains[role].main, isolate=True)
 
     def _stop_supervising(self) -> None:
         """Let go of what only the supervisor may have."""

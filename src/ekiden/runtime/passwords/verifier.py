@@ -56,10 +56,10 @@ class _Told(msgspec.Struct, array_like=True):
 class Verifier:
     """Looks for users in control/pop3users and elsewhere."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, home: Path, sources: Sequence[bytes]) -> None:
-        """Raises ValueError for a source that does not exist."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, home: Path, uid: int, sources: Sequence[bytes]) -> None:
+        """``uid`` is who mail is delivered by. Raises ValueError for a source that does not exist."""
         self._loop = loop
-        self._file = PasswordFile(home / "control" / "pop3users", Users(home))
+        self._file = PasswordFile(home / "control" / "pop3users", Users(home, uid=uid))
         self._sources = [self._source(name) for name in sources]
         self._key = os.urandom(32)
         self._known: dict[bytes, float] = {}
