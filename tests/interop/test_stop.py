@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from tests.peers.dialogue import Dialogue, dialogue
 from tests.peers.ekiden import Ekiden
-from tests.peers.processes import wait_until
+from tests.peers.processes import end, wait_until
 from tests.peers.sinks import Sink
 
 pytestmark = pytest.mark.slow
@@ -51,3 +56,28 @@ def test_sessions_and_deliveries_share_the_time_for_a_stop(home: Ekiden, sink: S
     wait_until(lambda: home.queue() == [], "all is delivered")
     received = sorted(message.recipients for message in sink.received())
     assert received == [(f"<b@{number}.example>",) for number in range(MESSAGES)]
+
+
+def test_roles_that_hang_are_killed_in_time(home: Ekiden) -> None:
+    """They share the time too: each has only a few seconds of its own to be late."""
+    home.control("shutdownseconds", str(SECONDS))
+    root = Path(__file__).parents[2]
+    hanging = subprocess.Popen([sys.executable, "-m", "tests.interop.hanging", home.home], cwd=root)
+    try:
+        wait_until(lambda: (home.home / "run" / "roles").exists(), 20, "every role hangs")
+        began = time.monotonic()
+        home.command("stop", seconds=120)
+        assert time.monotonic() - began < SECONDS + 22
+        assert home.pids() == set()
+    finally:
+        end(hanging, 20)
+
+
+def test_halted_processes_end(home: Ekiden) -> None:
+    """They hear nothing, not even that they are to end, until they are continued."""
+    home.start()
+    for pid in home.pids() - {home.supervisor()}:
+        os.kill(pid, signal.SIGSTOP)
+    home.command("stop", seconds=40)
+    wait_until(lambda: home.pids() == set(), 10, "nobody is left")
+    assert "ended (" not in home.log()
