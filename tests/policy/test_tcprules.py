@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from ekiden.policy.ruletext import compile_rules, parse_rules
-from ekiden.policy.tcprules import Rules, RulesFile, Verdict, decode_instructions, find_rule, problems
+from ekiden.policy.tcprules import (
+    Rules,
+    RulesFile,
+    Verdict,
+    decode_instructions,
+    doubts,
+    find_rule,
+    problems,
+    require_sound,
+)
+from ekiden.settings.problem import SettingsError
 from ekiden.tables.cdb import replace_cdb
 
 MANUAL = b"""joe@127.0.0.1:allow,RULE="first"
@@ -177,4 +187,18 @@ def test_a_rule_by_name_is_told(tmp_path: Path, rule: str) -> None:
     path.write_text(f"192.0.2.1:allow\n{rule}\n:deny\n")
     (found,) = problems(path)
     assert (found.line, found.fatal) == (2, False)
-    assert "never applies" in found.message
+    assert found.message.startswith("never applies")
+    records = compile_rules(parse_rules(path.read_bytes().split(b"\n")))
+    replace_cdb(tmp_path / "tcp.smtp.cdb", tmp_path / "new", records)
+    assert doubts(tmp_path) == [found.without_kind]
+    path.unlink()
+    (found,) = problems(tmp_path / "tcp.smtp.cdb")
+    assert found.message.startswith(f"{rule.partition(':')[0]} never applies")
+    assert doubts(tmp_path) == [found.without_kind]
+
+
+def test_damaged_compiled_rules_are_a_problem(tmp_path: Path) -> None:
+    """Whoever starts with them lets nobody in, so that a reload is refused."""
+    (tmp_path / "tcp.smtp.cdb").write_bytes(b"damaged")
+    with pytest.raises(SettingsError, match="the file is damaged"):
+        require_sound(tmp_path)

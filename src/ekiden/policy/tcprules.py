@@ -7,12 +7,12 @@ The rules of a listener are the text ``control/tcp.NAME``, or, if there is no su
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from ekiden.policy.rulekeys import ipv6_width, probe_keys
+from ekiden.policy.rulekeys import EXACT, ipv6_width, probe_keys
 from ekiden.policy.ruletext import Record, Rule, RuleError, compile_rules, parse_rules
 from ekiden.settings.problem import Problem, SettingsError
 from ekiden.tables.cdb import Cdb
@@ -148,37 +148,62 @@ def _load(path: Path, compiled: bool) -> list[Record]:
         return list(table.items())
 
 
+def in_use(control: Path) -> list[Path]:
+    """The files of rules under ``control`` that there are: of a text and its compiled form the text alone."""
+    both = ((control / name, control / f"{name}.cdb") for name in FILES)
+    return [text if text.exists() else compiled for text, compiled in both if text.exists() or compiled.exists()]
+
+
 def problems(path: Path) -> list[Problem]:
-    """What is wrong in a text of rules under control/, or says nothing."""
+    """What is wrong in rules under control/, a text or a ``.cdb``, or does nothing."""
     shown = f"control/{path.name}"
     found: list[Problem] = []
     try:
-        for rule in parse_rules(path.read_bytes().split(b"\n")):
+        for rule in _compiled(path) if path.suffix == ".cdb" else parse_rules(path.read_bytes().split(b"\n")):
             if doubt := _doubt(rule):
                 message, remedy = doubt
                 found.append(Problem(file=shown, line=rule.number, message=message, remedy=remedy, fatal=False))
     except RuleError as error:
         text = error.line.decode("utf-8", "backslashreplace")
         found.append(Problem(file=shown, line=error.number, message=f"{text} is no rule", remedy=error.reason))
+    except TableError as error:
+        found.append(Problem(file=shown, message=str(error), remedy="compile the rules again"))
     except OSError as error:
         found.append(Problem(file=shown, message=f"cannot be read: {error.strerror}", remedy="see its permissions"))
     return found
 
 
+def _compiled(path: Path) -> Iterator[Rule]:
+    """A compiled file's rules. Raises TableError, OSError."""
+    return (Rule(0, [(key, EXACT)], instructions) for key, instructions in _load(path, True))
+
+
 def require_sound(control: Path) -> None:
     """``SettingsError`` if there are rules under ``control`` that whoever starts now could not use."""
-    found = [problem for name in FILES if (control / name).exists() for problem in problems(control / name)]
+    found = [problem for path in in_use(control) for problem in problems(path)]
     if fatal := [problem for problem in found if problem.fatal]:
         raise SettingsError(fatal)
+
+
+def doubts(control: Path) -> list[str]:
+    """Which rules under ``control`` do nothing here, for the log."""
+    return [problem.without_kind for path in in_use(control) for problem in problems(path) if not problem.fatal]
 
 
 def _doubt(rule: Rule) -> tuple[str, str] | None:
     """Why a rule does nothing here, and the remedy."""
     if not rule.keys:
         return "names no address", "write ADDRESS:allow or ADDRESS:deny, or # before a remark"
+    shown = "" if rule.number else f"{rule.keys[0][0].decode('utf-8', 'backslashreplace')} "
     if any(b"=" in key or b"@" in key for key, _width in rule.keys):
-        return "never applies, because nobody looks up clients' names here", "write addresses, or use tcpserver"
+        return (
+            f"{shown}never applies, because nobody looks up clients' names here",
+            "write addresses, or use tcpserver",
+        )
     if unknown := decode_instructions(b"", rule.instructions).environment.keys() - VARIABLES:
         names = b", ".join(sorted(unknown)).decode("utf-8", "backslashreplace")
-        return f"sets {names}, which nobody reads here", "use tcpserver for programs that read it, or remove it"
+        return (
+            f"{shown}sets {names}, which nobody reads here",
+            "use tcpserver for programs that read it, or remove it",
+        )
     return None

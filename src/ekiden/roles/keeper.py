@@ -43,7 +43,7 @@ async def main(context: Context, uid: int) -> None:
     settings = context.settings
     warm()
     for problem in problems(context.home, settings):
-        context.log.warning(str(problem))
+        context.log.warning(problem.without_kind)
     verifier = Verifier(loop, context.home, uid, Verifier.usable(settings.pop3passwords))
     context.isolate("keeper", reads=places(context.home))
     throttle = Throttle()

@@ -67,7 +67,7 @@ async def _keep(context: Context, connection: socket.socket, door: int) -> None:
     settings = context.settings
     warm()
     for problem in problems(context.home, settings):
-        context.log.warning(str(problem))
+        context.log.warning(problem.without_kind)
     work = Work(
         make_profile(settings, tls=False),
         settings.timeoutpop3d,

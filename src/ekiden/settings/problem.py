@@ -28,8 +28,15 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
                 msgspec.structs.force_setattr(self, name, _printable(getattr(self, name)))
 
     def __str__(self) -> str:
+        return self._said("" if self.fatal else "warning: ")
+
+    @property
+    def without_kind(self) -> str:
+        """The same for the log, which says itself that it is a warning."""
+        return self._said("")
+
+    def _said(self, kind: str) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        kind = "" if self.fatal else "warning: "
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{place}: {kind}{self.message}{remedy}"
 

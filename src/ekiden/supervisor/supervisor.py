@@ -22,7 +22,7 @@ from typing import NoReturn
 
 import msgspec
 
-from ekiden.policy.tcprules import require_sound
+from ekiden.policy.tcprules import doubts, require_sound
 from ekiden.roles import log
 from ekiden.roles.queue import DAMAGED
 from ekiden.runtime import roster
@@ -116,6 +116,7 @@ class Supervisor:
         self._tell_of_users()
         self._shown.tell(self.log)
         self._tell_of_isolation()
+        self._tell_of_rules()
         self._start_roles()
         self.announce()
         # Whoever was told has closed its descriptor, and another may bear its number by the next fork.
@@ -336,6 +337,11 @@ class Supervisor:
         for shortcoming in shortcomings():
             self.log.warning(f"isolation is incomplete: {shortcoming}")
 
+    def _tell_of_rules(self) -> None:
+        """A rule that keeps nobody away is known at the start, and not when somebody has come in."""
+        for doubt in doubts(self._way / "control") if self.settings.listen else ():
+            self.log.warning(doubt)
+
     def _signal(self, role: str, number: signal.Signals) -> None:
         for child in self.children.values():
             if child.role == role and not child.draining:
@@ -379,6 +385,7 @@ class Supervisor:
         wait_for_closed_doors((child for child in self.children.values() if child.draining), _DOOR_SECONDS)
         self.log = self._new_log("supervisor")
         self._shown.tell(self.log)
+        self._tell_of_rules()
         self.log.event("reloaded", "status: settings reloaded", generation=self.generation)
         self._publish()
 
