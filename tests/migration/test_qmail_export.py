@@ -17,6 +17,7 @@ from ekiden.migration.finding import Kind, Report
 from ekiden.migration.qmail_export import Exporter
 from ekiden.migration.qmail_queue import Failure, QmailQueue
 from ekiden.queue.intake import Foreign
+from ekiden.queue.store import MessageRow
 from ekiden.runtime.injection.direct import Direct
 
 BIRTH = 1_700_000_000.25
@@ -109,6 +110,43 @@ def test_a_damaged_content_stays(home: Path, tmp_path: Path) -> None:
     assert len(QmailQueue(tmp_path / "qmail").accepted()) == 1
 
 
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        (
+            "UPDATE message SET sender = CAST('t@t.example' AS BLOB) WHERE id = 1",
+            "its envelope: its check does not fit",
+        ),
+        (
+            "UPDATE part SET recipients = zeroblob(20) WHERE message = 1 AND part = 0",
+            "the recipients of its part 0: ",
+        ),
+        (
+            "UPDATE destination SET key = CAST('x' AS BLOB) WHERE CAST(key AS TEXT) LIKE 'local:%'",
+            "destination ",
+        ),
+        ("DELETE FROM part WHERE message = 1", "its recipients are gone"),
+    ],
+)
+def test_what_is_damaged_is_named_and_the_rest_goes(home: Path, tmp_path: Path, harm: str, fault: str) -> None:
+    """The first of them ended the export, and nobody knew what had gone before."""
+    with closing(sqlite3.connect(home / "queue" / "queue.sqlite")) as store:
+        assert store.execute(harm).rowcount
+        store.commit()
+    command = [COMMAND, "--home", home, "queue", "export", tmp_path / "qmail"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert (said.returncode, said.stderr) == (1, "")
+    first, *others = said.stdout.splitlines()
+    assert first.startswith(f"left     message 1: it is damaged: {fault}")
+    assert first.endswith("; ekiden queue recover")
+    assert [line.split(":")[0] for line in others[:3]] == [
+        "carried  message 2",
+        "changed  message 3",
+        "left     message 4",
+    ]
+    assert left(home) == 2
+
+
 def test_failures_that_nobody_was_told_of(home: Path, tmp_path: Path) -> None:
     from ekiden.base.outcome import Outcome, Verdict
     from ekiden.queue.store import Ended
@@ -117,6 +155,7 @@ def test_failures_that_nobody_was_told_of(home: Path, tmp_path: Path) -> None:
     try:
         exporter = Exporter(tmp_path / "qmail", queue, "tester", Report())
         row = next(queue.pages())
+        assert isinstance(row, MessageRow)
         outcome = Outcome(Verdict.FAILED, "5.1.1", "no such user\n\nreally\n")
         told = type(row)(
             row.id, row.birth, row.sender, row.size, row.spool, False, row.meta, (Ended(Recipient(b"x@y"), outcome),)

@@ -72,8 +72,8 @@ def import_queue(home: Path, directory: Path, dry_run: bool, as_json: bool) -> i
 def export_queue(home: Path, directory: Path, as_json: bool) -> int:
     """Move all messages into a qmail queue, with their age.
 
-    DIRECTORY is qmail's queue/, made if it is not there; qmail-send and ekiden must be stopped. Exit code 1 if
-    something was left.
+    DIRECTORY is qmail's queue/, made if it is not there; qmail-send and ekiden must be stopped. Damaged messages are
+    named and left. Exit code 1 if something was left.
     """
     report = Report()
     try:
@@ -92,6 +92,7 @@ def export_queue(home: Path, directory: Path, as_json: bool) -> int:
     except NotQueued as error:
         raise click.ClickException(f"{error}; ekiden must be stopped meanwhile") from None
     except (OSError, StoreFailed) as error:
+        tell_findings(report, as_json)
         raise click.ClickException(f"{getattr(error, 'filename', None) or directory}: {error}") from None
     totals = {"found": found, "moved": exporter.messages, "left": report.count(Kind.LEFT)}
     totals |= {"recipients": exporter.recipients, "octets": exporter.octets}

@@ -22,7 +22,7 @@ from ekiden.base.envelope import Envelope, Recipient
 from ekiden.delivery.maildir import sync_directory
 from ekiden.migration.finding import Place, Report
 from ekiden.queue.audit import check_content
-from ekiden.queue.store import MessageRow
+from ekiden.queue.store import MessageRow, RowDamaged, StoreDamaged
 from ekiden.runtime.injection.direct import Direct
 
 SPLIT = 23
@@ -55,13 +55,31 @@ class Exporter:
         rows = [tuple(map(int, line.split())) for line in whole]
         return {(ours, birth): theirs for ours, birth, theirs in rows}
 
-    def export(self, row: MessageRow) -> None:
-        """One message. Raises OSError, StoreFailed, NotQueued."""
-        place = Place(f"message {row.id}")
+    def export(self, row: MessageRow | RowDamaged) -> None:
+        """One message; what is damaged of it stays in our queue. Raises OSError, StoreFailed, NotQueued."""
+        if isinstance(row, RowDamaged):
+            self._leave(row.message, row.fault)
+            return
         if row.held:
+            place = Place(f"message {row.id}")
             self._report.left(place, "it is on hold, which qmail does not have", f"ekiden queue release {row.id}")
             return
-        local, remote = self._queue.recipients(row.id)
+        try:
+            local, remote = self._queue.recipients(row.id)
+        except StoreDamaged as damage:
+            # Of a part's destination, too: no other message need be for it.
+            self._leave(row.id, damage.fault if isinstance(damage, RowDamaged) else damage.args[0])
+            return
+        if not (local or remote or row.ended):
+            self._leave(row.id, "its recipients are gone")
+            return
+        self._move(row, local, remote)
+
+    def _leave(self, number: int, fault: str) -> None:
+        self._report.left(Place(f"message {number}"), f"it is damaged: {fault}", "ekiden queue recover")
+
+    def _move(self, row: MessageRow, local: list[Recipient], remote: list[Recipient]) -> None:
+        place = Place(f"message {row.id}")
         key = (row.id, int(row.birth * 1000))
         number = self._notes.get(key)
         if number is None:

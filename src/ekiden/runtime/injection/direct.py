@@ -24,7 +24,7 @@ from ekiden.queue.intake import Answer, Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.scheduler import channel_of
 from ekiden.queue.sqlite import SQLiteStore
-from ekiden.queue.store import MessageRow, StoreFailed, StoreFull
+from ekiden.queue.store import MessageRow, RowDamaged, StoreFailed, StoreFull
 from ekiden.runtime.administration import Administration
 from ekiden.runtime.host_table import HostTable
 from ekiden.runtime.injection.door import PERMANENT, QUEUE_TROUBLE, REFUSED, WRITE_ERROR, Body, Letter, NotQueued
@@ -166,12 +166,18 @@ class Direct:
             engine, self._store, lambda: None, table.load, lambda: table.keep(()), lambda _settings: None
         )
 
-    def pages(self) -> Iterator[MessageRow]:
-        """Every message, in the order of their ids. Raises StoreFailed."""
+    def pages(self) -> Iterator[MessageRow | RowDamaged]:
+        """Every message, in the order of their ids; in place of one that is damaged, why. Raises StoreFailed."""
         after = 0
-        while rows := self._store.messages(after, PAGE):
-            yield from rows
-            after = rows[-1].id
+        while True:
+            damaged: list[RowDamaged] = []
+            rows = self._store.messages(after, PAGE, damaged)
+            found: dict[int, MessageRow | RowDamaged] = {row.id: row for row in rows}
+            found |= {fault.message: fault for fault in damaged}
+            if not found:
+                return
+            after = max(found)
+            yield from (found[number] for number in sorted(found))
 
     def recipients(self, message: int) -> tuple[list[Recipient], list[Recipient]]:
         """A message's local and remote recipients that are still to be delivered to. Raises StoreFailed."""
