@@ -16,6 +16,7 @@ import click
 
 from ekiden.queue import rebuild
 from ekiden.queue.damage import FILE, RECOVERED, look
+from ekiden.queue.keeping import MESSAGES, keep
 from ekiden.queue.pages import PageFile, Value
 from ekiden.queue.recovery import Finding, Known, Recovery, check_inline
 from ekiden.queue.salvage import Salvaged, salvage
@@ -91,7 +92,9 @@ def _recover(home: Path, directory: Path, settings: Settings, dry_run: bool, as_
     aside = None
     if (damage or recovery.findings) and not dry_run:
         rebuild.build(directory, recovery, time.time())
-        aside = rebuild.put_in_place(directory)
+        aside = rebuild.put_in_place(
+            directory, lambda place: keep(place, recovery.findings, lambda values: _pieces(directory, values))
+        )
     _tell(recovery, damage, unnamed, aside, as_json)
     return 1 if unnamed or any(not finding.saved for finding in recovery.findings) else 0
 
@@ -152,16 +155,14 @@ def _salvage(directory: Path) -> Salvaged:
 
 def content_fault(directory: Path, values: dict[str, Value], meta: Meta) -> str:
     """What is wrong with a message's content, in its row or in a file; "" if nothing is."""
-    most = 1 << 62
-    if values.get("spool"):
-        path = directory / "spool" / os.path.basename(str(values["spool"]))
-    elif values.get("segment") is not None:
-        path, most = directory / "segments" / str(values["segment"]), _number(values["size"])
-    else:
+    path = _file(directory, values)
+    if path is None:
         return check_inline(values, meta)
     shown = f"queue/{path.parent.name}/{path.name}"
+    size = checksum = 0
     try:
-        size, checksum = _read(path, _number(values.get("at")), most)
+        for piece in _pieces(directory, values):
+            size, checksum = size + len(piece), crc32(piece, checksum)
     except OSError as error:
         return f"its content cannot be read: {shown}: {error.strerror}"
     if size != values["size"] or (meta.checksum and checksum != meta.checksum):
@@ -169,18 +170,34 @@ def content_fault(directory: Path, values: dict[str, Value], meta: Meta) -> str:
     return ""
 
 
+def _file(directory: Path, values: dict[str, Value]) -> Path | None:
+    """The file that a row's content is in; None if it is in the row."""
+    if values.get("spool"):
+        return directory / "spool" / os.path.basename(str(values["spool"]))
+    if values.get("segment") is not None:
+        return directory / "segments" / str(values["segment"])
+    return None
+
+
+def _pieces(directory: Path, values: dict[str, Value]) -> Iterator[bytes]:
+    """A row's content, as far as it can be read. OSError."""
+    path = _file(directory, values)
+    if path is None:
+        content = values.get("content")
+        yield content if isinstance(content, bytes) else b""
+        return
+    left = 1 << 62 if values.get("spool") else _number(values.get("size"))
+    # What is no file, such as a pipe, must not keep anybody waiting.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        file.seek(0 if values.get("spool") else _number(values.get("at")))
+        while piece := file.read(min(_PIECE, left)):
+            left -= len(piece)
+            yield piece
+
+
 def _number(value: Value) -> int:
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def _read(path: Path, at: int, most: int) -> tuple[int, int]:
-    """Octets of a file from there on, at most so many, and their CRC-32."""
-    size = checksum = 0
-    with path.open("rb") as file:
-        file.seek(at)
-        while piece := file.read(min(_PIECE, most - size)):
-            size, checksum = size + len(piece), crc32(piece, checksum)
-    return size, checksum
 
 
 def _destination(router: Router, address: bytes) -> bytes:
@@ -235,6 +252,8 @@ def _tell(recovery: Recovery, damage: list[str], unnamed: list[str], aside: Path
     say(", ".join(f"{count} {what}" for what, count in totals.items()))
     if unnamed:
         say(_named_by_nobody(unnamed, aside))
+    if aside and lost:
+        say(f"what is known of those not saved, and their contents, is in {aside / MESSAGES}")
     say(f"the damaged store is in {aside}" if aside else "nothing was changed")
 
 
@@ -255,6 +274,7 @@ def _fields(finding: Finding) -> dict[str, Any]:
         "text": finding.text,
         "sender": None if finding.sender is None else _text(finding.sender),
         "recipients": [_text(one) for one in finding.recipients],
+        "certain": [_text(one) for one in finding.certain],
     }
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ekiden.queue import ledger
 from ekiden.queue.damage import FILE, RECOVERED, mark_closed
+from ekiden.queue.keeping import MESSAGES
 from ekiden.queue.ledger import Entry
 from ekiden.queue.pages import Value
 from ekiden.queue.recovery import RECOVERY, Message, Recovery
@@ -119,12 +120,16 @@ def _insert(db: sqlite3.Connection, table: str, row: Mapping[str, Value]) -> Non
     db.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
 
 
-def put_in_place(directory: Path) -> Path:
-    """Let the store that was built take the damaged one's place; where the old one is now. OSError."""
+def put_in_place(directory: Path, keep: Callable[[Path], None]) -> Path:
+    """Let the store that was built take the damaged one's place; where the old one is now. OSError.
+
+    ``keep`` is called before, with the directory in which what could not be saved is to be kept.
+    """
     aside = next(path for number in range(1, 1000) if not (path := directory / f"{DAMAGED}{number}").exists())
     (aside / "segments").mkdir(mode=0o700, parents=True)
     for name in _files(directory):
         os.link(directory / name, aside / name)
+    keep(aside / MESSAGES)
     new = directory / RECOVERING
     for name in os.listdir(new):
         if name != FILE:

@@ -65,13 +65,20 @@ class Message:
 
 @dataclass
 class Finding:
-    """What must be said of one message. ``saved``: all of it that still matters was."""
+    """What must be said of one message. ``saved``: all of it that still matters was.
+
+    ``recipients``: whom it is about; ``certain``: those of them who are known to be its recipients, with no end.
+    ``sender_certain``: whether the sender is what came in. ``values``: the message's row, as far as it was read.
+    """
 
     message: int
     text: str
     saved: bool
     sender: bytes | None = None
     recipients: list[bytes] = field(default_factory=list)
+    certain: list[bytes] = field(default_factory=list)
+    sender_certain: bool = True
+    values: dict[str, Value] = field(default_factory=dict)
 
 
 class Unreadable(Exception):
@@ -181,7 +188,7 @@ class Recovery:
 
     def _complete(self, number: int, values: dict[str, Value], meta: Meta, waiting: list[Part]) -> int:
         """Take out who has ended, add from the message's own row who is in no part; how many are still missing."""
-        ended = Counter(end.recipient for entry in self._entries.get(number, []) for end in entry.ends)
+        ended = self._ended(number)
         left = Counter(ended)
         for part in waiting:
             part.recipients = [one for one in part.recipients if not _taken(left, one.address)]
@@ -222,14 +229,32 @@ class Recovery:
     def _give_up(self, number: int, reason: str) -> None:
         row = self._rows.get(number)
         parts = self._parts.get(number, {})
-        sender = row.values.get("sender") if row is not None else None
-        found = _seeming(parts.values() or ([row] if row is not None else []))
-        self.findings.append(Finding(number, reason, False, sender if isinstance(sender, bytes) else None, found))
+        values = row.values if row is not None else {}
+        sender = values.get("sender")
+        certain, seeming = self._whom(number, row, parts)
+        finding = Finding(number, reason, False, sender if isinstance(sender, bytes) else None)
+        finding.recipients, finding.certain = certain + seeming, certain
+        finding.sender_certain, finding.values = row is not None and _envelope_fits(number, row), values
+        self.findings.append(finding)
+
+    def _whom(self, number: int, row: Row | None, parts: dict[int, Row]) -> tuple[list[bytes], list[bytes]]:
+        """Recipients of a message that is not saved: those who check, have no end and wait, and what others seem."""
+        own = row.values if row is not None else {}
+        if not parts and isinstance(own.get("destination"), int):
+            parts = {0: Row(own | {"message": number, "part": 0, "attempts": 0, "last": ""}, True)}
+        waiting, unread = self._readable(parts)
+        ended = self._ended(number)
+        return [one for one in _addresses(waiting) if not _taken(ended, one)], _seeming(unread)
+
+    def _ended(self, number: int) -> Counter[bytes]:
+        """Who came to an end, as the ledger says."""
+        return Counter(end.recipient for entry in self._entries.get(number, []) for end in entry.ends)
 
     def _say(self, number: int, text: str, saved: bool, recipients: Iterable[bytes] = ()) -> None:
-        sender = self._rows[number].values["sender"]
+        values = self._rows[number].values
+        sender = values["sender"]
         known = sender if isinstance(sender, bytes) else None
-        self.findings.append(Finding(number, text, saved, known, list(recipients)))
+        self.findings.append(Finding(number, text, saved, known, list(recipients), values=values))
 
     def _missing(self) -> None:
         """Messages that only the log knows of."""
@@ -279,6 +304,15 @@ def _fits(row: Row) -> bool:
     """Whether a destination's key is the one that was written; one without a check is believed."""
     key, number, check = row.values["key"], row.values["id"], row.values.get("seal")
     return check is None or (isinstance(key, bytes) and isinstance(number, int) and check == key_check(key, number))
+
+
+def _envelope_fits(number: int, row: Row) -> bool:
+    """Whether sender and envelope are those that came in."""
+    try:
+        _read("", decode_meta, row.values.get("meta"), number, row.values.get("sender"))
+    except Unreadable:
+        return False
+    return True
 
 
 def _seeming(rows: Iterable[Row]) -> list[bytes]:

@@ -1,0 +1,131 @@
+"""What a recovery cannot save is kept in files that a person can use."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+from tests.queue.test_engine import LATER, OK, SMTP, World, to
+
+from ekiden.base.envelope import Envelope, Recipient
+from ekiden.commands import run_command
+from ekiden.queue.damage import FILE
+
+SMALL, LARGE = b"Subject: small\r\n\r\nbody\r\n", b"Subject: large\r\n\r\n" + b"line\r\n" * 20_000
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Message 1, small, of which one recipient has got it and two wait; 2, in a segment; 3 and 4, in files."""
+    (tmp_path / "control").mkdir()
+    (tmp_path / "control" / "me").write_text("me.example\n")
+    (tmp_path / "queue").mkdir()
+    routes = {b"one.example": b"192.0.2.1", b"two.example": b"192.0.2.2", b"": b"192.0.2.3"}
+    world = World(tmp_path / "queue", smtproutes=routes)
+    whom = to(b"ok@one.example"), to(b"a@two.example"), to(b"b@three.example")
+    accept(world, b"s1@example.org", SMALL, *whom)
+    accept(world, b"s2@example.org", LARGE, to(b"c@two.example"))
+    for number in (3, 4):
+        name = f"file{number}"
+        with open(world.store.create_spool(name), "wb") as file:
+            file.write(LARGE)
+        accept(world, b"s%d@example.org" % number, LARGE, to(b"d%d@two.example" % number), spool=name)
+    for part, _envelope in world.turn(1000.0):
+        outcome = OK if part.recipients[0].address == b"ok@one.example" else LATER
+        world.engine.report(part, [outcome] * len(part.recipients), False, 1000.0)
+    world.engine.commit(1000.0)
+    world.store.close()
+    return tmp_path
+
+
+def accept(world: World, sender: bytes, content: bytes, *recipients: Recipient, spool: str = "") -> None:
+    """``content`` is in the file if there is one."""
+    inline = b"" if spool else content
+    envelope = Envelope(sender, list(recipients))
+    world.engine.accept(envelope, SMTP, inline, spool, len(content), 1000.0, world.answers.append, crc32(content))
+
+
+def harm(home: Path, statement: str) -> None:
+    db = sqlite3.connect(home / "queue" / FILE)
+    assert db.execute(statement).rowcount == 1
+    db.commit()
+    db.close()
+
+
+def kept(home: Path) -> Path:
+    return home / "queue" / "damaged-1" / "messages"
+
+
+@pytest.mark.parametrize(("number", "content"), [(1, SMALL), (2, LARGE), (3, LARGE)])
+def test_a_message_whose_sender_is_damaged(
+    home: Path, capsys: pytest.CaptureFixture[str], number: int, content: bytes
+) -> None:
+    """It was named, and its content, in a page of the damaged file, was nobody's any more."""
+    harm(home, f"UPDATE message SET sender = CAST('t@t.example' AS BLOB) WHERE id = {number}")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    said = capsys.readouterr().out
+    assert f"what is known of those not saved, and their contents, is in {kept(home)}" in said
+    assert (kept(home) / f"{number}.eml").read_bytes() == content.replace(b"\r\n", b"\n")
+    lines = (kept(home) / f"{number}.txt").read_text().splitlines()
+    assert lines[:2] == [f"message {number}: its envelope cannot be read", "sender: t@t.example (not certain)"]
+    waiting = {1: ["a@two.example", "b@three.example"], 2: ["c@two.example"], 3: ["d3@two.example"]}[number]
+    assert lines[2:-1] == [f"recipient: {address}" for address in waiting]
+    assert len(list(kept(home).iterdir())) == 2
+
+
+def test_recipients_of_whom_only_some_can_be_read(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others get it; for these it is kept."""
+    part = "message = 1 AND part = 1"
+    (octets,) = sqlite3.connect(home / "queue" / FILE).execute(f"SELECT recipients FROM part WHERE {part}").fetchone()
+    harm(home, f"UPDATE part SET recipients = x'{octets.replace(b'a@', b'x@').hex()}' WHERE {part}")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    assert (kept(home) / "1.eml").read_bytes() == SMALL.replace(b"\r\n", b"\n")
+    lines = (kept(home) / "1.txt").read_text().splitlines()
+    assert lines[1:-1] == ["sender: s1@example.org", "recipient: x@two.example (not certain)"]
+    capsys.readouterr()
+    assert run_command(["--home", str(home), "queue", "show", "1"], home) == 0
+    assert "b@three.example" in capsys.readouterr().out
+
+
+def test_a_content_that_is_damaged(home: Path) -> None:
+    """As much of it as there is; one in a file of its own is not read as something else."""
+    with (home / "queue" / "spool" / "file3").open("r+b") as file:
+        file.truncate(1000)
+    path = home / "queue" / "spool" / "file4"
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    assert (kept(home) / "3.eml").read_bytes() == LARGE[:1000].replace(b"\r\n", b"\n")
+    assert (kept(home) / "3.txt").read_text().splitlines()[1:] == [
+        "sender: s3@example.org",
+        "recipient: d3@two.example",
+        "content: in 3.eml",
+    ]
+    assert "content: none that is known" in (kept(home) / "4.txt").read_text()
+    assert not (kept(home) / "4.eml").exists()
+
+
+def test_a_message_whose_row_is_gone(home: Path) -> None:
+    harm(home, "DELETE FROM message WHERE id = 1")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    assert (kept(home) / "1.txt").read_text().splitlines() == [
+        "message 1: its sender and content cannot be read",
+        "recipient: a@two.example",
+        "recipient: b@three.example",
+        "content: none that is known",
+    ]
+
+
+def test_nothing_is_kept_of_what_is_saved(home: Path) -> None:
+    harm(home, "UPDATE ledger SET entry = x'c1' WHERE message = 1")
+    run_command(["--home", str(home), "queue", "recover"], home)
+    assert (home / "queue" / "damaged-1").is_dir()
+    assert not kept(home).exists()
+
+
+def test_a_dry_run_keeps_nothing(home: Path) -> None:
+    harm(home, "UPDATE message SET sender = x'00' WHERE id = 1")
+    assert run_command(["--home", str(home), "queue", "recover", "--dry-run"], home) == 1
+    assert not kept(home).exists()
