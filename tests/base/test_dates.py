@@ -61,11 +61,6 @@ def test_compact_date():
     assert dates.compact_date(MOMENT) == b"20261123035633"
 
 
-def test_tai64n():
-    assert dates.tai64n(0) == b"@400000000000000a00000000"
-    assert dates.tai64n(1_795_406_193_123_456_789) == b"@400000006b03b97b075bcd15"
-
-
 @given(st.integers(min_value=0, max_value=2**33))
 def test_dates_read_back(when):
     for written in (dates.utc_date(when), dates.local_date(when)):

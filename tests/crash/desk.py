@@ -104,7 +104,7 @@ class Desk:
 
     def commit(self) -> bool:
         """False if the device was full."""
-        return self.engine.commit(self.now)
+        return self.engine.commit()
 
     def round(self) -> None:
         """Commit, and have what is started come to its result, which is committed too."""
@@ -137,7 +137,8 @@ class Desk:
     def drain(self) -> int:
         """Release what is held and deliver all; how many messages are stuck."""
         self.deferring = False
-        self.store.release([row.id for row in self.store.messages(0, 1000)], self.now)
+        for row in self.store.messages(0, 1000):
+            self.store.release(row.id, self.now)
         for _ in range(12):
             self.engine.tick(self.now)
             self.round()

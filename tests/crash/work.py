@@ -124,9 +124,9 @@ def administer(what: Callable[[Desk], object], done: str) -> Callable[[Path, Tel
 
 
 def hold_and_release(desk: Desk) -> None:
-    desk.store.hold([1], desk.now)
+    desk.store.hold(1)
     desk.tell("held")
-    desk.store.release([1], desk.now)
+    desk.store.release(1, desk.now)
 
 
 def delete(desk: Desk) -> None:

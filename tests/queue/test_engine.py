@@ -489,7 +489,7 @@ def test_a_message_taken_over_on_hold_waits_to_be_released(world: World, tmp_pat
     again.store.recover()
     assert again.turn(5000.0) == []
     again.engine.scheduler.wake_all()
-    again.store.release([1], 5001.0)
+    again.store.release(1, 5001.0)
     again.engine.tick(5002.0)
     ((_, envelope),) = again.turn(5002.0)
     assert len(envelope.recipients) == 2

@@ -62,7 +62,7 @@ def drain(world: World, seen: set[Mail]) -> None:
         for part, envelope in world.turn(AGAIN):
             seen.update((envelope.sender, one.address, part.lane.key) for one in part.recipients)
             world.engine.report(part, [OK] * len(part.recipients), False, AGAIN)
-        world.engine.commit(AGAIN)
+        world.engine.commit()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Queue:
         if part.recipients[0].address != b"late@two.example":
             known: list[Outcome] = [outcomes.get(one.address.partition(b"@")[0], OK) for one in part.recipients]
             world.engine.report(part, known, False, FIRST)
-    world.engine.commit(FIRST)
+    world.engine.commit()
     world.open = []
     for number, whom in enumerate((b"new@one.example", b"new@here.example", b"new@elsewhere.example")):
         world.inject(to(whom), sender=b"new%d@example.org" % number)

@@ -48,7 +48,7 @@ def attempt(world: World, outcomes: dict[bytes, Outcome], now: float = 1000.0) -
     for part, _envelope in world.turn(now):
         known = [outcomes.get(recipient.address, OK) for recipient in part.recipients]
         world.engine.report(part, known, False, now)
-    world.engine.commit(now)
+    world.engine.commit()
 
 
 def test_a_delivered_message_is_one_entry(world: World) -> None:
@@ -244,7 +244,7 @@ def test_a_recipient_who_is_routed_anew_to_another_address_is_the_same(tmp_path:
     attempt(world, {b"joe-info@v.example": LATER, b"b@b.example": LATER})
     world.engine.configure(Settings(me=b"me", virtualdomains={b"v.example": b"ann"}))
     assert world.engine.requeue(1, 2000.0)
-    world.engine.commit(2000.0)
+    world.engine.commit()
     assert [one.address for part in world.store.parts(1) for one in part.recipients] == [
         b"ann-info@v.example",
         b"b@b.example",

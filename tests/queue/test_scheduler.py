@@ -34,10 +34,10 @@ class House:
             recipients = [Recipient(b"a@" + key)]
             intake.parts.append((number, 0, lane.id, now, msgspec.msgpack.encode(recipients)))
             message = Message(number, now, b"", 1, "", META, b"x", left=1)
-            new.append((message, [Part(message, 0, lane, recipients)]))
+            new.append([Part(message, 0, lane, recipients)])
         self.commit(intake)
-        for message, parts in new:
-            self.scheduler.admit(message, parts)
+        for parts in new:
+            self.scheduler.admit(parts)
         return lane
 
     def commit(self, intake: Changes | None = None) -> None:
@@ -245,7 +245,8 @@ def test_an_idle_destination_goes_back_to_the_store_and_is_found_again(house: Ho
     house.scheduler.tick(200.0)
     house.commit()
     assert house.scheduler.lanes() == []
-    assert house.store.next_due() == 500.0
+    assert house.store.due_destinations(499.0, 10) == []
+    assert [key for _number, key in house.store.due_destinations(500.0, 10)] == [b"a"]
     house.scheduler.tick(501.0)
     house.commit()
     house.scheduler.refill(501.0)

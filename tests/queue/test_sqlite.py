@@ -119,7 +119,7 @@ def test_a_part_in_its_message_gets_a_row_when_it_is_deferred_or_held(tmp_path: 
     later.deferred.append((1, 0, 1, 700.0, 1, TO, "Not now.\n"))
     later.removed.append((3,))
     store.apply(later)
-    assert store.hold([2], 200.0) == 1
+    assert store.hold(2)
     again = after_crash(tmp_path)
     assert again.recover().messages == 2
     assert [(part.due, part.attempts, part.last) for part in again.parts(1)] == [(700.0, 1, "Not now.\n")]
@@ -193,11 +193,11 @@ def test_hold_keeps_a_message_until_release(store: SQLiteStore) -> None:
     parked = Changes()
     parked.parked.append((500.0, 1))
     store.apply(parked)
-    assert store.hold([1], 200.0) == 1
-    assert store.hold([1], 200.0) == 0
+    assert store.hold(1)
+    assert not store.hold(1)
     assert store.claim(1, 1e9, 10) == []
     assert store.destination_next_due(1, 0.0) == NEVER
-    assert store.release([1], 300.0) == 1
+    assert store.release(1, 300.0)
     assert [row.due for row in store.claim(1, 300.0, 10)] == [300.0]
     assert store.due_destinations(300.0, 10) == [(1, b"example.org")]
 

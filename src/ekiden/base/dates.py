@@ -12,9 +12,6 @@ import time
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-_TAI_EPOCH = 0x400000000000000A
-"""TAI64 label of the epoch's first second: 2^62, and the ten seconds that TAI was ahead of UTC in 1970."""
-
 
 def utc_date(when: float) -> bytes:
     """A date-time of RFC 5322 section 3.3 as qmail writes it: ``23 Nov 2026 03:56:33 -0000``.
@@ -43,12 +40,6 @@ def compact_date(when: float) -> bytes:
     """Universal time in digits, as in qmail's Message-IDs: ``20261123035633``."""
     moment = time.gmtime(when)
     return b"%04d%02d%02d%02d%02d%02d" % moment[:6]
-
-
-def tai64n(nanoseconds: int) -> bytes:
-    """A TAI64N label (cr.yp.to/libtai/tai64.html) for nanoseconds of the epoch: ``@`` and 24 hexadecimal digits."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return b"@%016x%08x" % (_TAI_EPOCH + seconds, rest)
 
 
 @functools.lru_cache(maxsize=8)

@@ -24,7 +24,6 @@ COMMENT = b"("
 WORDS = frozenset({ATOM, QUOTE, LITERAL})
 _TEXTS = WORDS | {COMMENT}
 
-DOT: Token = (b".", b"")
 COMMA: Token = (b",", b"")
 AT: Token = (b"@", b"")
 LEFT: Token = (b"<", b"")

@@ -86,7 +86,7 @@ def _content(
     settings: Settings, original: Original, told: Sequence[Ended], now: float, recipient: bytes, number: int
 ) -> bytes:
     failed = [one for one in told if action_of(one.outcome) is Action.FAILED]
-    report = b"".join(_report(settings, original, failed, told, now))
+    report = b"".join(_report(settings, original, failed, told))
     full = _returns_all(settings, original, bool(failed))
     status = delivery_status(settings, original, told, now)
     parts = [
@@ -138,7 +138,7 @@ def _subject(actions: set[Action]) -> bytes:
 
 
 def _report(
-    settings: Settings, original: Original, failed: Sequence[Ended], told: Sequence[Ended], now: float
+    settings: Settings, original: Original, failed: Sequence[Ended], told: Sequence[Ended]
 ) -> Iterator[bytes]:
     """Paragraphs, each ended by an empty line."""
     others = [one for one in told if action_of(one.outcome) is not Action.FAILED]

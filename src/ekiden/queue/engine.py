@@ -39,7 +39,7 @@ class Engine(Administering):
 
     def turn(self, now: float) -> bool:
         """Commit, answer, start. Whether there is more to do at once."""
-        if not self.commit(now):
+        if not self.commit():
             return False
         return self.dispatch(now)
 
@@ -69,7 +69,7 @@ class Engine(Administering):
             went = 0
         self._trim_at = now if went >= TRIMMED else now + TRIM_EVERY
 
-    def commit(self, now: float) -> bool:
+    def commit(self) -> bool:
         """Make durable what has come together, and answer who waits for it.
 
         False if what was delivered could not be recorded: then nothing new is started until it can.
@@ -95,20 +95,18 @@ class Engine(Administering):
         self._after_commit(accepted)
         return True
 
-    def _refuse(self, accepted: list[tuple[Message, list[Part], Answer | None]], error: Exception) -> None:
+    def _refuse(self, accepted: list[tuple[Message, list[Part], Answer]], error: Exception) -> None:
         if accepted:
             self._journal.alert(f"unable to queue {len(accepted)} messages: {error}")
         for _message, _parts, answer in accepted:
-            if answer is not None:
-                answer(FULL)
+            answer(FULL)
 
-    def _after_commit(self, accepted: list[tuple[Message, list[Part], Answer | None]]) -> None:
+    def _after_commit(self, accepted: list[tuple[Message, list[Part], Answer]]) -> None:
         for name in self._unlink:
             self.store.unlink_spool(name)
         self._unlink.clear()
         for message, parts, answer in accepted:
-            if answer is not None:
-                answer(message.id)
+            answer(message.id)
             self._admit(message, parts)
         reported, self._reported = self._reported, []
         for message, parts in reported:
@@ -118,7 +116,7 @@ class Engine(Administering):
         origin = message.meta.origin
         self._journal.new_message(message.id)
         self._journal.info(message.id, message.size, message.sender, origin.pid, origin.uid)
-        self.scheduler.admit(message, parts)
+        self.scheduler.admit(parts)
 
     def is_misdated(self, now: float) -> bool:
         """Whether mail waits for a time that no back-off asks for: it was deferred by a clock that was ahead."""

@@ -74,7 +74,7 @@ class Intake:
         self._journal = journal
         self._transport = transport
         self._intake = Changes()
-        self._accepted: list[tuple[Message, list[Part], Answer | None]] = []
+        self._accepted: list[tuple[Message, list[Part], Answer]] = []
         self._reported: list[tuple[Message, list[Part]]] = []
         self._unlink: list[str] = []
         self._deliveries = 0

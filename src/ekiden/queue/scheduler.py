@@ -62,7 +62,6 @@ class Scheduler:
         self._leaving: list[Message] = []
         self._done: list[Part] = []
         self._content_bytes = 0
-        self._idle_check = 0.0
         self._moved: set[Lane] = set()
         self.rerouting = Rerouting(self, store)
         self.in_flight = dict.fromkeys(CHANNELS, 0)
@@ -115,7 +114,7 @@ class Scheduler:
         free = self._settings.activemessages - len(self._at_hand[lane.channel]) - coming
         return may_begin(taken, free) or (not taken and len(self._lanes) <= _LANES)
 
-    def admit(self, message: Message, parts: list[Part]) -> None:
+    def admit(self, parts: Iterable[Part]) -> None:
         """Hold new parts, just stored and due now, or leave them in the store if there are too many at hand."""
         for part in parts:
             if not part.stored or self.has_room(part.lane):
@@ -178,7 +177,7 @@ class Scheduler:
                 ring.append(lane)
         return None
 
-    def _take(self, lane: Lane) -> Part | None:
+    def _take(self, lane: Lane) -> Part:
         part = lane.waiting.popleft()
         lane.in_flight += 1
         self.in_flight[lane.channel] += 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -296,47 +295,42 @@ class SQLiteStore(Reading):
 
     # The administrator's hand
 
-    def hold(self, messages: Sequence[int], now: float) -> int:
-        """Keep these from being attempted until released; how many were not held before."""
-        count = self._each(
-            messages,
+    def hold(self, message: int) -> bool:
+        """Keep a message from being attempted until it is released; False if it is on hold already, or gone."""
+        changed = self._change(
+            message,
             "UPDATE message SET held = 1 WHERE id = ? AND held = 0",
             f"{_SPREAD} AND id = ?",
             "UPDATE part SET due = NULL WHERE message = ?",
         )
-        for number in messages:
-            self._fresh.pop(number, None)
-        return count
+        self._fresh.pop(message, None)
+        return changed
 
-    def release(self, messages: Sequence[int], now: float) -> int:
-        """Make held messages due now."""
-        return self._each(
-            messages,
+    def release(self, message: int, now: float) -> bool:
+        """Make a message that is on hold due now; False if it is not, or gone."""
+        return self._change(
+            message,
             "UPDATE message SET held = 0 WHERE id = ? AND held = 1",
             f"UPDATE destination SET due = {now!r} WHERE due IS NOT NULL AND id IN"
             " (SELECT destination FROM part WHERE message = ?)",
             f"UPDATE part SET due = {now!r} WHERE message = ? AND due IS NULL",
         )
 
-    def hurry(self, messages: Sequence[int], now: float) -> None:
-        """Make these due now if they are not held."""
-        self._each(
-            messages,
+    def hurry(self, message: int, now: float) -> None:
+        """Make a message due now if it is not on hold."""
+        self._change(
+            message,
             f"UPDATE part SET due = {now!r} WHERE message = ? AND due > {now!r}",
             f"UPDATE destination SET due = {now!r} WHERE due > {now!r} AND id IN"
             " (SELECT destination FROM part WHERE message = ?)",
         )
 
-    def _each(self, messages: Sequence[int], counted: str, *others: str) -> int:
-        """Run the statements for each message in one transaction; the number of rows that the first one changed."""
+    def _change(self, message: int, *statements: str) -> bool:
+        """Run statements about a message in one transaction; whether the first one changed anything."""
 
-        def run_all(db: sqlite3.Connection) -> int:
-            count = 0
-            for number in messages:
-                count += db.execute(counted, (number,)).rowcount
-                for statement in others:
-                    db.execute(statement, (number,))
-            return count
+        def run_all(db: sqlite3.Connection) -> bool:
+            counts = [db.execute(statement, (message,)).rowcount for statement in statements]
+            return counts[0] > 0
 
         return self._db.write(run_all)
 

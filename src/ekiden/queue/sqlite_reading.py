@@ -48,10 +48,6 @@ class Reading:
         rows = self._db.all("SELECT key, seal FROM destination WHERE id = ?", destination)
         return _checked(destination, *rows[0]) if rows else None
 
-    def next_due(self) -> float | None:
-        """When the next destination not held in memory is due; None if there is none."""
-        return self._db.one("SELECT min(due) FROM destination")  # type: ignore[no-any-return]
-
     def last_due(self) -> float | None:
         """When the last part of all is due; None if there is none that is not held."""
         last = "(SELECT max(due) FROM part WHERE destination = destination.id)"

@@ -237,7 +237,7 @@ class Administration:
     def _act(self, frame: Act, user: str) -> Acted:
         now = time.time()
         # What has just been delivered must not be counted again.
-        if not self._engine.commit(now):
+        if not self._engine.commit():
             return Acted([], [], "the device is full")
         done: list[int] = []
         busy: list[int] = []
@@ -254,7 +254,7 @@ class Administration:
         except StoreFull as error:
             return Acted(done, busy, str(error), damaged)
         # Who asked may rely on it from now on.
-        if not self._engine.commit(now):
+        if not self._engine.commit():
             return Acted([], busy, "the device is full", damaged)
         if frame.action == "flush":
             self._forget_pauses()
@@ -271,12 +271,12 @@ class Administration:
     def _do(self, action: str, message: int, now: float, user: str) -> bool:
         match action:
             case "hold":
-                count = self._store.hold([message], now)
+                is_new = self._store.hold(message)
                 self._engine.scheduler.withdraw(message)
-                return bool(count)
+                return is_new
             case "release":
                 self._engine.scheduler.wake_all()
-                return bool(self._store.release([message], now))
+                return self._store.release(message, now)
             case "flush":
                 return self._hurry(message, now)
             case "delete":
@@ -291,7 +291,7 @@ class Administration:
         row = self._store.message(message)
         if row is None or row.held:
             return False
-        self._store.hurry([message], now)
+        self._store.hurry(message, now)
         return True
 
     def _forget_pauses(self) -> None:
@@ -303,7 +303,7 @@ class Administration:
         """Make messages that are not held due now, and forget which destinations could not be reached."""
         try:
             # What was deferred a moment ago is due too.
-            if not self._engine.commit(time.time()):
+            if not self._engine.commit():
                 return Done(0, "the device is full")
             count, following = self._store.flush(time.time(), after)
         except StoreFull as error:

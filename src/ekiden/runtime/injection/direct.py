@@ -202,7 +202,7 @@ class Direct:
         engine.stopping = True
         try:
             engine.delete(message, now, whom)
-            written = engine.commit(now)
+            written = engine.commit()
         except (StoreFull, StoreFailed) as error:
             raise NotQueued(WRITE_ERROR, f"unable to write the queue: {error} (#4.3.0)") from None
         if not written:
