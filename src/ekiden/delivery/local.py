@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from ekiden.base.sender import PER_RECIPIENT, UNANSWERED
 from ekiden.delivery import dotqmail
 from ekiden.delivery.report import DEFERRED, DELIVERED, Report, Trouble, cut, deferred, failed, readable
 from ekiden.delivery.search import ControlFile, check_home, exists, find
@@ -105,10 +106,10 @@ def plan(letter: Letter) -> Plan:
 
 def new_sender(letter: Letter) -> bytes:
     """The envelope sender for forwarding: the -owner address if there is one, in VERP form if it wants that."""
-    if letter.sender in (b"", b"#@[]") or not exists(letter.home, letter.dash, letter.ext, b"-owner"):
+    if letter.sender in UNANSWERED or not exists(letter.home, letter.dash, letter.ext, b"-owner"):
         return letter.sender
     if exists(letter.home, letter.dash, letter.ext, b"-owner-default"):
-        return letter.local + b"-owner-@" + letter.domain + b"-@[]"
+        return letter.local + b"-owner-@" + letter.domain + PER_RECIPIENT
     return letter.local + b"-owner@" + letter.domain
 
 

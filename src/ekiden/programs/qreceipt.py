@@ -13,6 +13,7 @@ import sys
 from ekiden.base.header_body import HeaderBody, field_name
 from ekiden.base.mailbox import Malformed, Token, quote, unquote
 from ekiden.base.mailbox_list import rewrite_field
+from ekiden.base.sender import UNANSWERED
 from ekiden.runtime.injection.door import Letter, NotQueued
 from ekiden.runtime.submission import submit
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _READ = 262_144
-_NO_ANSWER = (b"", b"#@[]")
 
 
 def main(argv: Sequence[str], home: str) -> int:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str], home: str) -> int:
     target = os.fsencode(argv[0])
     try:
         asked, message_id = _read(target)
-        if asked and sender not in _NO_ANSWER:
+        if asked and sender not in UNANSWERED:
             submit(home, Letter(b"", [sender]), [_notice(target, sender, message_id)])
     except Malformed as error:
         print(f"qreceipt: fatal: unable to parse this: {error}", file=sys.stderr)

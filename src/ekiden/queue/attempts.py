@@ -6,6 +6,7 @@ import msgspec
 
 from ekiden.base.envelope import Envelope, Notify, Recipient
 from ekiden.base.outcome import Outcome, Verdict
+from ekiden.base.sender import verp
 from ekiden.queue import ledger
 from ekiden.queue.backoff import SET_BACK, expired, next_attempt
 from ekiden.queue.lane import Message, Part
@@ -29,9 +30,7 @@ class Attempts(Notices):
             self.report(part, [_paused(lane.last)] * len(part.recipients), False, now, attempted=False)
             return
         meta = message.meta
-        sender = message.sender
-        if sender.endswith(b"-@[]"):
-            sender = _verp(sender, part.recipients[0].address)
+        sender = verp(message.sender, part.recipients[0].address)
         envelope = Envelope(sender, part.recipients, meta.body, meta.smtputf8, meta.ret, meta.envid)
         self._status()
         if not self._transport.send(part, envelope):
@@ -157,16 +156,6 @@ def _given_up(outcome: Outcome) -> Outcome:
     if outcome.verdict != Verdict.DEFERRED:
         return outcome
     return msgspec.structs.replace(outcome, verdict=Verdict.FAILED, status="5.4.7", text=outcome.text + GIVEN_UP)
-
-
-def _verp(sender: bytes, recipient: bytes) -> bytes:
-    """``list-@host-@[]`` as each recipient gets it: ``list-user=domain@host`` (qmail-send.9, addresses.5)."""
-    stem = sender[: -len(b"-@[]")]
-    local, at, host = stem.rpartition(b"@")
-    if not at:
-        return sender
-    user, at, domain = recipient.rpartition(b"@")
-    return local + (user + b"=" + domain if at else recipient) + b"@" + host
 
 
 def _paused(reason: str) -> Outcome:

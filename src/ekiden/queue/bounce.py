@@ -20,16 +20,11 @@ from dataclasses import dataclass
 from ekiden.base.dates import compact_date, utc_date
 from ekiden.base.envelope import Body, Envelope, Recipient
 from ekiden.base.header import find, header_end
+from ekiden.base.sender import DOUBLE_BOUNCE, PER_RECIPIENT
 from ekiden.queue.dsn import LINE, Action, Original, action_of, cut, delivery_status, named, sayable, wanted
 from ekiden.queue.dsn import without_controls as clean
 from ekiden.queue.store import Ended
 from ekiden.settings.schema import Settings
-
-DOUBLE_BOUNCE = b"#@[]"
-"""The sender of double bounces; what fails on the way from it ends without a word (addresses(5))."""
-
-PER_RECIPIENT = b"-@[]"
-"""How a sender ends whose every recipient gets a sender of its own: ``list-@host-@[]`` (addresses(5))."""
 
 _EMPTY_LINE = re.compile(r"(?<=\n)\n")
 
@@ -73,8 +68,7 @@ def reply_path(settings: Settings, sender: bytes) -> tuple[bytes, bytes] | None:
     """
     if sender == DOUBLE_BOUNCE:
         return None
-    if sender.endswith(PER_RECIPIENT):
-        sender = sender[: -len(PER_RECIPIENT)]
+    sender = sender.removesuffix(PER_RECIPIENT)
     if sender:
         return b"", sender
     if not settings.doublebounceto:

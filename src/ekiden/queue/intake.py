@@ -12,6 +12,7 @@ from ekiden.base.envelope import Envelope, Origin, Recipient
 from ekiden.base.header import MESSAGE_ID_WITHIN, message_id
 from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
+from ekiden.base.sender import PER_RECIPIENT
 from ekiden.queue.aside import Aside
 from ekiden.queue.lane import Message, Part
 from ekiden.queue.ledger import whom
@@ -203,7 +204,7 @@ class Intake:
 
     def _split(self, message: Message, recipients: Sequence[Recipient]) -> list[Part]:
         """Parts of recipients that share a destination; local ones and those of a VERP sender stand alone."""
-        alone = message.sender.endswith(b"-@[]")
+        alone = message.sender.endswith(PER_RECIPIENT)
         most = 1 if alone else self._settings.recipientspertransaction
         open_parts: dict[bytes, Part] = {}
         parts: list[Part] = []

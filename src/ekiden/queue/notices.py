@@ -7,8 +7,9 @@ from zlib import crc32
 
 from ekiden.base.envelope import Origin
 from ekiden.base.outcome import Verdict
+from ekiden.base.sender import DOUBLE_BOUNCE
 from ekiden.queue import ledger
-from ekiden.queue.bounce import DOUBLE_BOUNCE, compose
+from ekiden.queue.bounce import compose
 from ekiden.queue.dsn import Original
 from ekiden.queue.intake import Intake
 from ekiden.queue.lane import Message

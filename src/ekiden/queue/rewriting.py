@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ekiden.base.envelope import Recipient
 from ekiden.routing.route import Router
-from ekiden.wire.smtp.syntax import decode_xtext
+from ekiden.wire.smtp.syntax import decode_xtext, encode_xtext
 
 _RFC822 = b"rfc822;"
 
 
 def rewritten(recipient: Recipient, address: bytes) -> Recipient:
     """The recipient under its new address; the old one is kept as ORCPT, for notices to name."""
-    orcpt = recipient.orcpt or _RFC822 + _xtext(recipient.address)
+    orcpt = recipient.orcpt or _RFC822 + encode_xtext(recipient.address)
     return Recipient(address, recipient.notify, orcpt)
 
 
@@ -38,10 +38,3 @@ def _original(orcpt: bytes, router: Router) -> bytes:
         return router.complete(decode_xtext(orcpt[len(_RFC822) :]))
     except ValueError:
         return b""
-
-
-def _xtext(text: bytes) -> bytes:
-    """RFC 3461 section 4."""
-    return b"".join(
-        b"%c" % octet if 33 <= octet <= 126 and octet not in b"+=" else b"+%02X" % octet for octet in text
-    )

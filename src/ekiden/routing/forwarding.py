@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from ekiden.base.sender import UNANSWERED
 from ekiden.routing.aliases import ADDRESS_OCTETS, BadAlias
 
 TYPE_CHECKING = False
@@ -138,7 +139,7 @@ class Expansion:
     def expand(self, recipient: bytes, sender: bytes) -> bool:
         """Expand an incoming address, for which wildcards count; False if the database does not know it."""
         self.sender = sender
-        if sender not in (b"", b"#@[]"):
+        if sender not in UNANSWERED:
             self.sender = self._first(b"?", recipient) or sender
         value = self._first(b":", recipient)
         if value is None:

@@ -10,6 +10,7 @@ from ekiden.base.dates import compact_date, utc_date
 from ekiden.base.header_body import field_name
 from ekiden.base.mailbox import Malformed, Token, quote, unquote
 from ekiden.base.mailbox_list import rewrite_field, rewrite_list
+from ekiden.base.sender import PER_RECIPIENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Header:
     def _take_sender(self, address: list[Token]) -> list[Token]:
         address = self._defaults.complete(address)
         if self._sender is None:
-            self._sender = unquote(address) + (b"-@[]" if self._person.verp else b"")
+            self._sender = unquote(address) + (PER_RECIPIENT if self._person.verp else b"")
         return address
 
     # The end

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ekiden.base.envelope import Body, Envelope, Notify, Recipient
 from ekiden.base.reply import Refused
+from ekiden.base.sender import DOUBLE_BOUNCE
 from ekiden.wire.smtp.events import Mail, Rcpt
 from ekiden.wire.smtp.syntax import is_xtext, parse_path
 
@@ -27,9 +28,8 @@ _RCPT_KEYWORDS = frozenset({b"NOTIFY", b"ORCPT"})
 _ENVID_OCTETS = 100
 _ORCPT_OCTETS = 500
 
-
-_DOUBLE_BOUNCE = re.compile(rb" *<(#@\[\])>")
-"""The sender of double bounces that qmail and ekiden send on (addresses(5)); it is no mailbox."""
+_DOUBLE_BOUNCE = re.compile(rb" *<(" + re.escape(DOUBLE_BOUNCE) + rb")>")
+"""qmail and ekiden send it on, though it is no mailbox."""
 
 
 def parse_mail(argument: bytes, auth: bool = False) -> Mail:

@@ -104,7 +104,7 @@ def is_xtext(value: bytes) -> bool:
 
 
 def encode_xtext(value: bytes) -> bytes:
-    """Octets as xtext."""
+    """Octets as xtext (RFC 3461 section 4)."""
     return _XTEXT_BYTE.sub(lambda found: b"+%02X" % found.group()[0], value)
 
 
