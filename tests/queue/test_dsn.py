@@ -63,7 +63,13 @@ def test_actions(outcome, action):
     ],
 )
 def test_notify_rules(notify, told):
-    assert {action for action in Action if dsn.wanted(notify, action)} == told
+    outcomes = {
+        Outcome(Verdict.FAILED, "", ""),
+        Outcome(Verdict.DEFERRED, "", ""),
+        *(Outcome(Verdict.DELIVERED, "", "", *more) for more in ((), ("mx",), ("", "", False, "expanded"))),
+    }
+    ended = [Ended(Recipient(b"a@b", notify), outcome) for outcome in outcomes]
+    assert {dsn.action_of(one.outcome) for one in ended if dsn.is_wanted(one)} == told
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,15 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True, gc=False):
     notify: int = 0
     orcpt: bytes = b""
 
+    def wants(self, news: Notify) -> bool:
+        """Whether the sender is to be told of SUCCESS, FAILURE or DELAY (RFC 3461 section 4.1).
+
+        Who did not say is told of failures. Delays are told to those who asked: qmail tells nobody.
+        """
+        if not self.notify:
+            return news is Notify.FAILURE
+        return not self.notify & Notify.NEVER and bool(self.notify & news)
+
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A mail transaction's envelope. ``ret`` is ``FULL``, ``HDRS`` or empty; ``envid`` is xtext as on the wire."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ekiden.base.envelope import Recipient
+from ekiden.base.envelope import Notify, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.queue import ledger
 from ekiden.queue.attempts import Attempts
 from ekiden.queue.lane import Message, Part
-from ekiden.queue.ledger import WHOM, End, Entry, wants_failure, whom
+from ekiden.queue.ledger import WHOM, End, Entry, whom
 from ekiden.queue.rewriting import as_given
 from ekiden.queue.scheduler import channel_of
 from ekiden.queue.sealing import encode_meta, encode_recipients
@@ -78,7 +78,7 @@ class Administering(Attempts):
         parts = self.store.parts(number)
         for part in parts:
             for recipient in part.recipients:
-                if wants_failure(recipient):
+                if recipient.wants(Notify.FAILURE):
                     reason = msgspec.structs.replace(outcome, text=part.last + outcome.text)
                     message.ended.append(Ended(recipient, reason))
         message.left = 0
@@ -108,7 +108,7 @@ class Administering(Attempts):
         if self._keeps_ledger or message.meta.recipients > 1:
             failed = end == "failed"
             recipients = [one for part in parts for one in part.recipients]
-            ends = [End(one.address, end, "", report, "", failed and wants_failure(one)) for one in recipients]
+            ends = [End(one.address, end, "", report, "", failed and one.wants(Notify.FAILURE)) for one in recipients]
             encoded = ledger.encode(Entry(ends, ledger.beginning(message)), message.id, ledger.ADMINISTRATOR)
             self.scheduler.changes.ledger.append((message.id, ledger.ADMINISTRATOR, 0, now, encoded))
 

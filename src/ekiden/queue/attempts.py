@@ -10,7 +10,7 @@ from ekiden.base.sender import verp
 from ekiden.queue import ledger
 from ekiden.queue.backoff import SET_BACK, expired, next_attempt
 from ekiden.queue.lane import Message, Part
-from ekiden.queue.ledger import End, Entry, wants_failure
+from ekiden.queue.ledger import End, Entry
 from ekiden.queue.notices import Notices
 from ekiden.queue.sealing import encode_ended, encode_recipients
 from ekiden.queue.store import Ended
@@ -129,9 +129,10 @@ class Attempts(Notices):
                 continue
             ends.append(ledger.ending(recipient, outcome, part.lane.channel == "local"))
             if outcome.verdict == Verdict.FAILED:
-                if wants_failure(recipient):
-                    message.ended.append(Ended(recipient, outcome))
-            elif recipient.notify & Notify.SUCCESS and not outcome.relayed_dsn:
+                is_news = recipient.wants(Notify.FAILURE)
+            else:
+                is_news = recipient.wants(Notify.SUCCESS) and not outcome.relayed_dsn
+            if is_news:
                 message.ended.append(Ended(recipient, outcome))
         return remaining
 

@@ -21,7 +21,7 @@ from ekiden.base.dates import compact_date, utc_date
 from ekiden.base.envelope import Body, Envelope, Recipient
 from ekiden.base.header import find, header_end
 from ekiden.base.sender import DOUBLE_BOUNCE, PER_RECIPIENT
-from ekiden.queue.dsn import LINE, Action, Original, action_of, cut, delivery_status, named, sayable, wanted
+from ekiden.queue.dsn import LINE, Action, Original, action_of, cut, delivery_status, is_wanted, named, sayable
 from ekiden.queue.dsn import without_controls as clean
 from ekiden.queue.store import Ended
 from ekiden.settings.schema import Settings
@@ -49,7 +49,7 @@ def compose(
     the original was a bounce of which no recipient failed. ``number`` is the notice's own, for its ``Received``.
     """
     path = reply_path(settings, original.sender)
-    told = [one for one in ended if wanted(one.recipient.notify, action_of(one.outcome))]
+    told = [one for one in ended if is_wanted(one)]
     if path is not None and path[0]:
         told = [one for one in told if action_of(one.outcome) is Action.FAILED]
     if path is None or not told:

@@ -40,6 +40,9 @@ class Action(enum.Enum):
     EXPANDED = "expanded"
 
 
+_NEWS = {Action.FAILED: Notify.FAILURE, Action.DELAYED: Notify.DELAY}
+
+
 @dataclass(frozen=True, slots=True)
 class Original:
     """The message that a notice is about.
@@ -71,18 +74,9 @@ def action_of(outcome: Outcome) -> Action:
     return Action.RELAYED if outcome.remote else Action.DELIVERED
 
 
-def wanted(notify: int, action: Action) -> bool:
-    """Whether the sender is to be told, by the recipient's NOTIFY (RFC 3461 section 4.1).
-
-    Who did not say is told of failures. Delays are told to those who asked: qmail tells nobody.
-    """
-    if notify & Notify.NEVER:
-        return False
-    if action is Action.FAILED:
-        return not notify or bool(notify & Notify.FAILURE)
-    if action is Action.DELAYED:
-        return bool(notify & Notify.DELAY)
-    return bool(notify & Notify.SUCCESS)
+def is_wanted(ended: Ended) -> bool:
+    """Whether the sender is to be told of it."""
+    return ended.recipient.wants(_NEWS.get(action_of(ended.outcome), Notify.SUCCESS))
 
 
 def named(settings: Settings, address: bytes) -> bytes:

@@ -93,14 +93,9 @@ def ending(recipient: Recipient, outcome: Outcome, local: bool) -> End:
         outcome.status,
         outcome.text[:_REPORT].translate(_SPACE).rstrip(),
         outcome.remote,
-        outcome.verdict == Verdict.FAILED and wants_failure(recipient),
+        outcome.verdict == Verdict.FAILED and recipient.wants(Notify.FAILURE),
         local,
     )
-
-
-def wants_failure(recipient: Recipient) -> bool:
-    """Whether the sender is to be told if this recipient fails (RFC 3461 section 4.1)."""
-    return recipient.notify == Notify.DEFAULT or bool(recipient.notify & Notify.FAILURE)
 
 
 def beginning(message: Message) -> Beginning:
