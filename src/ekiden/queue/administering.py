@@ -105,12 +105,11 @@ class Administering(Attempts):
         self.scheduler.withdraw(message.id)
         self.scheduler.changes.finished.extend((message.id, part.part) for part in parts)
         self._remove(message)
-        if self._keeps_ledger or message.meta.recipients > 1:
+        if self._has_entries(message):
             failed = end == "failed"
             recipients = [one for part in parts for one in part.recipients]
             ends = [End(one.address, end, "", report, "", failed and one.wants(Notify.FAILURE)) for one in recipients]
-            encoded = ledger.encode(Entry(ends, ledger.beginning(message)), message.id, ledger.ADMINISTRATOR)
-            self.scheduler.changes.ledger.append((message.id, ledger.ADMINISTRATOR, 0, now, encoded))
+            self._write_entry(message, ledger.ADMINISTRATOR, 0, now, Entry(ends, ledger.beginning(message)))
 
 
 def _addresses(parts: Iterable[Part | PartRow]) -> list[bytes]:

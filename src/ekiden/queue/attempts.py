@@ -108,10 +108,9 @@ class Attempts(Notices):
             if part.stored:
                 changes.finished.append((message.id, part.number))
             message.left -= 1
-        if ends and (self._keeps_ledger or message.meta.recipients > 1):
+        if ends and self._has_entries(message):
             entry = Entry(ends, None if message.left else ledger.beginning(message))
-            encoded = ledger.encode(entry, message.id, part.number)
-            changes.ledger.append((message.id, part.number, part.attempts, now, encoded))
+            self._write_entry(message, part.number, part.attempts, now, entry)
         if message.ended and (not message.at_hand or len(message.ended) >= NOTICE_AT):
             self._notify(message, now, stored=told > 0)
         elif len(message.ended) > told:

@@ -113,9 +113,7 @@ class Engine(Administering):
             self._admit(message, parts)
 
     def _admit(self, message: Message, parts: list[Part]) -> None:
-        origin = message.meta.origin
-        self._journal.new_message(message.id)
-        self._journal.info(message.id, message.size, message.sender, origin.pid, origin.uid)
+        self._tell(message.id, message.size, message.sender, message.meta.origin)
         self.scheduler.admit(parts)
 
     def is_misdated(self, now: float) -> bool:
@@ -133,9 +131,7 @@ class Engine(Administering):
         rows = self.store.messages(after, _PAGE, damaged)
         for row in rows:
             if row.id <= until:
-                origin = row.meta.origin
-                self._journal.new_message(row.id)
-                self._journal.info(row.id, row.size, row.sender, origin.pid, origin.uid)
+                self._tell(row.id, row.size, row.sender, row.meta.origin)
         for fault in damaged:
             self._aside.add(fault)
         last = max([*(row.id for row in rows), *(fault.message for fault in damaged)], default=0)

@@ -149,10 +149,14 @@ class Intake:
         number = self.store.new_message_id()
         if spool:
             self.store.unlink_spool(spool)
-        self._journal.new_message(number)
-        self._journal.info(number, size, sender, origin.pid, origin.uid)
+        self._tell(number, size, sender, origin)
         self._journal.end(number)
         answer(number)
+
+    def _tell(self, number: int, size: int, sender: bytes, origin: Origin) -> None:
+        """Log that a message has come in."""
+        self._journal.new_message(number)
+        self._journal.info(number, size, sender, origin.pid, origin.uid)
 
     def _new(
         self,

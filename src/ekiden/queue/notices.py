@@ -49,12 +49,20 @@ class Notices(Intake):
             self._reported.append(new)
             self._journal.bounce(message.id, number)
             told = number
-        if self._keeps_ledger or meta.recipients > 1:
-            encoded = ledger.encode(Entry([], notice=told), message.id, ledger.NOTICE)
-            self.scheduler.changes.ledger.append((message.id, ledger.NOTICE, told, now, encoded))
+        if self._has_entries(message):
+            self._write_entry(message, ledger.NOTICE, told, now, Entry([], notice=told))
         message.ended.clear()
         if stored and message.left:
             self.scheduler.changes.ended.append((None, message.id))
+
+    def _has_entries(self, message: Message) -> bool:
+        """Whether the ledger is told of the message's ends, if only until the last of them."""
+        return self._keeps_ledger or message.meta.recipients > 1
+
+    def _write_entry(self, message: Message, part: int, attempt: int, now: float, entry: Entry) -> None:
+        """Have it in the ledger with the next commit."""
+        encoded = ledger.encode(entry, message.id, part)
+        self.scheduler.changes.ledger.append((message.id, part, attempt, now, encoded))
 
     def content(self, message: Message) -> bytes | None:
         """The content of a message without a file of its own; None, with an alert, if it cannot be had or is not what

@@ -95,8 +95,7 @@ class Scheduler:
                 self.changes.forgotten = [row for row in self.changes.forgotten if row[0] != number]
             lane = self._add_lane(number, key, channel)
         elif not lane.at_hand:
-            lane.more = True
-            self._hungry[lane] = None
+            self._look_into(lane)
         self._expected.add(lane)
         return lane
 
@@ -104,9 +103,13 @@ class Scheduler:
         window = float(self._settings.concurrencydestinationstart if channel == "remote" else self._places["local"])
         lane = self._lanes[key] = Lane(number, key, channel, max(1.0, window))
         # What the store has for it is unknown; one look tells.
+        self._look_into(lane)
+        return lane
+
+    def _look_into(self, lane: Lane) -> None:
+        """Have the store asked for what the lane has due."""
         lane.more = True
         self._hungry[lane] = None
-        return lane
 
     def has_room(self, lane: Lane, coming: int = 0) -> bool:
         """Whether the lane may hold one more part at hand, beside those that are coming anyway."""
@@ -120,8 +123,7 @@ class Scheduler:
             if not part.stored or self.has_room(part.lane):
                 self._hold(part)
             else:
-                part.lane.more = True
-                self._hungry[part.lane] = None
+                self._look_into(part.lane)
 
     def _hold(self, part: Part) -> None:
         message = part.message
@@ -212,8 +214,7 @@ class Scheduler:
         self.changes = Changes()
         self._expected.clear()
         for lane in self._moved:
-            lane.more = True
-            self._hungry[lane] = None
+            self._look_into(lane)
         self._moved.clear()
         for message in self._leaving:
             if not message.at_hand:
@@ -339,21 +340,12 @@ class Scheduler:
         wanted = self._lanes_wanted()
         found = self._store.due_destinations(now, wanted) if wanted else []
         for number, key in found:
-            self.changes.parked.append((None, number))
-            if key in self._lanes:
-                if self._lanes[key].id != number:
-                    # A look by its key did not find it: its index is damaged, and nobody would try what is for it.
-                    raise StoreDamaged(f"destinations {self._lanes[key].id} and {number} have the same key")
-                self._lanes[key].more = True
-                self._hungry[self._lanes[key]] = None
-            else:
-                self._add_lane(number, key, channel_of(key))
+            self._fetched(number, key)
         crowded = len(self._lanes) > _LANES - _FETCHED
         for lane in list(self._lanes.values()):
             if lane.next_due <= now:
                 lane.next_due = math.inf
-                lane.more = True
-                self._hungry[lane] = None
+                self._look_into(lane)
             elif (
                 not lane.at_hand
                 and lane not in self._expected
@@ -362,6 +354,18 @@ class Scheduler:
             ):
                 self._forget(lane, now)
         return bool(found)
+
+    def _fetched(self, number: int, key: bytes) -> None:
+        """A destination that is due, which the store gives out until it is parked again."""
+        self.changes.parked.append((None, number))
+        lane = self._lanes.get(key)
+        if lane is None:
+            self._add_lane(number, key, channel_of(key))
+            return
+        if lane.id != number:
+            # A look by its key did not find it: its index is damaged, and nobody would try what is for it.
+            raise StoreDamaged(f"destinations {lane.id} and {number} have the same key")
+        self._look_into(lane)
 
     def _lanes_wanted(self) -> int:
         """How many destinations that are due may be fetched from the store now; few where there are many at hand."""
@@ -390,8 +394,7 @@ class Scheduler:
         for lane in self._lanes.values():
             lane.paused_until = 0.0
             lane.failures = 0
-            lane.more = True
-            self._hungry[lane] = None
+            self._look_into(lane)
 
     def is_attempting(self, message: int) -> bool:
         """Whether a part of the message is in flight."""
