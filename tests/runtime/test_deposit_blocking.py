@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.programs.conftest import RECORDER
 from tests.roles.doorway import Doorway, doorway
 
 from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
-from ekiden.runtime.deposit_blocking import Deposits, _unix, rejected
+from ekiden.runtime.deposit_blocking import Deposits, rejected
 from ekiden.runtime.frames import Accepted, Rejected
 from ekiden.runtime.injection.direct import Direct
 from ekiden.runtime.injection.door import NotQueued
@@ -114,11 +112,6 @@ def test_a_program_gets_lines_of_the_host(tmp_path: Path, monkeypatch: pytest.Mo
     assert isinstance(answer, Accepted) and answer.message > 1
     assert (tmp_path / "message").read_bytes() == b"a\nb\n" + b"\r\n" * 1000 + b"c"
     assert (tmp_path / "envelope").read_bytes() == b"Fs@x\0Ta@b\0Tc\0\0"
-
-
-@given(st.lists(st.binary(max_size=5).map(lambda data: data.translate(bytes(b"\r\nx"[c % 3] for c in range(256))))))
-def test_newlines_are_found_wherever_pieces_end(pieces: list[bytes]) -> None:
-    assert b"".join(_unix(pieces)) == b"".join(pieces).replace(b"\r\n", b"\n")
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekiden.wire.carriage import Inserter, Remover, add_cr
+from ekiden.wire.carriage import Inserter, Remover, add_cr, without_cr
 
 TEXTS = st.lists(st.text(alphabet="a\r\n", max_size=6).map(str.encode), max_size=6)
 
 
 def removed(pieces: list[bytes]) -> bytes:
     remover = Remover()
-    return b"".join(remover.feed(piece) for piece in pieces) + remover.finish()
+    text = b"".join(remover.feed(piece) for piece in pieces) + remover.finish()
+    kept = list(without_cr(pieces))
+    assert b"".join(kept) == text and all(kept)
+    return text
 
 
 def inserted(pieces: list[bytes]) -> bytes:

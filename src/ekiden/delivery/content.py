@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from ekiden.wire.carriage import add_cr, without_cr
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,14 +92,7 @@ class WireFile(Content):
         self._descriptor = -1
 
     def chunks(self) -> Iterator[bytes]:
-        held = b""
-        for piece in self.wire():
-            data = held + piece
-            # A CR at the end may be half of a line end.
-            held = b"\r" if data.endswith(b"\r") else b""
-            yield data[: len(data) - len(held)].replace(b"\r\n", b"\n")
-        if held:
-            yield held
+        return without_cr(self.wire())
 
     def wire(self) -> Iterator[bytes]:
         return pieces(self._file)
@@ -124,7 +119,7 @@ class PlainFile(Content):
         return pieces(self._file)
 
     def wire(self) -> Iterator[bytes]:
-        return (chunk.replace(b"\n", b"\r\n") for chunk in self.chunks())
+        return map(add_cr, self.chunks())
 
     def descriptor(self) -> int:
         os.lseek(self._file, 0, os.SEEK_SET)

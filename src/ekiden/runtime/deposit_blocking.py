@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Protocol
 
 from ekiden.runtime.frames import Accepted, Rejected
 from ekiden.runtime.injection.client import door
 from ekiden.runtime.injection.door import PERMANENT, REFUSED, WRITE_ERROR, Body, NotQueued
 from ekiden.runtime.submission import is_replaced
+from ekiden.wire.carriage import without_cr
 
 if TYPE_CHECKING:
     from ekiden.base.envelope import Envelope, Origin
@@ -163,7 +164,7 @@ class _ProgramDeposit(_Waiting):
 
         recipients = [recipient.address for recipient in envelope.recipients]
         try:
-            return inject(self._home, envelope.sender, recipients, _unix(self._pieces()))
+            return inject(self._home, envelope.sender, recipients, without_cr(self._pieces()))
         except Trouble as trouble:
             raise NotQueued(PERMANENT if trouble.verdict == FAILED else REFUSED, str(trouble)) from None
 
@@ -174,17 +175,6 @@ class _ProgramDeposit(_Waiting):
         self._file.seek(0)
         while piece := self._file.read(1 << 18):
             yield piece
-
-
-def _unix(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """CRLF made LF, also where a piece ends between the two."""
-    held = b""
-    for piece in pieces:
-        piece, held = held + piece, b""
-        if piece.endswith(b"\r"):
-            piece, held = piece[:-1], b"\r"
-        yield piece.replace(b"\r\n", b"\n")
-    yield held
 
 
 def rejected(fault: NotQueued) -> Rejected:

@@ -6,6 +6,8 @@ import os
 from io import BufferedReader, RawIOBase
 from itertools import chain
 
+from ekiden.wire.carriage import without_cr
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,17 +33,7 @@ def _plain(pieces: Iterator[bytes]) -> Iterator[bytes]:
         if b"\n" in start:
             break
     rest = chain((start,), pieces)
-    return _without_cr(rest) if start.partition(b"\n")[0].endswith(b"\r") else rest
-
-
-def _without_cr(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """A CR that ends a piece waits for the next one."""
-    held = b""
-    for piece in pieces:
-        data = held + piece
-        held = b"\r" if data.endswith(b"\r") else b""
-        yield data[: len(data) - len(held)].replace(b"\r\n", b"\n")
-    yield held
+    return without_cr(rest) if start.partition(b"\n")[0].endswith(b"\r") else rest
 
 
 class _Raw(RawIOBase):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 
 def add_cr(piece: bytes) -> bytes:
     """A CR before each LF, whether or not there is one already."""
@@ -24,6 +28,16 @@ class Remover:
         """What is still held at the end of the input."""
         held, self._held = self._held, b""
         return held
+
+
+def without_cr(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces, cut anywhere, with each CR LF made LF; none of them is empty."""
+    remover = Remover()
+    for piece in pieces:
+        if kept := remover.feed(piece):
+            yield kept
+    if held := remover.finish():
+        yield held
 
 
 class Inserter:

@@ -7,6 +7,7 @@ It is answered by one netstring for all, which ends the session. The shell's con
 from __future__ import annotations
 
 from ekiden.base.reply import Reply
+from ekiden.wire.carriage import add_cr
 from ekiden.wire.netstring import Oversized
 from ekiden.wire.netstring_session import (
     BAD_RECIPIENT,
@@ -58,7 +59,7 @@ class Session(NetstringSession):
             piece = yield from self._input.some(left)
             left -= len(piece)
             if self._refusal is None:
-                yield Content(piece.replace(b"\n", b"\r\n"))
+                yield Content(add_cr(piece))
         yield from self._input.comma()
 
     def _rcpts(self) -> Steps:

@@ -8,9 +8,8 @@ netstring_session.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from ekiden.base.reply import Reply
+from ekiden.wire.carriage import Remover, add_cr
 from ekiden.wire.netstring import Malformed, Oversized
 from ekiden.wire.netstring_session import (
     BAD_RECIPIENT,
@@ -59,19 +58,21 @@ class Session(NetstringSession):
     def _content(self, size: int) -> Steps:
         if not size:
             raise Malformed("a message does not say how its lines end")
-        encoding = _ENCODINGS.get((yield from self._input.exactly(1)))
-        if encoding is None:
+        ending = yield from self._input.exactly(1)
+        if ending not in _LINE_ENDS:
             raise Malformed("a message does not say how its lines end")
-        unix, stored, left = encoding(), 0, size - 1
+        remover = Remover() if ending == b"\r" else None
+        stored, left = 0, size - 1
         while left:
             piece = yield from self._input.some(left)
             left -= len(piece)
-            piece = unix(piece, not left)
+            if remover is not None:
+                piece = remover.feed(piece) + (b"" if left else remover.finish())
             stored += len(piece)
             if stored > self._size_limit > 0:
                 yield from self._refuse(TOO_LARGE)
             elif piece:
-                yield Content(piece.replace(b"\n", b"\r\n"))
+                yield Content(add_cr(piece))
         yield from self._input.comma()
 
     def _sender(self) -> Steps:
@@ -118,25 +119,5 @@ class Session(NetstringSession):
 
 _TRY_LATER = answer(b"", TOO_MANY)
 
-_Unix = Callable[[bytes, bool], bytes]
-"""Makes LF of what ends lines in a piece of content; told whether it is the last one."""
-
-
-def _with_lf() -> _Unix:
-    return lambda piece, _last: piece
-
-
-def _with_crlf() -> _Unix:
-    held = b""
-
-    def unix(piece: bytes, last: bool) -> bytes:
-        nonlocal held
-        piece, held = held + piece, b""
-        if piece.endswith(b"\r") and not last:
-            piece, held = piece[:-1], b"\r"
-        return piece.replace(b"\r\n", b"\n")
-
-    return unix
-
-
-_ENCODINGS: Mapping[bytes, Callable[[], _Unix]] = {b"\n": _with_lf, b"\r": _with_crlf}
+_LINE_ENDS = frozenset({b"\n", b"\r"})
+"""A message's first octet: its lines end with LF, or with CR LF."""
