@@ -18,7 +18,7 @@ from ekiden.delivery.content import WireContent
 from ekiden.delivery.letter import Letter
 from ekiden.delivery.local_limits import LocalLimits
 from ekiden.delivery.mailboxes import to_maildirs
-from ekiden.delivery.quota import Ledger, define, parse
+from ekiden.delivery.quota import Counts, define, parse
 from ekiden.delivery.report import DEFERRED, FAILED, Trouble
 
 FRONT = len("Return-Path: <a@b.org>\nDelivered-To: joe@x.org\n")
@@ -219,7 +219,7 @@ def test_a_locked_maildir_defers(box: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_directory_in_the_files_place_defers(box: Path) -> None:
     (box / "maildirsize").mkdir()
     with pytest.raises(OSError):
-        Ledger(os.fsencode(box), b"600S")
+        Counts(os.fsencode(box), b"600S")
     (trouble,) = deliver(box, 100, limits=limit(600))
     assert trouble is not None and trouble.verdict == DEFERRED
 

@@ -17,7 +17,7 @@ from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import Forward, Run, Step, ToMaildir, ToMbox, deliver, resume
 from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
 from ekiden.delivery.maildir import clean
-from ekiden.delivery.mbox import LOCK_SECONDS
+from ekiden.delivery.mbox import LOCK_PAUSE, LOCK_SECONDS
 from ekiden.delivery.report import Report, Trouble, unable
 from ekiden.delivery.running import run
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 Answer = int | Trouble
 Inject = Callable[[Forward, Letter, Callable[[Answer], None]], None]
 """Queues the letter's content after its Delivered-To field; calls back with ``qp`` or Trouble, at once or later."""
-
-_PAUSE = 0.1
-"""Seconds between two attempts at a lock."""
 
 _CLEANED = 6 * 3600.0
 """Seconds after which a Maildir's tmp/ is looked through again."""
@@ -163,7 +160,7 @@ class Carrier:
             self._advance(job, mailboxes.locked(path))
             return
         if not self._waiting:
-            self._loop.call_later(_PAUSE, self._retry)
+            self._loop.call_later(LOCK_PAUSE, self._retry)
         self._waiting.append(job)
 
     def _retry(self) -> None:

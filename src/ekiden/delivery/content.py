@@ -22,6 +22,9 @@ PIECE = 256 * 1024
 class Content:
     """Base of the three. A content is closed when its delivery has ended."""
 
+    def __init__(self) -> None:
+        self._copy = -1
+
     def chunks(self) -> Iterator[bytes]:
         """The content in pieces of arbitrary length, lines ended by LF."""
         raise NotImplementedError
@@ -32,10 +35,16 @@ class Content:
 
     def descriptor(self) -> int:
         """A seekable descriptor at the content's first octet, for programs; it stays this object's."""
-        raise NotImplementedError
+        if self._copy < 0:
+            self._copy = in_memory(self.chunks())
+        os.lseek(self._copy, 0, os.SEEK_SET)
+        return self._copy
 
     def close(self) -> None:
         """Give back what ``descriptor`` made."""
+        if self._copy >= 0:
+            os.close(self._copy)
+            self._copy = -1
 
     def header_has(self, line: bytes) -> bool:
         """Whether the header section holds exactly this line (LF included)."""
@@ -57,9 +66,9 @@ class WireContent(Content):
     """Octets in wire form."""
 
     def __init__(self, data: bytes) -> None:
+        super().__init__()
         self.data = data
         self._plain = data.replace(b"\r\n", b"\n")
-        self._descriptor = -1
 
     def chunks(self) -> Iterator[bytes]:
         return iter((self._plain,))
@@ -72,24 +81,13 @@ class WireContent(Content):
         header = self._plain if end < 0 else self._plain[: end + 1]
         return header.startswith(line) or b"\n" + line in header
 
-    def descriptor(self) -> int:
-        if self._descriptor < 0:
-            self._descriptor = in_memory(self.chunks())
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        return self._descriptor
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
 
 class WireFile(Content):
     """A file in wire form, open for reading; closed with this object."""
 
     def __init__(self, file: int) -> None:
+        super().__init__()
         self._file = file
-        self._descriptor = -1
 
     def chunks(self) -> Iterator[bytes]:
         return without_cr(self.wire())
@@ -97,22 +95,18 @@ class WireFile(Content):
     def wire(self) -> Iterator[bytes]:
         return pieces(self._file)
 
-    def descriptor(self) -> int:
-        if self._descriptor < 0:
-            self._descriptor = in_memory(self.chunks())
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        return self._descriptor
-
     def close(self) -> None:
-        for descriptor in {self._file, self._descriptor} - {-1}:
-            os.close(descriptor)
-        self._file = self._descriptor = -1
+        super().close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 class PlainFile(Content):
     """A seekable file with lines ended by LF, such as qmail-local's descriptor 0; programs are given it itself."""
 
     def __init__(self, file: int) -> None:
+        super().__init__()
         self._file = file
 
     def chunks(self) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from ekiden.delivery import mailboxes, program
 from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import Forward, Run, Step, deliver, resume
 from ekiden.delivery.local_limits import NO_LIMITS, LocalLimits
-from ekiden.delivery.mbox import LOCK_SECONDS
+from ekiden.delivery.mbox import LOCK_PAUSE, LOCK_SECONDS
 from ekiden.delivery.report import Report, Trouble
 
 TYPE_CHECKING = False
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     Inject = Callable[[Forward, Letter], int]
     """Queues the letter's content after its Delivered-To field; gives ``qp`` or raises Trouble."""
-
-
-_PAUSE = 0.1
-"""Seconds between two attempts at a lock."""
 
 
 def carry_out(
@@ -71,5 +67,5 @@ def _to_mbox(path: bytes, letter: Letter) -> Trouble | None:
     while (troubles := mailboxes.to_mbox(path, [letter])) is None:
         if time.monotonic() >= until:
             return mailboxes.locked(path)
-        time.sleep(_PAUSE)
+        time.sleep(LOCK_PAUSE)
     return troubles[0]

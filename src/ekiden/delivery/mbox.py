@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 30.0
 """How long a delivery waits for the lock."""
 
+LOCK_PAUSE = 0.1
+"""Seconds between two attempts at it."""
+
 
 class LeftOver(OSError):
     """Appending failed, and so did cutting the file back: a part of what was written is still there."""

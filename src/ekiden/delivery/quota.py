@@ -94,8 +94,8 @@ def definition_of(maildir: bytes, setting: bytes) -> bytes:
     return definition
 
 
-class Ledger:
-    """The counts of one Maildir, locked until ``close``. Raises OSError and Locked."""
+class Counts:
+    """What one Maildir holds, locked until ``close``. Raises OSError and Locked."""
 
     def __init__(self, maildir: bytes, definition: bytes) -> None:
         self._maildir = maildir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ekiden.delivery.quota import Ledger, Locked, definition_of, root
+from ekiden.delivery.quota import Counts, Locked, definition_of, root
 from ekiden.delivery.report import deferred, failed, readable
 
 TYPE_CHECKING = False
@@ -20,23 +20,23 @@ class Quotas:
 
     def __init__(self, limits: LocalLimits) -> None:
         self._limits = limits
-        self._ledgers: dict[bytes, Ledger] = {}
-        self._of: dict[bytes, Ledger | None] = {}
+        self._opened: dict[bytes, Counts] = {}
+        self._of: dict[bytes, Counts | None] = {}
         """By the path that a delivery names; several may lead to one Maildir."""
 
     def __enter__(self) -> Quotas:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for ledger in self._ledgers.values():
-            ledger.close()
+        for counts in self._opened.values():
+            counts.close()
 
     def admit(self, path: bytes, draft: Draft) -> None:
         """Make room for a message that was written; raises Trouble if there is none, OSError if it cannot be seen."""
-        ledger = self._ledger(path)
-        if ledger is None:
+        counts = self._counts(path)
+        if counts is None:
             return
-        if not ledger.reserve(draft.octets):
+        if not counts.reserve(draft.octets):
             if self._limits.bounce_over_quota:
                 raise failed(OVER.format(readable(path), 5))
             raise deferred(OVER.format(readable(path), 4))
@@ -44,24 +44,24 @@ class Quotas:
 
     def count(self, path: bytes, draft: Draft) -> None:
         """A message was published."""
-        ledger = self._of.get(path)
-        if ledger is not None:
-            ledger.add(draft.octets, 1)
+        counts = self._of.get(path)
+        if counts is not None:
+            counts.add(draft.octets, 1)
 
-    def _ledger(self, path: bytes) -> Ledger | None:
+    def _counts(self, path: bytes) -> Counts | None:
         if path not in self._of:
             self._of[path] = self._open(path)
         return self._of[path]
 
-    def _open(self, path: bytes) -> Ledger | None:
+    def _open(self, path: bytes) -> Counts | None:
         maildir = root(path)
         definition = definition_of(maildir, self._limits.quota)
         if not definition:
             return None
         maildir = os.path.realpath(maildir)
         try:
-            if maildir not in self._ledgers:
-                self._ledgers[maildir] = Ledger(maildir, definition)
-            return self._ledgers[maildir]
+            if maildir not in self._opened:
+                self._opened[maildir] = Counts(maildir, definition)
+            return self._opened[maildir]
         except Locked:
             raise deferred(f"The Maildir {readable(path)} stayed locked by another delivery. (#4.2.1)") from None

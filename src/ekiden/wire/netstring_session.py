@@ -24,6 +24,7 @@ RECIPIENTS = 100_000
 WAITING_OCTETS = 65_536
 """Input kept while an answer is owed before ``choked`` asks the shell to stop reading."""
 
+TOO_LARGE = Reply(552, "5.3.4", "message size exceeds the limit of this host")
 BAD_SENDER = Reply(553, "5.1.7", "this sender address cannot be handled")
 BAD_RECIPIENT = Reply(553, "5.1.3", "this recipient address cannot be handled")
 
@@ -89,6 +90,9 @@ class NetstringSession:
         self._out: list[bytes] = []
         self._asked: Question | None = None
         self._verdict: Reply | None = None
+        """What the last question was answered with; None for yes."""
+        self._refusal: Reply | None = None
+        """Why the message at hand is not taken, if it is not."""
         self._said = b""
         self._over = False
         self._steps = self._parse()
@@ -151,6 +155,21 @@ class NetstringSession:
 
     def _parse(self) -> Steps:
         raise NotImplementedError
+
+    def _ask_of_message(self, question: Question) -> Steps:
+        """A question whose no goes for the whole message; none is asked about a message that is refused."""
+        if self._refusal is None:
+            yield question
+            if self._verdict is not None:
+                self._refusal = self._verdict
+                yield Reset()
+
+    def _refuse(self, reply: Reply) -> Steps:
+        """Refuse the message by the engine's own rules, if it is not refused yet."""
+        if self._refusal is None:
+            self._refusal = reply
+            yield Refusal(reply)
+            yield Reset()
 
 
 def _nothing() -> Steps:

@@ -6,24 +6,21 @@ It is answered by one netstring for all, which ends the session. The shell's con
 
 from __future__ import annotations
 
-from ekiden.base.reply import Reply
 from ekiden.wire.carriage import add_cr
 from ekiden.wire.netstring import Oversized
 from ekiden.wire.netstring_session import (
     BAD_RECIPIENT,
     BAD_SENDER,
     RECIPIENTS,
+    TOO_LARGE,
     Content,
     EndOfMessage,
     NetstringSession,
     Rcpt,
-    Refusal,
-    Reset,
     Sender,
     Steps,
     answer,
 )
-from ekiden.wire.qmtp import TOO_LARGE
 
 
 class Session(NetstringSession):
@@ -32,7 +29,6 @@ class Session(NetstringSession):
     def __init__(self, size_limit: int = 0) -> None:
         super().__init__()
         self._size_limit = size_limit
-        self._refusal: Reply | None = None
 
     def _parse(self) -> Steps:
         self._input.enter((yield from self._input.length()))
@@ -41,9 +37,8 @@ class Session(NetstringSession):
         address = yield from self._input.address()
         if address is None:
             yield from self._refuse(BAD_SENDER)
-        elif self._refusal is None:
-            yield Sender(address)
-            yield from self._judged()
+        else:
+            yield from self._ask_of_message(Sender(address))
         yield from self._rcpts()
         yield from self._input.leave()
         if self._refusal is None:
@@ -71,17 +66,5 @@ class Session(NetstringSession):
                 raise Oversized(f"a message has more than {RECIPIENTS} recipients")
             if address is None:
                 yield from self._refuse(BAD_RECIPIENT)
-            elif self._refusal is None:
-                yield Rcpt(address)
-                yield from self._judged()
-
-    def _judged(self) -> Steps:
-        if self._verdict is not None:
-            self._refusal = self._verdict
-            yield Reset()
-
-    def _refuse(self, reply: Reply) -> Steps:
-        if self._refusal is None:
-            self._refusal = reply
-            yield Refusal(reply)
-            yield Reset()
+            else:
+                yield from self._ask_of_message(Rcpt(address))

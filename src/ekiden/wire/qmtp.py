@@ -15,18 +15,17 @@ from ekiden.wire.netstring_session import (
     BAD_RECIPIENT,
     BAD_SENDER,
     RECIPIENTS,
+    TOO_LARGE,
     Content,
     EndOfMessage,
     NetstringSession,
     Rcpt,
-    Refusal,
     Reset,
     Sender,
     Steps,
     answer,
 )
 
-TOO_LARGE = Reply(552, "5.3.4", "message size exceeds the limit of this host")
 TOO_MANY = Reply(452, "4.5.3", "too many recipients")
 
 
@@ -40,7 +39,6 @@ class Session(NetstringSession):
         super().__init__()
         self._size_limit = size_limit
         self._recipients = recipients
-        self._refusal: Reply | None = None
         self._taken = 0
         self._answers: list[bytes | None] = []
 
@@ -79,17 +77,8 @@ class Session(NetstringSession):
         address = yield from self._input.address()
         if address is None:
             yield from self._refuse(BAD_SENDER)
-        elif self._refusal is None:
-            yield Sender(address)
-            if self._verdict is not None:
-                self._refusal = self._verdict
-                yield Reset()
-
-    def _refuse(self, reply: Reply) -> Steps:
-        if self._refusal is None:
-            self._refusal = reply
-            yield Refusal(reply)
-            yield Reset()
+        else:
+            yield from self._ask_of_message(Sender(address))
 
     def _rcpts(self) -> Steps:
         self._input.enter((yield from self._input.length()))
