@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekiden.delivery.dotqmail import FORWARD, MAILDIR, MBOX, PROGRAM, REFUSE, Instruction, parse
+from ekiden.delivery.dotqmail import FORWARD, MAILDIR, MBOX, PROGRAM, REFUSE, parse
+from ekiden.delivery.instruction import Instruction
 
 BLANK = Instruction(REFUSE, b"The first line of the .qmail file is blank. (#4.2.1)")
 NO_FILE = Instruction(REFUSE, b"The .qmail file may only forward, but it delivers to a file. (#4.7.0)")

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 
 from ekiden.delivery import dotqmail
-from ekiden.delivery.dotqmail import Instruction
+from ekiden.delivery.instruction import Instruction
 from ekiden.routing.users import User
 from ekiden.settings.problem import Problem
 

@@ -6,32 +6,16 @@ because instructions before it, and a program's exit code 99, have their effect 
 
 from __future__ import annotations
 
+from ekiden.delivery.instruction import Instruction
+
 MAILDIR = "maildir"
 MBOX = "mbox"
 PROGRAM = "program"
 FORWARD = "forward"
 REFUSE = "refuse"
+"""Kinds of instructions; their text is a file's name, twice, a command, an address, the reason to refuse."""
 
 _NAMES = {MAILDIR: "a file", MBOX: "a file", PROGRAM: "a program"}
-
-
-class Instruction:
-    """``kind`` is one of the constants above; ``text`` is file name, command, address, or the reason to refuse."""
-
-    __slots__ = ("kind", "text")
-
-    def __init__(self, kind: str, text: bytes) -> None:
-        self.kind = kind
-        self.text = text
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Instruction) and (self.kind, self.text) == (other.kind, other.text)
-
-    def __hash__(self) -> int:
-        return hash((self.kind, self.text))
-
-    def __repr__(self) -> str:
-        return f"Instruction({self.kind!r}, {self.text!r})"
 
 
 def parse(text: bytes, forward_only: bool) -> list[Instruction]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from ekiden.base.mailbox import Malformed
+from ekiden.delivery.instruction import Instruction
 from ekiden.routing.address_entries import FILE, INCLUDE, PROGRAM, Entry, entries
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ RUN = "run"
 STORE = "store"
 FORWARD = "forward"
 DIRECT = "direct"
+"""Kinds of instructions; their text is a command, a mailbox's name, an address; empty for the user's own .qmail."""
 
 DEPTH = 10
 """How deep :include: files may name further ones."""
@@ -25,25 +27,6 @@ DEPTH = 10
 
 class Unusable(Exception):
     """A line that cannot be meant, or an :include: file that cannot be read; the text says which and why."""
-
-
-class Instruction:
-    """``text`` is a command, a mailbox's name or an address; empty for DIRECT, which is the user's own .qmail."""
-
-    __slots__ = ("kind", "text")
-
-    def __init__(self, kind: str, text: bytes) -> None:
-        self.kind = kind
-        self.text = text
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Instruction) and (self.kind, self.text) == (other.kind, other.text)
-
-    def __hash__(self) -> int:
-        return hash((self.kind, self.text))
-
-    def __repr__(self) -> str:
-        return f"Instruction({self.kind!r}, {self.text!r})"
 
 
 def read(name: bytes, user: bytes, host: bytes, domains: Domains) -> list[Instruction]:

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from ekiden.delivery.dotqmail import Instruction
+    from ekiden.delivery.instruction import Instruction
     from ekiden.delivery.letter import Letter
 
 NO_MAILBOX = "Sorry, no mailbox here by that name. (#5.1.1)"

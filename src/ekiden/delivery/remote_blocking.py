@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ekiden.base.outcome import Outcome
 from ekiden.delivery.remote import NO_CONNECTION, Job, Tls, prepare
-from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts, wish_for_login
+from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts, source, wish_for_tls
 from ekiden.routing.mx import Host
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.client import Client, Done, Event, Lost, Ready, StartTls, State, Wish
@@ -46,7 +46,7 @@ def deliver(
     outcome = NO_CONNECTION
     for host in [host for host in hosts if not addresses.is_dead(host.address)][:ADDRESSES]:
         login = credentials()
-        wish = settings.tlsremote if login is None else wish_for_login(settings)
+        wish = wish_for_tls(settings, says_password=login is not None)
         result = _try(job, host, settings, make_tls, wish, login, addresses)
         if isinstance(result, Done):
             return result
@@ -93,16 +93,9 @@ def _connect(host: Host, settings: Settings) -> socket.socket:
             raise
         return connection
     where = host.address, host.port
-    connection = socket.create_connection(where, settings.timeoutconnect, _source(host, settings))
+    connection = socket.create_connection(where, settings.timeoutconnect, source(settings, host.address))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
-
-
-def _source(host: Host, settings: Settings) -> tuple[str, int] | None:
-    source = settings.outgoingip
-    if source in ("", "0.0.0.0", "::") or (":" in source) != (":" in host.address):
-        return None
-    return source, 0
 
 
 class _Call:

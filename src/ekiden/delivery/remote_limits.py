@@ -1,4 +1,4 @@
-"""How long a next hop may take, how many of them are tried (RFC 5321 section 4.5.3.2), and how much TLS."""
+"""What the settings say of a call to a next hop: from where, with how much TLS, and how long it may take."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def session_timeouts(settings: Settings) -> tuple[float, ...]:
     return tuple(float(limits[state]) for state in State)
 
 
-def wish_for_login(settings: Settings) -> Wish:
-    """How much TLS is wanted where a password is to be said."""
-    return settings.tlsremote if settings.remoteauthtls == "may" else "always"
+def wish_for_tls(settings: Settings, says_password: bool) -> Wish:
+    """How much TLS is wanted, with or without a login."""
+    return "always" if says_password and settings.remoteauthtls != "may" else settings.tlsremote
+
+
+def source(settings: Settings, address: str) -> tuple[str, int] | None:
+    """The address and port, 0 being any, that ``address`` is called from (outgoingip); None if the kernel may choose.
+
+    An address of one family is not called from one of the other.
+    """
+    own = settings.outgoingip
+    if own in ("", "0.0.0.0", "::") or (":" in own) != (":" in address):
+        return None
+    return own, 0

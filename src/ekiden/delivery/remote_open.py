@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES
 from ekiden.delivery.remote_hosts import HostMemory, Timeouts
-from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts, wish_for_login
+from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts, source, wish_for_tls
 from ekiden.delivery.remote_logins import Logins
 from ekiden.delivery.remote_pool import Failure, Pool
 from ekiden.delivery.remote_session import Session
@@ -80,7 +80,7 @@ class Opener:
     async def _try_host(self, pool: Pool, destination: bytes, host: Host) -> Session | Outcome | None:
         """One address; without TLS in a second attempt if TLS fails and is not required."""
         credentials = self._logins.find(destination)
-        wish = self._settings.tlsremote if credentials is None else wish_for_login(self._settings)
+        wish = wish_for_tls(self._settings, says_password=credentials is not None)
         result = await self._try(pool, destination, host, wish, credentials)
         if isinstance(result, Session) and result.tls_failed and wish == "may":
             result = await self._try(pool, destination, host, "never", credentials)
@@ -118,27 +118,16 @@ class Opener:
 
     async def _connect(self, host: Host) -> socket.socket:
         """A connected socket. TimeoutError after the setting timeoutconnect, or the kernel's own limit."""
-        if host.address.startswith("/"):
-            return await self._connect_to_path(host.address)
-        family = socket.AF_INET6 if ":" in host.address else socket.AF_INET
+        is_path = host.address.startswith("/")
+        family = socket.AF_UNIX if is_path else socket.AF_INET6 if ":" in host.address else socket.AF_INET
         connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            source = self._settings.outgoingip
-            if source not in ("", "0.0.0.0", "::") and (":" in source) == (family == socket.AF_INET6):
-                connection.bind((source, 0))
+            if not is_path:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if (own := source(self._settings, host.address)) is not None:
+                    connection.bind(own)
             async with asyncio.timeout(self._settings.timeoutconnect):
-                await self._loop.sock_connect(connection, (host.address, host.port))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    async def _connect_to_path(self, path: str) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        try:
-            async with asyncio.timeout(self._settings.timeoutconnect):
-                await self._loop.sock_connect(connection, path)
+                await self._loop.sock_connect(connection, host.address if is_path else (host.address, host.port))
         except BaseException:
             connection.close()
             raise

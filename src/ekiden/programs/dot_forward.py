@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from ekiden.delivery.forward_file import DIRECT, FORWARD, RUN, STORE, Instruction, Unusable, read
+from ekiden.delivery.forward_file import DIRECT, FORWARD, RUN, STORE, Unusable, read
+from ekiden.delivery.instruction import Instruction
 from ekiden.runtime.alias_domains import read_domains
 from ekiden.runtime.instructed import Stop, printable, run_command, say, send_on
 from ekiden.runtime.options import BadOption, options
