@@ -20,7 +20,6 @@ commands are sent differs (RFC 2920).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from ekiden.base.envelope import Body, Envelope
 from ekiden.base.outcome import Outcome, Verdict
@@ -31,9 +30,6 @@ from ekiden.wire.smtp.client_event import Done, Event, Lost, Ready, StartTls, St
 from ekiden.wire.smtp.client_opening import Opening
 from ekiden.wire.smtp.client_reply import UnreadableError, reply_text
 
-if TYPE_CHECKING:
-    from ekiden.wire.sasl_client import Credentials
-
 __all__ = ["Client", "Done", "Event", "Lost", "Ready", "StartTls", "State", "WantContent", "Wish"]
 
 _WANT_CONTENT = WantContent()
@@ -43,29 +39,26 @@ _FOUR = ord("4")
 class Client(Opening):
     """One session from its greeting to its end; see the module's contract."""
 
-    def __init__(
-        self,
-        peer: str,
-        helo: bytes,
-        remote: str = "",
-        starttls: Wish = "never",
-        lmtp: bool = False,
-        credentials: Credentials | None = None,
-    ) -> None:
-        super().__init__(peer, helo, remote, starttls, lmtp, credentials)
-        self._needs_reset = False
-        self._count = 0
-        self._places: Sequence[int] = ()
-        self._position = 0
-        self._heard = 0
-        self._commands: list[bytes] = []
-        self._content: bytes | None = None
-        self._size = 0
-        self._chunked = False
-        self._stuffer: DotStuffer | None = None
-        self._message: Outcome | None = None
-        self._refused: dict[int, Outcome] = {}
-        self._answered: dict[int, Outcome] = {}
+    _needs_reset = False
+    """Whether the server still has the last transaction's sender."""
+    _stuffer: DotStuffer | None = None
+
+    # Set when a transaction begins.
+    _count: int
+    _places: Sequence[int]
+    """In the envelope, of the recipients that are asked for; after the dot, with LMTP, of those accepted."""
+    _position: int
+    """Which of those places the next reply is about."""
+    _heard: int
+    _commands: list[bytes]
+    """Without PIPELINING: what is still to be said, the next one last."""
+    _content: bytes | None
+    _size: int
+    _chunked: bool
+    _message: Outcome | None
+    """What becomes of the message whatever else is said, as soon as that is known."""
+    _refused: dict[int, Outcome]
+    _answered: dict[int, Outcome]
 
     # What the shell calls
 
@@ -114,6 +107,7 @@ class Client(Opening):
         what it does not offer are refused one by one.
         """
         self._count = len(envelope.recipients)
+        self._commands = []
         self._position = 0
         self._heard = 0
         self._content = content
