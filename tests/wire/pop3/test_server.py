@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ekiden.wire.dialogue import PIPELINE_OCTETS
 from ekiden.wire.pop3.events import Ended, Login, Retrieve, StartTls, Stat, Update
 from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.server import COMMANDS, Server
-from ekiden.wire.pop3.session import PIPELINE_OCTETS
 from ekiden.wire.pop3.states import State
 from ekiden.wire.sasl_event import LINE_OCTETS
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ekiden.base.reply import Reply
+from ekiden.wire.dialogue import PIPELINE_OCTETS
 from ekiden.wire.sasl_event import LINE_OCTETS
 from ekiden.wire.smtp.events import (
     Content,
@@ -24,7 +25,6 @@ from ekiden.wire.smtp.events import (
 )
 from ekiden.wire.smtp.profile import Profile
 from ekiden.wire.smtp.server import COMMANDS, Server
-from ekiden.wire.smtp.session import PIPELINE_OCTETS
 from ekiden.wire.smtp.states import State
 
 from .dialogue import Player

@@ -9,9 +9,10 @@ import base64
 import re
 
 from ekiden.wire import sasl
+from ekiden.wire.dialogue import ANSWERED
 from ekiden.wire.pop3.events import Apop, Event, Login, StartTls
 from ekiden.wire.pop3.session import OK, SYNTAX, Session
-from ekiden.wire.pop3.states import ANSWERED, State
+from ekiden.wire.pop3.states import State
 from ekiden.wire.sasl_exchange import Exchange
 
 _DIGEST = re.compile(rb"[0-9A-Fa-f]{32}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ekiden.wire.dialogue import Ended
 from ekiden.wire.sasl_event import Event, Login, Proven, ScramBegins, ScramProof
 
 __all__ = [
@@ -58,9 +59,3 @@ class Update(Event, frozen=True):
     """QUIT after a login: remove these messages, then answer. It is the only time at which any is removed."""
 
     deleted: frozenset[int]
-
-
-class Ended(Event, frozen=True):
-    """The session is over: send the output, then close. ``reason`` is for the log."""
-
-    reason: str

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ekiden.wire.dialogue import ANSWERED
 from ekiden.wire.pop3.authorization import Authorization
 from ekiden.wire.pop3.events import Event, Listing, Retrieve, Stat, Update
 from ekiden.wire.pop3.session import OK, SYNTAX
-from ekiden.wire.pop3.states import ANSWERED, Commands, State
+from ekiden.wire.pop3.states import Commands, State
 
 _HIGHEST = 10
 """Digits of a number; no mailbox and no body has more messages or lines."""

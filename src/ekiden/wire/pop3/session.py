@@ -5,16 +5,11 @@ The verbs are in server.py; the shell's contract is told there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar
-
+from ekiden.wire.dialogue import ANSWERED, Dialogue
 from ekiden.wire.pop3.events import Apop, Ended, Event, Login, Proven, ScramBegins, ScramProof
 from ekiden.wire.pop3.profile import Profile
-from ekiden.wire.pop3.states import AFTER_NO, AFTER_YES, ANSWERED, NO_COMMANDS, Commands, State
+from ekiden.wire.pop3.states import AFTER_NO, AFTER_YES, Commands, State
 from ekiden.wire.sasl_event import LINE_OCTETS
-
-PIPELINE_OCTETS = 65_536
-"""Input kept while an answer is owed before ``choked`` asks the shell to stop reading."""
 
 OK = b"+OK\r\n"
 SYNTAX = "syntax error"
@@ -22,24 +17,20 @@ SYNTAX = "syntax error"
 _PROVING = (Login, Apop, ScramBegins, ScramProof, Proven)
 
 
-class Session:
+class Session(Dialogue):
     """One session without its verbs, which ``Server`` adds. ``secured``: TLS is on."""
 
-    commands: ClassVar[Mapping[State, Commands]] = {}
-    """What may be said in which state."""
+    _state: State
+    _commands: Commands
 
     def __init__(self, profile: Profile, secured: bool = False) -> None:
         self.profile = profile
         self.tls = secured
         self.utf8 = False
-        self._input = b""
-        self._at = 0
-        self._out: list[bytes] = []
         self._errors = 0
-        self._asked: Event | None = None
         self._reason = ""
         self._after = State.AUTHORIZATION
-        self._enter(State.AUTHORIZATION)
+        super().__init__(State.AUTHORIZATION)
 
     # The shell's side.
 
@@ -54,42 +45,10 @@ class Session:
         self._out.append(error(text, code))
         self._end(reason)
 
-    def receive(self, data: bytes) -> None:
-        """Take octets from the client."""
-        self._input = self._input[self._at :] + data if self._at < len(self._input) else data
-        self._at = 0
-
-    @property
-    def choked(self) -> bool:
-        """Whether enough input waits for an answer."""
-        return self._asked is not None and len(self._input) - self._at > PIPELINE_OCTETS
-
-    @property
-    def answering(self) -> bool:
-        """Whether a question waits for its answer."""
-        return self._asked is not None
-
     @property
     def unread(self) -> bytes:
         """What the client has said in advance: it goes along when a connection is handed over."""
         return self._input[self._at :]
-
-    def output(self) -> bytes:
-        """Everything to be sent now."""
-        out = self._out
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
-
-    def next_event(self) -> Event | None:
-        """The next question or notice; None if an answer or more input is awaited."""
-        while self._asked is None:
-            event = _READERS[self._state](self)
-            if event is not ANSWERED:
-                return event
-        return None
 
     def answer(self, octets: bytes = OK) -> None:
         """Answer the question with yes, in these words."""
@@ -120,17 +79,9 @@ class Session:
 
     # Answers and states.
 
-    def _ask(self, event: Event) -> Event:
-        self._asked = event
-        return event
-
     def _say(self, octets: bytes) -> Event:
         self._out.append(octets)
         return ANSWERED
-
-    def _enter(self, state: State) -> None:
-        self._state = state
-        self._commands = self.commands.get(state, NO_COMMANDS)
 
     def _end(self, reason: str) -> None:
         self._input, self._at = b"", 0
@@ -186,11 +137,8 @@ class Session:
         return self._continue(line)
 
     def _read_overlong(self) -> Event | None:
-        end = self._input.find(b"\n", self._at)
-        if end < 0:
-            self._input, self._at = b"", 0
+        if not self._skip_line():
             return None
-        self._at = end + 1
         self._enter(self._after)
         return self._no("line too long")
 
@@ -204,17 +152,13 @@ class Session:
         self._enter(State.ENDED)
         return Ended(self._reason)
 
-    def _read_nothing(self) -> Event | None:
-        self._input, self._at = b"", 0
-        return None
-
 
 def error(text: str, code: str = "") -> bytes:
     """A negative reply as it is on the wire."""
     return f"-ERR [{code}] {text}\r\n".encode() if code else f"-ERR {text}\r\n".encode()
 
 
-_READERS: Mapping[State, Callable[[Session], Event | None]] = {
+Session.readers = {
     State.AUTHORIZATION: Session._read_command,
     State.PASSWORD: Session._read_command,
     State.EXCHANGE: Session._read_exchange,

@@ -34,17 +34,9 @@ class State(enum.IntEnum):
     ENDED = enum.auto()
 
 
-class _Answered(Event, frozen=True):
-    """A command has been dealt with; look at the next one."""
-
-
-ANSWERED = _Answered()
-
 Handler = Callable[[Any, bytes], Event]
 Commands = Mapping[bytes, Handler | str]
 """A verb's handler, or the words that refuse it."""
-
-NO_COMMANDS: Commands = {}
 
 AFTER_YES: Mapping[type[Event], State] = {
     StartTls: State.HANDSHAKE,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING
 
+from ekiden.wire.dialogue import ANSWERED
 from ekiden.wire.sasl_event import LINE_OCTETS
 from ekiden.wire.smtp import replies
 from ekiden.wire.smtp.events import Event
 from ekiden.wire.smtp.session import Session
-from ekiden.wire.smtp.states import ANSWERED, State
+from ekiden.wire.smtp.states import State
 
 if TYPE_CHECKING:
     from ekiden.wire.sasl_exchange import Exchange

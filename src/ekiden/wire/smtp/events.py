@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.base.reply import Reply
+from ekiden.wire.dialogue import Ended
 from ekiden.wire.sasl_event import Event, Login, Proven, ScramBegins, ScramProof
 
 __all__ = [
@@ -92,9 +93,3 @@ class Refusal(Event, frozen=True):
     transaction_over: bool = False
     sender: bytes = b""
     recipient: bytes = b""
-
-
-class Ended(Event, frozen=True):
-    """The session is over: send the output, then close. ``reason`` is for the log."""
-
-    reason: str

@@ -18,12 +18,13 @@ from collections.abc import Mapping
 
 from ekiden.base.envelope import Body
 from ekiden.base.reply import Refused
+from ekiden.wire.dialogue import ANSWERED
 from ekiden.wire.smtp import replies
 from ekiden.wire.smtp.authentication import Authentication
 from ekiden.wire.smtp.commands import parse_mail, parse_rcpt, said_path
 from ekiden.wire.smtp.content import TOO_LARGE, ContentGate
 from ekiden.wire.smtp.events import DataBegins, Event, Hello, Refusal, Reset, StartTls
-from ekiden.wire.smtp.states import ANSWERED, Commands, State
+from ekiden.wire.smtp.states import Commands, State
 
 
 class Server(Authentication):

@@ -9,10 +9,10 @@ after content a lone LF may be another host's idea of where the content ended, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ekiden.base.reply import Reply
+from ekiden.wire.dialogue import ANSWERED, Dialogue
 from ekiden.wire.lines import DotReader
 from ekiden.wire.smtp import replies
 from ekiden.wire.smtp.commands import said_path
@@ -31,38 +31,32 @@ from ekiden.wire.smtp.events import (
     Refusal,
 )
 from ekiden.wire.smtp.profile import Profile
-from ekiden.wire.smtp.states import ACCEPTED, ANSWERED, NO_COMMANDS, Commands, State
-
-PIPELINE_OCTETS = 65_536
-"""Input kept while an answer is owed before ``choked`` asks the shell to stop reading."""
+from ekiden.wire.smtp.states import ACCEPTED, Commands, State
 
 
-class Session:
+class Session(Dialogue):
     """One session without its verbs, which ``Server`` adds. ``secured``: TLS is on from the beginning."""
 
     __slots__ = (
         "_after",
-        "_asked",
-        "_at",
         "_body",
-        "_commands",
         "_dots",
         "_errors",
         "_gate",
-        "_input",
         "_last",
         "_lenient",
-        "_out",
         "_parting",
         "_reason",
         "_remaining",
-        "_state",
         "_utf8",
         "authenticated",
         "profile",
         "recipients",
         "tls",
     )
+
+    _state: State
+    _commands: Commands
 
     # Set when they begin to mean something, not once per connection.
     _after: State
@@ -74,12 +68,6 @@ class Session:
     _remaining: int
     _utf8: bool
 
-    commands: ClassVar[Mapping[State, Commands]] = {}
-    """What may be said in which state: the verb's handler, or the reply that refuses it."""
-
-    readers: ClassVar[Mapping[State, Callable[[Any], Event | None]]] = {}
-    """What octets mean in which state."""
-
     protocol: ClassVar[bytes] = b"ESMTP"
 
     def __init__(self, profile: Profile, secured: bool = False) -> None:
@@ -87,14 +75,10 @@ class Session:
         self.tls = secured
         self.authenticated = False
         self.recipients = 0
-        self._input = b""
-        self._at = 0
-        self._out: list[bytes] = []
         self._errors = 0
         self._lenient = True
-        self._asked: Event | None = None
         self._reason = ""
-        self._enter(State.READY)
+        super().__init__(State.READY)
 
     # The shell's side.
 
@@ -110,16 +94,6 @@ class Session:
         self._parting = reply
         self._enter(State.PARTING)
 
-    def receive(self, data: bytes) -> None:
-        """Take octets from the client."""
-        self._input = self._input[self._at :] + data if self._at < len(self._input) else data
-        self._at = 0
-
-    @property
-    def choked(self) -> bool:
-        """Whether enough input waits for an answer."""
-        return self._asked is not None and len(self._input) - self._at > PIPELINE_OCTETS
-
     @property
     def idle(self) -> bool:
         """Whether no transaction is at hand and no answer owed: a good moment for ``farewell``."""
@@ -129,28 +103,6 @@ class Session:
     def halfway(self) -> bool:
         """Whether the beginning of a command is here, and not yet its end."""
         return self._at < len(self._input) or self._state is State.OVERLONG
-
-    @property
-    def answering(self) -> bool:
-        """Whether a question waits for its answer."""
-        return self._asked is not None
-
-    def output(self) -> bytes:
-        """Everything to be sent now."""
-        out = self._out
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
-
-    def next_event(self) -> Event | None:
-        """The next question or notice; None if an answer or more input is awaited."""
-        while self._asked is None:
-            event = self.readers[self._state](self)
-            if event is not ANSWERED:
-                return event
-        return None
 
     def accept(self, said: bytes = b"") -> None:
         """Answer the question with its usual positive reply, or with the one ``said``, as it is on the wire."""
@@ -219,14 +171,6 @@ class Session:
             self.authenticated = True
         self._enter(ACCEPTED[kind])
 
-    def _ask(self, event: Event) -> Event:
-        self._asked = event
-        return event
-
-    def _enter(self, state: State) -> None:
-        self._state = state
-        self._commands = self.commands.get(state, NO_COMMANDS)
-
     def _end(self, reason: str) -> None:
         self._input, self._at = b"", 0
         self._reason = reason
@@ -273,11 +217,8 @@ class Session:
         return handler(self, argument)
 
     def _read_overlong(self) -> Event | None:
-        end = self._input.find(b"\n", self._at)
-        if end < 0:
-            self._input, self._at = b"", 0
+        if not self._skip_line():
             return None
-        self._at = end + 1
         self._enter(self._after)
         return self._refuse(replies.LINE_TOO_LONG)
 
@@ -355,10 +296,6 @@ class Session:
     def _read_ending(self) -> Event | None:
         self._enter(State.ENDED)
         return Ended(self._reason)
-
-    def _read_nothing(self) -> Event | None:
-        self._input, self._at = b"", 0
-        return None
 
 
 Session.readers = {

@@ -31,16 +31,8 @@ class State(enum.IntEnum):
     ENDED = enum.auto()
 
 
-class _Answered(Event, frozen=True):
-    """A command has been dealt with; look at the next one."""
-
-
-ANSWERED = _Answered()
-
 Handler = Callable[[Any, bytes], Event]
 Commands = Mapping[bytes, Handler | Reply]
-
-NO_COMMANDS: Commands = {}
 
 ACCEPTED: Mapping[type[Event], State] = {
     Hello: State.READY,
