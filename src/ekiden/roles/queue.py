@@ -7,7 +7,6 @@ transaction at the end of the turn; the sockets fill meanwhile, so that the grou
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import socket
 import time
@@ -29,6 +28,7 @@ from ekiden.runtime.accepting import SHORT, Shortage
 from ekiden.runtime.administration import Administration, ControlRequest, only_looks
 from ekiden.runtime.injection.link import peer
 from ekiden.runtime.link import MAXIMUM_FRAME, Link
+from ekiden.runtime.locks import hold_queue
 from ekiden.runtime.log import Log
 from ekiden.runtime.queue_delivery import Deliverers
 from ekiden.runtime.queue_intake import Intakers
@@ -62,18 +62,10 @@ class Unusable(Exception):
 
 def lock(directory: Path) -> int:
     """The lock that keeps a second queue role off; its descriptor must stay open."""
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + LOCK_WAIT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.01)
-                continue
-            os.close(descriptor)
-            raise Unusable(f"{directory / 'lock'}: another ekiden already runs this queue") from None
-        return descriptor
+    try:
+        return hold_queue(directory, LOCK_WAIT)
+    except BlockingIOError:
+        raise Unusable(f"{directory / 'lock'}: another ekiden already runs this queue") from None
 
 
 async def main(context: Context) -> None:

@@ -7,7 +7,6 @@ asks need not know who serves.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ekiden.runtime.binding import unix_socket
+from ekiden.runtime.locks import hold_home
 from ekiden.runtime.message_files import DIRECTORIES
 from ekiden.runtime.privilege import Identities, own, own_tree
 
@@ -69,15 +69,10 @@ def prepare(home: Path, who: Identities) -> Place:
 
 def _prepare(home: Path, who: Identities) -> Place:
     (home / "run").mkdir(mode=0o755, exist_ok=True)
-    held = os.open(home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = hold_home(home)
     except BlockingIOError:
         raise CannotServe(f"{home}: ekiden or qmail-send is already running here") from None
-    os.ftruncate(held, 0)
-    os.pwrite(held, b"%d\n" % os.getpid(), 0)
-    # Whoever can open it could hold the lock, and keep us from ever starting again.
-    os.fchmod(held, 0o600)
     # From here on whoever injects waits for us, instead of writing the store, as whoever that is, beside us.
     sockets = _bind(home / "run", who)
     _make_queue(home / "queue", who)

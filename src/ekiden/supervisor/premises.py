@@ -5,14 +5,13 @@ Roles inherit it; nothing of it is made a second time, but the listeners when a 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ekiden.runtime.binding import CannotListen, listen, passed_sockets, refuse_strange, take_passed, unix_socket
+from ekiden.runtime.locks import hold_home
 from ekiden.runtime.privilege import Identities, own, own_tree
 from ekiden.settings.schema import Listener, Settings
 
@@ -25,9 +24,6 @@ SOCKETS = {
     "keeper": "smtpd",
 }
 """The queue role's sockets, the keeper's, and the role that each is for."""
-
-_LOOKED_AT = 0.5
-"""Seconds for which the lock may be held by commands that look whether ekiden runs."""
 
 
 class CannotStart(Exception):
@@ -77,21 +73,10 @@ def prepare(home: Path, settings: Settings, identities: Identities) -> Premises:
 def _lock(home: Path) -> int:
     for name in ("run", "log", "queue", "control", "users"):
         (home / name).mkdir(mode=0o755, exist_ok=True)
-    held = os.open(home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until = time.monotonic() + _LOOKED_AT
-    while True:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise CannotStart(f"{home}: ekiden already runs here") from None
-        time.sleep(0.01)
-    # Whoever can open it could hold the lock, and keep us from ever starting again.
-    os.fchmod(held, 0o600)
-    os.ftruncate(held, 0)
-    os.pwrite(held, b"%d\n" % os.getpid(), 0)
-    return held
+    try:
+        return hold_home(home)
+    except BlockingIOError:
+        raise CannotStart(f"{home}: ekiden already runs here") from None
 
 
 def _log_channel() -> tuple[socket.socket, socket.socket]:

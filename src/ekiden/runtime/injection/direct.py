@@ -6,7 +6,6 @@ now, or another injection, waits or says that the queue is taken.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from ekiden.queue.store import MessageRow, RowDamaged, StoreFailed, StoreFull
 from ekiden.runtime.administration import Administration
 from ekiden.runtime.host_table import HostTable
 from ekiden.runtime.injection.door import PERMANENT, QUEUE_TROUBLE, REFUSED, WRITE_ERROR, Body, Letter, NotQueued
+from ekiden.runtime.locks import hold_queue
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 
@@ -51,7 +51,7 @@ class Direct:
         directory = Path(home, "queue")
         try:
             self._settings = read(Path(home, "control"))
-            self._lock = _lock(directory)
+            self._lock = hold_queue(directory, LOCK_SECONDS)
         except SettingsError as error:
             raise NotQueued(_CONFIGURATION, f"unable to read the configuration: {error} (#4.3.0)") from None
         except OSError as error:
@@ -233,25 +233,6 @@ def give_to_owner(directory: Path) -> None:
     for path in (*directory.iterdir(), *directory.glob("spool/*"), *directory.glob("segments/*")):
         if path.lstat().st_uid != owner.st_uid:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-
-
-def _lock(directory: Path) -> int:
-    """The queue's lock, as the queue process takes it; OSError if another has it for too long."""
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if os.geteuid() == 0:
-        owner = directory.stat()
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(descriptor)
-                raise
-            time.sleep(0.02)
-        else:
-            return descriptor
 
 
 def _envelope(letter: Letter, body: Body) -> Envelope:

@@ -1,0 +1,52 @@
+"""A home's two locks: who serves it (``run/lock``), and who has its queue open (``queue/lock``).
+
+Both are flock's, held as long as the descriptor is open. Commands that look whether ekiden runs hold the first for a
+moment, programs that inject while it does not the second.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+_LOOKED_AT = 0.5
+"""Seconds for which ``run/lock`` may be held by who only looks."""
+
+_PAUSE = 0.01
+
+
+def hold_home(home: Path) -> int:
+    """The lock of whoever serves the home, with its process id in it; BlockingIOError if somebody does already."""
+    held = os.open(home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    _wait(held, _LOOKED_AT)
+    # Whoever can open it could hold the lock, and keep us from ever starting again.
+    os.fchmod(held, 0o600)
+    os.ftruncate(held, 0)
+    os.pwrite(held, b"%d\n" % os.getpid(), 0)
+    return held
+
+
+def hold_queue(directory: Path, seconds: float) -> int:
+    """The queue's lock; BlockingIOError if another has it for ``seconds`` and longer. Root leaves it to the owner."""
+    held = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(held, owner.st_uid, owner.st_gid)
+    _wait(held, seconds)
+    return held
+
+
+def _wait(descriptor: int, seconds: float) -> None:
+    """Lock it, or close it and raise BlockingIOError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise
+        time.sleep(_PAUSE)
