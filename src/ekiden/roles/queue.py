@@ -10,13 +10,10 @@ import asyncio
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
-
-import msgspec
 
 from ekiden.base.envelope import Envelope
 from ekiden.queue.backoff import SET_BACK
@@ -25,11 +22,11 @@ from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreDamaged
 from ekiden.runtime.accepting import SHORT, Shortage
-from ekiden.runtime.administration import Administration, ControlRequest, only_looks
+from ekiden.runtime.administration import Administration
 from ekiden.runtime.injection.link import peer
-from ekiden.runtime.link import MAXIMUM_FRAME, Link
 from ekiden.runtime.locks import hold_queue
 from ekiden.runtime.log import Log
+from ekiden.runtime.queue_control import Controllers
 from ekiden.runtime.queue_delivery import Deliverers
 from ekiden.runtime.queue_intake import Intakers
 from ekiden.runtime.role import Context
@@ -45,15 +42,6 @@ LOCK_WAIT = 5.0
 RESULTS_WAIT = 0.01
 """Seconds that the results of deliveries wait for new messages to be committed with. Nobody waits for them; a crash
 meanwhile delivers what they record once more."""
-
-CONTROLS = 100
-"""Connections to ``run/control`` that one user may have at once."""
-
-AT_ONCE = 16
-"""Questions that one connection may ask there before it reads the answers."""
-
-LOOKING_FRAME = 65_536
-"""Longest question of a user who may only look."""
 
 
 class Unusable(Exception):
@@ -112,7 +100,6 @@ class QueueRole:
         self.finished = False
         self._context = context
         self._roster = Roster(context.roster)
-        self._controls: Counter[int] = Counter()
         self._turning = False
         self._commit_due = False
         self._committing = False
@@ -128,6 +115,7 @@ class QueueRole:
             lambda: self._deliverers["remote"].forget_hosts(),
             self.reconfigure,
         )
+        self._controllers = Controllers(self.loop, self._administration, context.reader)
 
     def now(self) -> float:
         """The time of this turn, seconds of the epoch."""
@@ -197,7 +185,7 @@ class QueueRole:
         opened = {
             "intake": self._intakers.open,
             "inject": self._intakers.open_guest,
-            "control": self._open_control,
+            "control": self._controllers.open,
             **{channel: deliverers.open for channel, deliverers in self._deliverers.items()},
         }
         for name, open_one in opened.items():
@@ -246,37 +234,6 @@ class QueueRole:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             connection.setsockopt(socket.SOL_SOCKET, option, 4 * 1024 * 1024)
         opened(connection)
-
-    def _open_control(self, connection: socket.socket) -> None:
-        link: Link[ControlRequest]
-        _pid, uid = peer(connection)
-        may_change = uid in (0, os.getuid())
-        if not (may_change or uid == self._context.reader) or self._controls[uid] >= CONTROLS:
-            connection.close()
-            return
-        self._controls[uid] += 1
-        asked = 0
-
-        def take(frame: ControlRequest, _descriptor: int | None) -> None:
-            nonlocal asked
-            asked += 1
-            if not (may_change or only_looks(frame)):
-                link.close(f"uid {uid} may not ask for this")
-            elif asked > AT_ONCE or link.is_stalled:
-                link.close("answers are not read")
-            else:
-                link.send(self._administration.answer(frame, uid))
-
-        def turn() -> None:
-            nonlocal asked
-            asked = 0
-
-        def closed(_reason: str) -> None:
-            self._controls[uid] -= 1
-
-        decoder = msgspec.msgpack.Decoder(ControlRequest)
-        longest = MAXIMUM_FRAME if may_change else LOOKING_FRAME
-        link = Link(self.loop, connection, decoder, take, closed, turn, longest)
 
     def _alarm(self, after: int = 0) -> None:
         """Run the queue now, a bounded number of messages per turn."""

@@ -11,9 +11,9 @@ import pytest
 from tests.peers.ekiden import Ekiden
 from tests.peers.processes import wait_until
 
-from ekiden.roles.queue import CONTROLS
 from ekiden.runtime.administration import Status
 from ekiden.runtime.control import Asking
+from ekiden.runtime.queue_control import CONNECTIONS
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ FRAME = struct.pack(">I", len(QUESTION)) + QUESTION
 def test_connections_of_one_user_are_counted(home: Ekiden) -> None:
     home.start()
     with contextlib.ExitStack() as held:
-        connections = [held.enter_context(Asking(home.home)) for _ in range(CONTROLS)]
+        connections = [held.enter_context(Asking(home.home)) for _ in range(CONNECTIONS)]
         for connection in connections:
             connection.ask(Status())
         with pytest.raises(OSError), Asking(home.home) as further:
