@@ -129,6 +129,7 @@ class LocalRole:
             self._loop.call_later(self._context.settings.shutdownseconds, self._ended.set)
 
     def _take(self, frame: DeliveryRequest, descriptor: int | None) -> None:
+        # News of hosts that time out is remote's.
         if isinstance(frame, Attempt):
             self._waiting.append((frame, descriptor))
             self._begin()
@@ -139,19 +140,19 @@ class LocalRole:
         limit = self._context.settings.concurrencylocal
         waiting, self._waiting = self._waiting, []
         for attempt, descriptor in waiting:
-            whose = attempt.envelope.recipients[0].address.lower()
-            if not may_begin(self._running[whose], limit - self._busy):
+            mailbox = attempt.envelope.recipients[0].address.lower()
+            if not may_begin(self._running[mailbox], limit - self._busy):
                 self._waiting.append((attempt, descriptor))
                 continue
-            self._running[whose] += 1
+            self._running[mailbox] += 1
             self._busy += 1
             try:
-                self._attempt(attempt, descriptor, whose)
+                self._attempt(attempt, descriptor, mailbox)
             finally:
                 if descriptor is not None:
                     os.close(descriptor)
 
-    def _attempt(self, attempt: Attempt, descriptor: int | None, whose: bytes) -> None:
+    def _attempt(self, attempt: Attempt, descriptor: int | None, mailbox: bytes) -> None:
         """Begin one delivery per recipient; the report goes out when all have ended."""
         recipients = attempt.envelope.recipients
         outcomes: dict[int, Outcome] = {}
@@ -160,17 +161,17 @@ class LocalRole:
             outcomes[number] = outcome
             if len(outcomes) == len(recipients):
                 self._link.send(ReportFrame(attempt.job, [outcomes[at] for at in range(len(recipients))]))
-                self._end(whose)
+                self._end(mailbox)
 
         for number, recipient in enumerate(recipients):
             self._deliver(attempt, recipient, descriptor, partial(ended, number))
 
-    def _end(self, whose: bytes) -> None:
+    def _end(self, mailbox: bytes) -> None:
         """One that ran has ended; the next may begin once all that end at the same time have."""
         self._busy -= 1
-        self._running[whose] -= 1
-        if not self._running[whose]:
-            del self._running[whose]
+        self._running[mailbox] -= 1
+        if not self._running[mailbox]:
+            del self._running[mailbox]
         if self._waiting and not self._beginning:
             self._beginning = True
             self._loop.call_soon(self._begin)
