@@ -17,6 +17,8 @@ from pathlib import Path
 
 from ekiden.queue.damage import SHOWN, look, mark_closed, mark_open
 from ekiden.queue.database import Database
+from ekiden.queue.fresh import Fresh
+from ekiden.queue.numbers import Numbers
 from ekiden.queue.segments import LEAST, Place, Segments
 from ekiden.queue.sqlite_file import sync
 from ekiden.queue.sqlite_reading import FRESH, Reading
@@ -33,15 +35,6 @@ from ekiden.queue.store import (
 _SPREAD = f"INSERT INTO part (message, part, destination, due, recipients) \
 SELECT id, 0, destination, birth, recipients FROM message WHERE {FRESH}"
 """Give such parts rows of their own."""
-_SET_ASIDE = 10_000
-"""Ids set aside at once, so that none is ever used twice, even for a message that is long gone."""
-
-_TOLD = "INSERT OR REPLACE INTO sequence SELECT 'told', last FROM sequence WHERE name = 'message'"
-"""All messages so far are known to the queue role, which has logged that they are new. So are all with ids that it
-has set aside: what comes while it does not run is numbered above them."""
-
-_SPARE = 5000
-"""Ids that are left when more are set aside, for the notices of as many deliveries under way."""
 
 LATER_PARTS = 1 << 32
 """Above this the parts are numbered that messages got later; from the beginning none has as many."""
@@ -102,13 +95,10 @@ class SQLiteStore(Reading):
         self._spool = directory / "spool"
         self._spool.mkdir(mode=0o700, exist_ok=True)
         self._spool_descriptor = os.open(self._spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._ids: dict[str, tuple[int, int]] = {}
         self._count = 0
-        self._fresh: dict[int, None] = {}
-        self._turns = (0, 0)
-        self._marked = 0
-        self._is_role = False
+        self._fresh = Fresh()
         self._db = Database(directory, checkpoint_pages)
+        self._numbers = Numbers(self._db)
         self._segments = Segments(directory / "segments", segment_octets)
 
     # Start and end
@@ -116,15 +106,12 @@ class SQLiteStore(Reading):
     def recover(self) -> Found:
         """Put right what a crash may have left: destinations that were held in memory, files that no row names."""
         held = self._db.one("SELECT count(*) FROM destination WHERE due IS NULL")
-        mark = self._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'mark'")
-        used = self._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'message'")
-        told = self._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = 'told'")
-        self._is_role = True
+        mark, used, told = (self._numbers.noted(name) for name in ("mark", "message", "told"))
 
         def put_right(db: sqlite3.Connection) -> None:
             db.execute(f"{_SPREAD} AND id >= ?", (mark,))
             db.execute("UPDATE destination SET due = 0 WHERE due IS NULL OR due = ?", (NEXT_START,))
-            db.execute(_TOLD)
+            self._numbers.be_role(db)
 
         self._db.write(put_right)
         leftovers = self._leftovers()
@@ -154,18 +141,12 @@ class SQLiteStore(Reading):
         """Give back unused ids and end cleanly, so that the next start has nothing to recover."""
         # All that matters is committed: where this fails, some ids are skipped.
         with contextlib.suppress(StoreFull, StoreFailed):
-            self._db.write(self._give_back)
+            self._db.write(self._numbers.give_back)
         with contextlib.suppress(OSError):
             mark_closed(self._directory)
             self._db.close()
         self._segments.close()
         os.close(self._spool_descriptor)
-
-    def _give_back(self, db: sqlite3.Connection) -> None:
-        used = [(last, name) for name, (last, _reserved) in self._ids.items()]
-        db.executemany("UPDATE sequence SET last = ? WHERE name = ?", used)
-        if self._is_role:
-            db.execute(_TOLD)
 
     # The hot path
 
@@ -175,12 +156,14 @@ class SQLiteStore(Reading):
         ``intake`` needs the reserve to be whole; results alone may use it, so that what was delivered can be
         recorded on a full device.
         """
-        groups = [results] if intake is None else [results, intake]
         if intake is not None and intake.messages and not self._has_room():
             raise StoreFull("no room for new messages")
-        if any(row[4] for changes in groups for row in changes.messages):
+        groups = [results] if intake is None else [results, intake]
+        messages = [row for changes in groups for row in changes.messages]
+        if any(row[4] for row in messages):
             sync(self._spool_descriptor, self._spool)
-        large = [row for changes in groups for row in changes.messages if _is_large(row)]
+        large = [row for row in messages if _is_large(row)]
+        mark = self._fresh.mark(self._numbers.given("message"))
         places: list[Place] = []
         left: list[tuple[int, int, int]] = []
 
@@ -191,18 +174,17 @@ class SQLiteStore(Reading):
                 _record(db, changes, bool(large))
             placed = zip(large, places, strict=True)
             db.executemany(_PLACE, ((*row[:6], None, *row[7:], *place) for row, place in placed))
-            if mark - self._marked >= _SET_ASIDE:
+            if mark is not None:
                 db.execute("INSERT OR REPLACE INTO sequence VALUES ('mark', ?)", (mark,))
 
-        mark = self._mark()
         self._db.write(run_all, may_use_reserve=intake is None)
-        if mark - self._marked >= _SET_ASIDE:
-            self._marked = mark
+        if mark is not None:
+            self._fresh.marked(mark)
         if large:
             self._segments.keep((row[0], place, row[3]) for row, place in zip(large, places, strict=True))
         for changes in groups:
             self._count += len(changes.messages) - len(changes.removed)
-            self._follow(changes)
+            self._fresh.follow(changes)
             self._segments.give_back(changes.removed)
         self._segments.give_back_lasting(left)
 
@@ -214,62 +196,15 @@ class SQLiteStore(Reading):
         query = "SELECT segment, at, size FROM message WHERE id = ? AND segment IS NOT NULL"
         return [row for number in self._segments.unknown(removed) for row in db.execute(query, (number,))]
 
-    def _follow(self, changes: Changes) -> None:
-        """Keep in mind which messages hold their part themselves."""
-        for row in changes.messages:
-            if row[7] is not None:
-                self._fresh[row[0]] = None
-        pop = self._fresh.pop
-        for (number,) in changes.removed:
-            pop(number, None)
-        for deferred in changes.deferred:
-            pop(deferred[0], None)
-        for part in changes.parts:
-            pop(part[0], None)
-
-    def _mark(self) -> int:
-        """Below this id no message holds its part itself: noted from time to time, so that a start needs not look.
-
-        What was numbered in this turn or the one before may still come, and counts.
-        """
-        used, _reserved = self._ids.get("message", (0, 0))
-        before, now = self._turns
-        self._turns = (now, used + 1)
-        return min(before, next(iter(self._fresh), before))
-
     def new_message_id(self) -> int:
-        return self._next("message")
+        return self._numbers.next("message")
 
     def new_destination_id(self) -> int:
-        return self._next("destination")
+        return self._numbers.next("destination")
 
     def new_part_number(self) -> int:
         """A number for a part that its message did not have from the beginning: none of any message has it."""
-        return LATER_PARTS + self._next("part")
-
-    def _next(self, name: str) -> int:
-        used, reserved = self._ids.get(name, (0, 0))
-        if used >= reserved:
-            used = self._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = ?", name)
-            reserved = self._set_aside(name, used)
-        elif reserved - used <= _SPARE:
-            # Early: on a full device there are still some for the notices of what is being delivered.
-            with contextlib.suppress(StoreFull):
-                reserved = self._set_aside(name, reserved, may_use_reserve=False)
-        self._ids[name] = (used + 1, reserved)
-        return used + 1
-
-    def _set_aside(self, name: str, after: int, may_use_reserve: bool = True) -> int:
-        """Make more ids durable as used; the last of them."""
-        last = after + _SET_ASIDE
-
-        def note(db: sqlite3.Connection) -> None:
-            db.execute("INSERT OR REPLACE INTO sequence VALUES (?, ?)", (name, last))
-            if self._is_role:
-                db.execute(_TOLD)
-
-        self._db.write(note, may_use_reserve)
-        return last
+        return LATER_PARTS + self._numbers.next("part")
 
     def trim_ledger(self, before: float, limit: int, now: float) -> int:
         """Forget messages that ended before then, the oldest of them; how many (``limit``: there may be more).
@@ -303,7 +238,7 @@ class SQLiteStore(Reading):
             f"{_SPREAD} AND id = ?",
             "UPDATE part SET due = NULL WHERE message = ?",
         )
-        self._fresh.pop(message, None)
+        self._fresh.forget(message)
         return changed
 
     def release(self, message: int, now: float) -> bool:
