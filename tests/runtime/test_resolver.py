@@ -15,7 +15,6 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.routing.destination import parse_destination
 from ekiden.routing.mx import Answered, Host, Question
 from ekiden.runtime import resolver_answer
-from ekiden.runtime.interfaces import own_addresses
 from ekiden.runtime.resolver import Resolver
 from ekiden.runtime.resolver_blocking import hosts_for
 from ekiden.settings.schema import Settings
@@ -141,10 +140,6 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         resolver._remember(Question(b"%d" % number, "A"), Answer(Answered.NOTHING), 1e9)
     assert len(resolver._known) == 10
-
-
-def test_own_addresses() -> None:
-    assert "127.0.0.1" in own_addresses()
 
 
 def test_a_port_that_we_do_not_listen_at_cannot_be_ours() -> None:

@@ -18,7 +18,6 @@ from ekiden.runtime.accepting import Accepting, ServerAcceptor
 from ekiden.runtime.certificate import ServerCertificate
 from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.intake import Intake
-from ekiden.runtime.interfaces import own_addresses
 from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
 from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDoor
 from ekiden.runtime.passwords.client import MECHANISMS, Passwords
@@ -90,8 +89,7 @@ class SmtpdRole:
         self._rules = {lmtp: file.current() for lmtp, file in self._rules_files.items()}
         self._problems: dict[bool, str | None] = dict.fromkeys(RULES)
         self._clients: dict[tuple[str, Kind], Client | None] = {}
-        # By netlink: where IPv6 addresses are listed, in /proc, this role cannot read.
-        self._acceptance = Acceptance(settings, own_addresses)
+        self._acceptance = Acceptance(settings)
         self._profile = lru_cache(maxsize=64)(self._make_profile)
         intake = Intake(
             self.loop, lambda: context.connect("intake"), settings.inlinebytes, settings.timeoutqueue, context.log

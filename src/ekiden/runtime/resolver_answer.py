@@ -24,7 +24,7 @@ import dns.resolver
 import msgspec
 
 from ekiden.routing.mx import Answer, Answered, Question, Surroundings
-from ekiden.runtime.interfaces import own_addresses
+from ekiden.settings.addresses import own_addresses
 from ekiden.settings.schema import Settings
 
 PER_SERVER = 5.0

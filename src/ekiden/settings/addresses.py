@@ -1,46 +1,61 @@
-"""The IP addresses of this host's network interfaces."""
+"""The IP addresses of this host's network interfaces, asked of the kernel (Linux rtnetlink(7))."""
 
 from __future__ import annotations
 
-import array
-import fcntl
 import socket
 import struct
-from pathlib import Path
 
-_SIOCGIFCONF = 0x8912
-_IFCONF = struct.Struct("iP")
-_IFREQ = 40 if struct.calcsize("P") == 8 else 32
-_ADDRESS = slice(20, 24)
-"""Where a ``struct ifreq`` has the octets of its IPv4 address, after a name of 16 octets, family and port."""
-
-_IPV6_INTERFACES = Path("/proc/net/if_inet6")
-
-
-def own_addresses() -> list[str]:
-    """The IPv4 addresses of the interfaces that are up, then the IPv6 ones but the link-local (netdevice(7))."""
-    return [socket.inet_ntop(socket.AF_INET, octets) for octets in _ipv4_addresses()] + _ipv6_addresses()
+_RTM_GETADDR = 22
+_NLMSG_DONE = 3
+_NLMSG_ERROR = 2
+_IFA_ADDRESS = 1
+_IFA_LOCAL = 2
+_REQUEST_DUMP = 0x301
+_HEADER = struct.Struct("=IHHII")
+_ADDRESS = struct.Struct("=BBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
 
 
-def _ipv4_addresses() -> list[bytes]:
-    """Every interface's address, aliases included; OSError if the kernel does not tell."""
-    room = 32 * _IFREQ
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+def own_addresses() -> frozenset[str]:
+    """Every IPv4 and IPv6 address of every interface, as text. OSError if the kernel does not tell."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
+        netlink.settimeout(5)
+        netlink.send(_HEADER.pack(_HEADER.size + _ADDRESS.size, _RTM_GETADDR, _REQUEST_DUMP, 1, 0) + bytes(8))
+        found: set[str] = set()
         while True:
-            requests = array.array("B", bytes(room))
-            answer = fcntl.ioctl(any_socket, _SIOCGIFCONF, _IFCONF.pack(room, requests.buffer_info()[0]))
-            used = _IFCONF.unpack(answer)[0]
-            if used < room:
-                break
-            # The kernel fills what it is given and does not say how much more there is.
-            room *= 2
-    return [requests[start : start + _IFREQ].tobytes()[_ADDRESS] for start in range(0, used, _IFREQ)]
+            done = _read_messages(netlink.recv(65536), found)
+            if done:
+                return frozenset(found)
 
 
-def _ipv6_addresses() -> list[str]:
-    try:
-        lines = _IPV6_INTERFACES.read_text("ascii").splitlines()
-    except OSError:
-        return []
-    addresses = (socket.inet_ntop(socket.AF_INET6, bytes.fromhex(line.split()[0])) for line in lines)
-    return [address for address in addresses if not address.startswith("fe80:")]
+def _read_messages(data: bytes, found: set[str]) -> bool:
+    """Add the addresses in one datagram; True if the dump ends with it."""
+    start = 0
+    while start + _HEADER.size <= len(data):
+        length, kind, _flags, _sequence, _pid = _HEADER.unpack_from(data, start)
+        if kind == _NLMSG_DONE:
+            return True
+        if kind == _NLMSG_ERROR or length < _HEADER.size:
+            raise OSError("the kernel refuses to list the interfaces")
+        address = _read_address(data[start + _HEADER.size : start + length])
+        if address is not None:
+            found.add(address)
+        start += (length + 3) & ~3
+    return False
+
+
+def _read_address(message: bytes) -> str | None:
+    """The address in one RTM_NEWADDR: IFA_LOCAL if there (point-to-point links), else IFA_ADDRESS."""
+    family = message[0]
+    attributes: dict[int, bytes] = {}
+    start = _ADDRESS.size
+    while start + _ATTRIBUTE.size <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, start)
+        if length < _ATTRIBUTE.size:
+            break
+        attributes[kind] = message[start + _ATTRIBUTE.size : start + length]
+        start += (length + 3) & ~3
+    packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
+    if packed is None or family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    return socket.inet_ntop(family, packed)

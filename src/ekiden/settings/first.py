@@ -41,7 +41,8 @@ class Resolver(msgspec.Struct, frozen=True):
     forward: Callable[[str], tuple[str, list[str]]] = lambda host: _forward(host)
     """The canonical name and the addresses of a host."""
     reverse: Callable[[str], str] = lambda address: socket.gethostbyaddr(address)[0]
-    addresses: Callable[[], list[str]] = own_addresses
+    addresses: Callable[[], list[str]] = lambda: [each for each in own_addresses() if not each.startswith("fe80:")]
+    """Those of the interfaces, but the link-local ones, which no DNS knows."""
 
 
 def default_domain(name: str) -> str:
