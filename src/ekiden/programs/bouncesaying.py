@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from ekiden.runtime.child import Crashed, run
+from ekiden.runtime.child import decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,15 +19,8 @@ def main(argv: Sequence[str], home: str) -> int:
     if not argv:
         print("bouncesaying: usage: bouncesaying error [ program [ arg ... ] ]", file=sys.stderr)
         return 100
-    try:
-        code = run(argv[1:]) if argv[1:] else 0
-    except Crashed:
-        print("bouncesaying: fatal: child crashed", file=sys.stderr)
-        return 111
-    if code == 111:
-        print("bouncesaying: fatal: temporary child error", file=sys.stderr)
-        return 111
+    code = decide("bouncesaying", argv[1:]) if argv[1:] else 0
     if code:
-        return 0
+        return 111 if code == 111 else 0
     print(argv[0], file=sys.stderr)
     return 100

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ekiden.runtime.child import Crashed, run
+from ekiden.runtime.child import decide
 from ekiden.runtime.injection.door import Letter, NotQueued
 from ekiden.runtime.passing import pass_on
 
@@ -23,13 +23,10 @@ def main(argv: Sequence[str], home: str) -> int:
     if len(argv) < 2:
         print("condredirect: usage: condredirect newaddress program [ arg ... ]", file=sys.stderr)
         return 100
-    try:
-        code = run(argv[1:])
-    except Crashed:
-        return _fail(111, "child crashed")
-    if code == 111:
-        return _fail(111, "temporary child error")
-    return 0 if code else _redirect(os.fsencode(argv[0]), home)
+    code = decide("condredirect", argv[1:])
+    if code:
+        return 111 if code == 111 else 0
+    return _redirect(os.fsencode(argv[0]), home)
 
 
 def _redirect(address: bytes, home: str) -> int:

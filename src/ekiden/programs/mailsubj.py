@@ -9,8 +9,8 @@ import os
 import sys
 
 from ekiden.programs.qmail_inject import Request, run
+from ekiden.runtime.child import run_fed
 from ekiden.runtime.pieces import standard_input
-from ekiden.runtime.prefixing import run_prefixed
 from ekiden.runtime.submission import is_foreign
 
 TYPE_CHECKING = False
@@ -26,5 +26,5 @@ def main(argv: Sequence[str], home: str) -> int:
     subject, *recipients = map(os.fsencode, argv)
     header = b"Subject: " + subject + b"\nTo: " + b" ".join(recipients) + b"\n\n"
     if is_foreign(home, "qmail-inject"):
-        return run_prefixed("mailsubj", header, [os.path.join(home, "bin", "qmail-inject")])
+        return run_fed("mailsubj", [os.path.join(home, "bin", "qmail-inject")], header)
     return run(Request(), home, standard_input(header))

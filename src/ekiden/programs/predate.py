@@ -10,7 +10,7 @@ import sys
 import time
 
 from ekiden.base.dates import local_date
-from ekiden.runtime.prefixing import run_prefixed
+from ekiden.runtime.child import run_fed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,4 +22,4 @@ def main(argv: Sequence[str], home: str) -> int:
     if not argv:
         print("predate: usage: predate child", file=sys.stderr)
         return 100
-    return run_prefixed("predate", b"Date: %b\n" % local_date(time.time()), argv)
+    return run_fed("predate", argv, b"Date: %b\n" % local_date(time.time()))

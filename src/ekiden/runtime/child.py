@@ -1,9 +1,13 @@
-"""Programs run by classic programs: with our own descriptors, or with lines put in front of our standard input."""
+"""Programs run by classic programs: with our own descriptors, or with lines put in front of our standard input.
+
+Where a function takes the ``name`` of the program that runs them, it says what went wrong on standard error.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 
 from ekiden.delivery.content import write_all
 from ekiden.delivery.report import is_temporary
@@ -34,6 +38,15 @@ def run(argv: Sequence[str]) -> int:
     return _wait(child)
 
 
+def decide(name: str, argv: Sequence[str]) -> int:
+    """Run a program that decides something; its exit code, 111 if it crashed or cannot decide now."""
+    try:
+        code = run(argv)
+    except Crashed:
+        return _say(name, "child crashed")
+    return _say(name, "temporary child error") if code == TEMPORARY else code
+
+
 def feed(argv: Sequence[str], first: bytes) -> int:
     """Run a program with ``first`` and then our standard input as its input; its exit code.
 
@@ -61,6 +74,21 @@ def feed(argv: Sequence[str], first: bytes) -> int:
     finally:
         os.close(writing)
     return _wait(child)
+
+
+def run_fed(name: str, argv: Sequence[str], first: bytes) -> int:
+    """``feed``; 111 if the program crashed or cannot be run."""
+    try:
+        return feed(argv, first)
+    except Crashed:
+        return _say(name, "child crashed")
+    except OSError as error:
+        return _say(name, f"unable to run {argv[0]}: {error.strerror}")
+
+
+def _say(name: str, text: str) -> int:
+    print(f"{name}: fatal: {text}", file=sys.stderr)
+    return TEMPORARY
 
 
 def _wait(child: int) -> int:
