@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Path:
     for part, _envelope in world.turn(1000.0):
         outcome = OK if part.recipients[0].address == b"ok@one.example" else LATER
         world.engine.report(part, [outcome] * len(part.recipients), False, 1000.0)
-    world.engine.commit(1000.0)
+    world.engine.commit()
     world.store.close()
     return tmp_path
 
