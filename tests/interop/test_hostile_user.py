@@ -22,11 +22,15 @@ ATTACKS = {
 }
 """With how many connections an attacking process does what, until it is killed."""
 
+HOSTILE = 4949
+"""The attacker's uid, which nobody else has: the kernel counts descriptors under way by user, and lets none of a user
+with too many send another. Roles that run as nobody could then hand over no delivery."""
+
 _ATTACK = """
 import os, socket, struct, sys
 os.chdir(sys.argv[1])
-os.setgid(65534)
-os.setuid(65534)
+os.setgid(HOSTILE)
+os.setuid(HOSTILE)
 null = os.open(os.devnull, os.O_RDONLY)
 def connect():
     connection = socket.socket(socket.AF_UNIX)
@@ -66,7 +70,7 @@ def test_a_hostile_user_costs_little(home: Ekiden, attack: str) -> None:
     (queue,) = (pid for pid, role in home.roles().items() if role == "queue")
     memory, files = resident(queue), descriptors(queue)
     count, action = ATTACKS[attack]
-    program = _ATTACK.replace("COUNT", str(count)).replace("ACTION", action)
+    program = _ATTACK.replace("COUNT", str(count)).replace("ACTION", action).replace("HOSTILE", str(HOSTILE))
     attacker = subprocess.Popen([sys.executable, "-c", program, home.home], stdout=subprocess.PIPE)
     try:
         assert attacker.stdout is not None
