@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import compileall
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.peers.certificate import Certificate, make_certificate
 from tests.peers.dovecot import Dovecot
-from tests.peers.ekiden import Ekiden
+from tests.peers.ekiden import Ekiden, made
 from tests.peers.fresh import Fresh
 from tests.peers.nameserver import NameServer
 from tests.peers.postfix import Postfix
@@ -50,6 +50,16 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(Path(__file__).parent.parent / "src" / "ekiden", quiet=2)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what every ekiden has logged."""
+    report = yield
+    if report.failed:
+        logs = ((ekiden.home / "log", ekiden.log()) for ekiden in made)
+        report.sections += [(str(path), log[-8000:]) for path, log in logs if log]
+    return report
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory with a short path that peers' own users can enter; removed afterwards."""
@@ -73,8 +83,8 @@ def home(place: Path) -> Iterator[Ekiden]:
     """A configured ekiden that is not started yet; the test starts it, the fixture ends it."""
     ekiden = Ekiden(place)
     ekiden.configure()
-    with ekiden.ending():
-        yield ekiden
+    yield ekiden
+    ekiden.stop()
 
 
 @pytest.fixture

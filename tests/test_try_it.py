@@ -31,8 +31,8 @@ def tried(place: Path) -> Iterator[Ekiden]:
     checkout.chmod(0o700)
     shutil.copy(TRY_IT, checkout / "boot")
     ekiden = Ekiden(checkout, "mail.example.test")
-    with ekiden.ending():
-        yield ekiden
+    yield ekiden
+    ekiden.stop()
 
 
 @pytest.fixture

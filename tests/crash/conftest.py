@@ -36,8 +36,8 @@ def small(place: Path) -> Iterator[Ekiden]:
     if mounted.returncode:
         pytest.skip(f"cannot mount: {mounted.stdout.strip()}")
     try:
-        with ekiden.ending():
-            ekiden.configure()
-            yield ekiden
+        ekiden.configure()
+        yield ekiden
     finally:
+        ekiden.stop()
         run(["umount", "-l", ekiden.home])

@@ -64,7 +64,6 @@ def device(place: Path) -> Iterator[Device]:
         made.ekiden.configure()
         yield made
     finally:
-        print(made.ekiden.log())
         made.ekiden.kill_all()
         made.unmount()
 

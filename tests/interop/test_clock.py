@@ -30,8 +30,8 @@ def clock(place: Path) -> Clock:
 def home(place: Path, clock: Clock) -> Iterator[Ekiden]:
     ekiden = Ekiden(place, environment=clock.environment)
     ekiden.configure()
-    with ekiden.ending():
-        yield ekiden
+    yield ekiden
+    ekiden.stop()
 
 
 def send(ekiden: Ekiden, recipient: str = "b@b.example", sender: str = "a@a.example") -> None:

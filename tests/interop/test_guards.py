@@ -95,8 +95,8 @@ def other() -> Iterator[Ekiden]:
     with short_directory("other") as place:
         ekiden = Ekiden(place, "other.example")
         ekiden.configure()
-        with ekiden.ending():
-            yield ekiden
+        yield ekiden
+        ekiden.stop()
 
 
 def test_a_loop_between_two_homes_ends_after_hopsmax(home: Ekiden, other: Ekiden, sink: Sink) -> None:

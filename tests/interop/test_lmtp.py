@@ -83,8 +83,10 @@ def test_through_a_unix_socket(home: Ekiden, place: Path) -> None:
         client.sendmail("a@a.example", ["joe@store.example"], WIRE)
     # Nobody listens there yet.
     wait_until(lambda: " deferral: " in home.log(), "the message waits")
-    with store.ending():
+    try:
         store.start()
         home.command("queue", "flush")
         wait_until(lambda: len(files(inbox)) == 1, "the message is in the Maildir")
         wait_until(lambda: home.queue() == [], "the queue is empty")
+    finally:
+        store.stop()

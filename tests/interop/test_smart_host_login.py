@@ -33,9 +33,9 @@ def smart_host(place: Path, sink: Sink, certificate: Certificate) -> Iterator[Ek
     (ekiden.home / "control" / "servercert.pem").write_bytes(certificate.both.read_bytes())
     ekiden.port = free_port()
     ekiden.control("listen", f"submission 127.0.0.1:{ekiden.port}")
-    with ekiden.ending():
-        ekiden.start()
-        yield ekiden
+    ekiden.start()
+    yield ekiden
+    ekiden.stop()
 
 
 def give_login(home: Ekiden, smart_host: Ekiden, password: str = "secret word") -> None:

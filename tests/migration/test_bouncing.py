@@ -17,11 +17,12 @@ from ekiden.migration.qmail_queue import Failure, QmailQueue
 @pytest.fixture
 def homes(place: Path) -> Iterator[list[Ekiden]]:
     """Two that know nothing of each other."""
-    first, second = Ekiden(place / "first"), Ekiden(place / "second")
-    with first.ending(), second.ending():
-        first.configure()
-        second.configure()
-        yield [first, second]
+    homes = [Ekiden(place / name) for name in ("first", "second")]
+    for each in homes:
+        each.configure()
+    yield homes
+    for each in homes:
+        each.stop()
 
 
 def follow(maildir: Path, text: str) -> None:

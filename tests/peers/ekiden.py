@@ -6,10 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from tests.peers.processes import free_port, is_alive, kill, process_tree, run
 
@@ -19,12 +18,17 @@ NOBODY = 65534
 COMMAND = Path(sys.executable).parent / "ekiden"
 
 
+made: WeakSet[Ekiden] = WeakSet()
+"""All there are, so that their logs can be shown when a test fails."""
+
+
 class Ekiden:
     """One home below ``directory``, whose smtpd listens on 127.0.0.1:``port``; commands run in ``environment``."""
 
     def __init__(
         self, directory: Path, fqdn: str = "ekiden.example", environment: dict[str, str] | None = None
     ) -> None:
+        made.add(self)
         self._environment = environment
         self.home = directory / "home"
         self.port = free_port()
@@ -71,23 +75,15 @@ class Ekiden:
         """Start; returns once it accepts connections, as the command promises."""
         self.command("start")
 
-    @contextmanager
-    def ending(self) -> Iterator[Ekiden]:
-        """Itself while the block runs, then stopped; its log is printed, which pytest shows of tests that fail."""
-        try:
-            yield self
-        finally:
-            try:
-                self.stop()
-            finally:
-                print(f"{self.home}/log:\n{self.log()[-8000:]}")
-
     def stop(self) -> None:
         """Stop if it runs; whatever is still left after 60 seconds is killed, and then this fails."""
         left = self.pids()
         try:
             if self.supervisor():
                 self.command("stop", check=False)
+        except subprocess.TimeoutExpired:
+            print(self.log()[-8000:])
+            raise
         finally:
             for pid in left:
                 if is_alive(pid):
