@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -58,37 +59,44 @@ class Entrance:
         if role == "log":
             self._serve_log(identity)
             return
-        self._premises.log_read.close()
-        log_of_role = Log(role, self._premises.log_write, self._settings.logformat)
-        context = Context(self._home, self._settings, log_of_role, run=self._premises.run, life=self._premises.life)
+        context = self._equip(role)
         if census is not None:
             context.census, context.certificate = census, certificate
-        if role in ("queue", "remote", *DOORS):
-            _allow_descriptors()
-        if role in DOORS:
-            context.listeners = self._premises.listeners
-        else:
-            for _listener, listening in self._premises.listeners:
-                listening.close()
-        if role in ("remote", "keeper", *DOORS):
-            self._make_reachable(context)
+        if role == "pop3d":
+            pop3d.serve(context, identity)
+            return
         if role == "queue":
-            self._enter_queue(context, identity)
+            self._become_queue(context, identity)
         else:
-            own_socket = self._premises.sockets.pop(role, None) if role == "keeper" else None
-            for listening in self._premises.sockets.values():
-                listening.close()
-            if own_socket is not None:
-                context.sockets = {"keeper": own_socket}
-            if role == "pop3d":
-                pop3d.serve(context, identity)
-                return
             become(identity)
         if role in ("local", "keeper"):
             {"local": local, "keeper": keeper}[role].serve(context, self._premises.identities.finder)
             return
         mains = {"queue": queue, "remote": remote, "smtpd": smtpd}
         run(context, mains[role].main, isolate=True)
+
+    def _equip(self, role: str) -> Context:
+        """What the role is given; what is not its own is closed."""
+        self._premises.log_read.close()
+        log_of_role = Log(role, self._premises.log_write, self._settings.logformat)
+        context = Context(self._home, self._settings, log_of_role, run=self._premises.run, life=self._premises.life)
+        context.sockets = self._sockets_of(role)
+        if role in ("queue", "remote", *DOORS):
+            _allow_descriptors()
+        if role in DOORS:
+            context.listeners = self._premises.listeners
+        else:
+            _close(listening for _listener, listening in self._premises.listeners)
+        if role in ("remote", "keeper", *DOORS):
+            self._make_reachable(context)
+        return context
+
+    def _sockets_of(self, role: str) -> dict[str, socket.socket]:
+        """Those of run/ that the role listens at; the others are closed."""
+        sockets = self._premises.sockets
+        own = {name: bound for name, bound in sockets.items() if role == ("keeper" if name == "keeper" else "queue")}
+        _close(bound for name, bound in sockets.items() if name not in own)
+        return own
 
     def _stop_supervising(self) -> None:
         """Let go of what only the supervisor may have."""
@@ -101,13 +109,11 @@ class Entrance:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    def _enter_queue(self, context: Context, identity: Identity | None) -> None:
+    def _become_queue(self, context: Context, identity: Identity | None) -> None:
         """Be the queue's user, who sees nothing but the queue's directory if that can be."""
         os.umask(0o077)
         reader = self._premises.identities.reader
         context.reader = reader.uid if reader else -1
-        self._premises.sockets.pop("keeper").close()
-        context.sockets = self._premises.sockets
         context.roster = self._roster
         context.ready = self._tell_ready
         changed_root = identity is not None and os.geteuid() == 0
@@ -133,8 +139,8 @@ class Entrance:
             os.close(self._ready)
 
     def _serve_log(self, identity: Identity | None) -> None:
-        for listening in (*(bound for _, bound in self._premises.listeners), *self._premises.sockets.values()):
-            listening.close()
+        _close(bound for _listener, bound in self._premises.listeners)
+        _close(self._premises.sockets.values())
         self._premises.log_write.close()
         os.chdir(self._home / "log")
         become(identity)
@@ -149,6 +155,11 @@ class Entrance:
             complete("syslog" if to_daemon else "log", reads=ZONE, writes=[Path(".")])
         except OSError as error:
             os.write(2, f"ekiden: log: process {os.getpid()} is not isolated: {error.strerror}\n".encode())
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
 
 
 def _way(directory: Path | str) -> Path:
