@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,26 +79,40 @@ def _send(words: Sequence[bytes], home: str) -> Done | Outcome:
     hosts = hosts_for(destination, settings)
     if isinstance(hosts, Outcome):
         return hosts
+    content = _content()
+    if isinstance(content, Outcome):
+        return content
+    envelope = Envelope(words[1], [Recipient(word) for word in words[2:]])
+    job = Job(None, 0, words[0], envelope, content, len(content))
+    verify = settings.remoteauthtls == "verify" and logins.find(next_hop) is not None
+    make_tls = _tls_maker(settings, home, verify)
+    return deliver(job, hosts, settings, make_tls, lambda: logins.find(next_hop), addresses)
+
+
+def _content() -> bytes | Outcome:
+    """The message on descriptor 0 in wire form, or why it is not sent."""
     try:
         message = _read()
     except OSError:
         return UNREADABLE
     if message[-1:] not in (b"", b"\n", b"\r"):
         return PARTIAL
-    content = message.replace(b"\n", b"\r\n") if b"\r" not in message else _LINE_END.sub(b"\r\n", message)
-    envelope = Envelope(words[1], [Recipient(word) for word in words[2:]])
-    job = Job(None, 0, words[0], envelope, content, len(content))
-    client: list[TlsClient] = []
+    return message.replace(b"\n", b"\r\n") if b"\r" not in message else _LINE_END.sub(b"\r\n", message)
 
-    def make_tls(host: Host) -> TlsConnection:
-        from ekiden.runtime.tls_client import TlsClient
 
-        if not client:
-            client.append(TlsClient(settings, Path(home)))
-        verify = settings.remoteauthtls == "verify" and logins.find(next_hop) is not None
-        return client[0].connection(host.name.decode("utf-8", "replace"), host.address, verify)
+def _tls_maker(settings: Settings, home: str, verify: bool) -> Callable[[Host], TlsConnection]:
+    """Makes TLS for a next hop; what all of them need is loaded for the first."""
+    client: TlsClient | None = None
 
-    return deliver(job, hosts, settings, make_tls, lambda: logins.find(next_hop), addresses)
+    def make(host: Host) -> TlsConnection:
+        nonlocal client
+        if client is None:
+            from ekiden.runtime.tls_client import TlsClient
+
+            client = TlsClient(settings, Path(home))
+        return client.connection(host.name.decode("utf-8", "replace"), host.address, verify)
+
+    return make
 
 
 def _next_hop(host: bytes, settings: Settings) -> bytes:

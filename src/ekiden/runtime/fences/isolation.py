@@ -179,19 +179,7 @@ def allowed(profile: Profile, reads: bool, writes: bool, process: int) -> dict[s
 
     ``process`` is the one whose threads may be signalled.
     """
-    calls: dict[str, Alternatives] = dict.fromkeys(_ALWAYS.split(), ())
-    calls |= {
-        "sendto": _without(3, _FAST_OPEN),
-        "sendmsg": _without(2, _FAST_OPEN),
-        "sendmmsg": _without(3, _FAST_OPEN),
-        "mmap": _without(2, _EXECUTABLE),
-        "mprotect": _without(2, _EXECUTABLE),
-        "ioctl": _one_of(1, _IOCTLS),
-        "fcntl": _one_of(1, _FCNTLS),
-        "socketpair": _one_of(0, (socket.AF_UNIX,)),
-        "prlimit64": _one_of(0, (0,)),
-        "prctl": _one_of(0, (_PR_SET_NAME,)),
-    }
+    calls = dict.fromkeys(_ALWAYS.split(), ()) | _IN_PART
     if profile.sockets:
         calls |= {"socket": _sockets(profile.sockets), "connect": ()}
     if profile.binds:
@@ -235,3 +223,18 @@ def _without(argument: int, flags: int) -> Alternatives:
 
 def _one_of(argument: int, values: Sequence[int]) -> Alternatives:
     return tuple((Test(argument, _LOW, value),) for value in values)
+
+
+_IN_PART: dict[str, Alternatives] = {
+    "sendto": _without(3, _FAST_OPEN),
+    "sendmsg": _without(2, _FAST_OPEN),
+    "sendmmsg": _without(3, _FAST_OPEN),
+    "mmap": _without(2, _EXECUTABLE),
+    "mprotect": _without(2, _EXECUTABLE),
+    "ioctl": _one_of(1, _IOCTLS),
+    "fcntl": _one_of(1, _FCNTLS),
+    "socketpair": _one_of(0, (socket.AF_UNIX,)),
+    "prlimit64": _one_of(0, (0,)),
+    "prctl": _one_of(0, (_PR_SET_NAME,)),
+}
+"""What every profile has, but not with any arguments."""
