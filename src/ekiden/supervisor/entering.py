@@ -101,7 +101,8 @@ class Entrance:
     def _stop_supervising(self) -> None:
         """Let go of what only the supervisor may have."""
         be_root_again()
-        signal.set_wakeup_fd(-1)
+        # Whoever could write there could have the supervisor stop.
+        os.close(signal.set_wakeup_fd(-1))
         for number in (*SIGNALS, *MEANT_FOR_OTHERS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
         # The lock must not outlive the supervisor, nor its end of the pipe whose end tells its death.
