@@ -64,7 +64,7 @@ def test_roles_that_hang_are_killed_in_time(home: Ekiden) -> None:
     root = Path(__file__).parents[2]
     hanging = subprocess.Popen([sys.executable, "-m", "tests.interop.hanging", home.home], cwd=root)
     try:
-        wait_until(lambda: (home.home / "run" / "roles").exists(), 20, "every role hangs")
+        wait_until(lambda: (home.home / "run" / "roles").exists(), "every role hangs")
         began = time.monotonic()
         home.command("stop", seconds=120)
         assert time.monotonic() - began < SECONDS + 22
@@ -79,5 +79,5 @@ def test_halted_processes_end(home: Ekiden) -> None:
     for pid in home.pids() - {home.supervisor()}:
         os.kill(pid, signal.SIGSTOP)
     home.command("stop", seconds=40)
-    wait_until(lambda: home.pids() == set(), 10, "nobody is left")
+    wait_until(lambda: home.pids() == set(), "nobody is left")
     assert "ended (" not in home.log()

@@ -22,7 +22,7 @@ NOT_AGAIN = 65
 """Exit code where another start would be no use: the queue is damaged (sysexits' EX_DATAERR)."""
 
 _SLOWEST = 150.0
-"""Seconds that stop waits at most: deliveries in progress are given shutdownseconds of it."""
+"""Seconds that stop and reload wait at most: of a stop, deliveries in progress are given shutdownseconds of it."""
 
 
 @click.command()
@@ -159,12 +159,14 @@ def reload(home: Path) -> int:
     before = _roles(home)
     with _explained():
         os.kill(pid, signal.SIGHUP)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + _SLOWEST
     while (after := _roles(home))["generation"] == before["generation"]:
         if after.get("refusals") != before.get("refusals"):
             raise click.ClickException(f"settings not changed:\n{after['refusal']}")
+        if supervisor_of(home) != pid:
+            raise click.ClickException(f"process {pid} has ended before it took the new settings")
         if time.monotonic() > deadline:
-            raise click.ClickException("settings not changed; the log says why")
+            raise TryAgain(f"process {pid} has not taken the new settings yet")
         time.sleep(0.02)
     return 0
 
