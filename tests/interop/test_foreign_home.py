@@ -33,8 +33,10 @@ def secret(place: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["run/lock", "run/roles.new"])
-def test_a_link_leads_root_nowhere(foreign: Ekiden, secret: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"), [("run/lock", "Too many levels of symbolic links"), ("run/roles.new", "Permission denied")]
+)
+def test_a_link_leads_root_nowhere(foreign: Ekiden, secret: Path, name: str, why: str) -> None:
     (foreign.home / "run").mkdir(exist_ok=True)
     os.chown(foreign.home / "run", NOBODY, NOBODY)
     (foreign.home / name).unlink(missing_ok=True)
@@ -43,7 +45,7 @@ def test_a_link_leads_root_nowhere(foreign: Ekiden, secret: Path, name: str) -> 
     finished = foreign.command("start", check=False)
 
     assert finished.returncode == 1
-    assert "Permission denied" in finished.stdout
+    assert why in finished.stdout
     assert secret.read_text() == "rootsonly\n"
 
 
