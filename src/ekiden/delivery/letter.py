@@ -62,6 +62,7 @@ class Letter:
 
     @property
     def recipient(self) -> bytes:
+        """The address that the letter is for, without quoting."""
         return self.local + b"@" + self.domain
 
     @property

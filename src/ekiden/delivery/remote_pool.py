@@ -124,6 +124,7 @@ class Pool:
     # What sessions call
 
     def make_tls(self, session: Session) -> Tls:
+        """TLS for a session whose server has agreed to it."""
         return self._make_tls(session)
 
     def session_done(self, session: Session, job: Job, outcomes: list[Outcome]) -> None:

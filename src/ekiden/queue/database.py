@@ -24,6 +24,7 @@ class Database:
         self.connection = open_file(directory, max(16, self._reserve.log_size // PAGE))
 
     def close(self) -> None:
+        """Close the file; the last to do so has its log written back."""
         self.connection.close()
 
     def all(self, statement: str, *values: Any) -> list[Any]:

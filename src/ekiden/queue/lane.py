@@ -76,4 +76,5 @@ class Lane:
 
     @property
     def at_hand(self) -> int:
+        """Parts in memory, waiting or in flight."""
         return len(self.waiting) + self.in_flight

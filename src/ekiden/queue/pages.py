@@ -66,6 +66,7 @@ class PageFile:
         """How many there should be."""
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._descriptor)
 
     def header(self, offset: int) -> int:
@@ -84,6 +85,7 @@ class PageFile:
         return found.ljust(self.page_size, b"\0")
 
     def is_there(self, number: int) -> bool:
+        """Whether there is anything of a page, in the file or in its log."""
         return 0 < number <= self.whole_pages or number in self.log.frames
 
     def node(self, number: int, read_cells: bool = True) -> Node | None:

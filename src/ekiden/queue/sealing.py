@@ -55,18 +55,22 @@ def place(message: int, other: int = 0) -> int:
 
 
 def encode_meta(meta: Meta, message: int, sender: bytes) -> bytes:
+    """An envelope's column, for this message and sender."""
     return seal(_encode(meta), crc32(sender, place(message)))
 
 
 def decode_meta(stored: bytes, message: int, sender: bytes) -> Meta:
+    """What ``encode_meta`` made for the same message and sender."""
     return _meta.decode(unseal(stored, crc32(sender, place(message))))
 
 
 def encode_recipients(recipients: Sequence[Recipient], message: int, destination: int) -> bytes:
+    """A part's column, for this message and destination."""
     return seal(_encode(recipients), place(message, destination))
 
 
 def decode_recipients(stored: bytes, message: int, destination: int) -> list[Recipient]:
+    """What ``encode_recipients`` made for the same message and destination."""
     return _recipients.decode(unseal(stored, place(message, destination)))
 
 
@@ -90,10 +94,12 @@ def are_misplaced(stored: bytes, message: int, destination: int) -> bool:
 
 
 def encode_ended(ended: Sequence[Ended], message: int) -> bytes:
+    """The column of those whose end waits for a notice."""
     return seal(_encode(ended), place(message))
 
 
 def decode_ended(stored: bytes, message: int) -> tuple[Ended, ...]:
+    """What ``encode_ended`` made for the same message."""
     return _ended.decode(unseal(stored, place(message)))
 
 

@@ -197,9 +197,11 @@ class SQLiteStore(Reading):
         return [row for number in self._segments.unknown(removed) for row in db.execute(query, (number,))]
 
     def new_message_id(self) -> int:
+        """An id that no message has had."""
         return self._numbers.next("message")
 
     def new_destination_id(self) -> int:
+        """An id that no destination has had."""
         return self._numbers.next("destination")
 
     def new_part_number(self) -> int:

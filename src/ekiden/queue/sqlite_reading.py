@@ -38,6 +38,7 @@ class Reading:
         return [(number, _checked(number, key, seal)) for number, key, seal in rows]
 
     def destination(self, key: bytes) -> int | None:
+        """A destination's id; None if none has this key."""
         rows = self._db.all("SELECT id, seal FROM destination WHERE key = ?", key)
         for number, seal in rows:
             # By the key that is asked for: the index may lead to another one's row.
@@ -45,6 +46,7 @@ class Reading:
         return rows[0][0] if rows else None
 
     def destination_key(self, destination: int) -> bytes | None:
+        """A destination's key; None if none has this id."""
         rows = self._db.all("SELECT key, seal FROM destination WHERE id = ?", destination)
         return _checked(destination, *rows[0]) if rows else None
 
@@ -75,6 +77,7 @@ class Reading:
         return found
 
     def message(self, message: int) -> MessageRow | None:
+        """A message; None if it is not in the queue."""
         rows = self._db.all(f"{_MESSAGE} WHERE id = ?", message)
         return _message_row(rows[0]) if rows else None
 
@@ -95,6 +98,7 @@ class Reading:
         return MessageRow(number, birth, sender, size, spool or "", bool(held), Meta(Origin("", 0, 0)))
 
     def parts(self, message: int, damaged: list[RowDamaged] | None = None) -> list[PartRow]:
+        """A message's parts, the one that it holds itself among them."""
         rows = self._db.all(f"{_PART} WHERE message = ? ORDER BY part", message)
         own = f"SELECT id, 0, destination, birth, 0, recipients, '' FROM message WHERE id = ? AND {FRESH}"
         return _whole(_part_row, rows or self._db.all(own, message), damaged)
@@ -114,6 +118,7 @@ class Reading:
         return [part for (part,) in rows]
 
     def part_count(self, message: int) -> int:
+        """How many parts a message has, damaged ones counted."""
         return len(self._db.all("SELECT 1 FROM part WHERE message = ?", message)) or len(
             self._db.all(f"SELECT 1 FROM message WHERE id = ? AND {FRESH}", message)
         )

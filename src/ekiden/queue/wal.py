@@ -36,6 +36,7 @@ class Log:
     doubtful: set[int] = field(default_factory=set)
 
     def page(self, number: int) -> bytes | None:
+        """A page's newest committed content; None if the log has none."""
         at = self.frames.get(number)
         return None if at is None else self.data[at : at + self.page_size]
 

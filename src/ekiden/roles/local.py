@@ -108,6 +108,7 @@ class LocalRole:
         )
 
     async def serve(self) -> None:
+        """Work until the queue goes away, or until what is in hand has ended and nothing more is wanted."""
         stopping = self._loop.create_task(self._context.stopping.wait())
         stopping.add_done_callback(lambda _task: self._link.send(Draining()))
         await self._ended.wait()
