@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.peers.processes import program, run
+
 from ekiden.delivery.mbox import Mbox
 from ekiden.delivery.mbox_lock import STALE_SECONDS, LockFile
 
@@ -48,6 +50,17 @@ def test_what_a_killed_process_left_is_removed_at_once(tmp_path: Path) -> None:
     assert not lock.take()
     assert lock.take()
     lock.release()
+
+
+def test_a_name_that_cannot_be_removed_leaves_no_lock(tmp_path: Path) -> None:
+    """The file's first name, when the lock is taken: the mailbox once stayed locked for five minutes."""
+    path = tmp_path / "Mailbox.lock"
+    failing = [program("strace"), "-o", "/dev/null", "-e", "inject=unlink:error=EIO:when=2"]
+    script = HOLDER.replace("sys.stdin.read()", "lock.release()")
+    taken = run([*failing, sys.executable, "-c", script, path])
+    assert taken.stdout == "True\n"
+    assert not path.exists()
+    assert len(list(tmp_path.iterdir())) == 1, "the error happened"
 
 
 def test_other_programs_have_time(tmp_path: Path) -> None:

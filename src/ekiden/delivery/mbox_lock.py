@@ -49,7 +49,9 @@ class LockFile:
                 raise
             return self._take_without_links()
         finally:
-            os.unlink(made)
+            # If it stays, it is ours to remove next time; the mailbox would stay locked if this were an error.
+            with contextlib.suppress(OSError):
+                os.unlink(made)
         self._descriptor = descriptor
         return True
 
