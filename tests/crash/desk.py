@@ -22,7 +22,7 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.base.reply import Reply
 from ekiden.queue.audit import audit
 from ekiden.queue.engine import Engine
-from ekiden.queue.intake import Foreign
+from ekiden.queue.intake import Arrival, Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.runtime.injection.direct import SILENCE
@@ -88,10 +88,11 @@ class Desk:
             self.tell(f"acknowledged {identity}" if isinstance(reply, int) else f"refused {identity}")
 
         if foreign:
-            self.engine.take_over(Foreign(foreign.encode(), self.now), envelope, SMTP, content, "", size, answer)
+            arrival = Arrival(envelope, SMTP, content, "", size)
+            self.engine.take_over(Foreign(foreign.encode(), self.now), arrival, answer)
         else:
             length = self.store.spool_size(spool) if spool else len(content)
-            self.engine.accept(envelope, SMTP, content, spool, length, self.now, answer)
+            self.engine.accept(Arrival(envelope, SMTP, content, spool, length), self.now, answer)
 
     def _spool(self, content: bytes) -> str:
         name = os.urandom(6).hex()

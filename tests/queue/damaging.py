@@ -12,6 +12,7 @@ from tests.crash.desk import LARGE, Desk
 
 from ekiden.base.envelope import Recipient
 from ekiden.queue.damage import FILE, roots
+from ekiden.queue.intake import Arrival
 from ekiden.queue.pages import PageFile
 from ekiden.queue.sqlite import SQLiteStore
 
@@ -66,7 +67,7 @@ def inject(desk: Desk, number: int, size: int, whom: list[bytes]) -> None:
         return
     _, content = Ledger().compose(number, size)
     envelope = Envelope(b"s%d@example.org" % number, list(map(Recipient, whom)))
-    desk.engine.accept(envelope, SMTP, content, "", len(content), desk.now, lambda _answer: None)
+    desk.engine.accept(Arrival(envelope, SMTP, content, "", len(content)), desk.now, lambda _answer: None)
 
 
 def contents(directory: Path) -> dict[int, Known]:

@@ -12,7 +12,7 @@ from ekiden.base.reply import Reply
 from ekiden.queue.attempts import GIVEN_UP
 from ekiden.queue.backoff import next_attempt
 from ekiden.queue.engine import Engine
-from ekiden.queue.intake import Foreign
+from ekiden.queue.intake import Arrival, Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import Changes, StoreFull
@@ -61,7 +61,7 @@ class World:
         self, *recipients: Recipient, sender: bytes = b"s@example.org", now: float = 1000.0, **more: Any
     ) -> None:
         envelope = Envelope(sender, list(recipients), **more)
-        self.engine.accept(envelope, SMTP, CONTENT, "", len(CONTENT), now, self.answers.append)
+        self.engine.accept(Arrival(envelope, SMTP, CONTENT, "", len(CONTENT)), now, self.answers.append)
 
     def turn(self, now: float = 1000.0) -> list[tuple[Part, Envelope]]:
         """One turn; the attempts that it started."""
@@ -438,7 +438,7 @@ def test_what_an_administrator_takes_away_does_not_strand_the_rest(tmp_path: Pat
 
 def test_a_size_that_the_store_cannot_hold_spoils_nothing(world: World) -> None:
     envelope = Envelope(b"s@example.org", [to(b"a@example.com")])
-    world.engine.accept(envelope, SMTP, b"", "name", 1 << 63, 1000.0, world.answers.append)
+    world.engine.accept(Arrival(envelope, SMTP, b"", "name", 1 << 63), 1000.0, world.answers.append)
     with pytest.raises(OverflowError):
         world.turn()
     assert not world.store._db.connection.in_transaction
@@ -447,7 +447,7 @@ def test_a_size_that_the_store_cannot_hold_spoils_nothing(world: World) -> None:
 def take_over(world: World, key: bytes, held: bool = False) -> None:
     envelope = Envelope(b"s@example.org", [to(b"a@example.com", notify=Notify.NEVER), to(b"b@elsewhere.example")])
     foreign = Foreign(key, 400.0, held)
-    world.engine.take_over(foreign, envelope, SMTP, CONTENT, "", len(CONTENT), world.answers.append)
+    world.engine.take_over(foreign, Arrival(envelope, SMTP, CONTENT, "", len(CONTENT)), world.answers.append)
 
 
 def test_a_message_taken_over_keeps_its_age_and_recipients(world: World) -> None:

@@ -12,6 +12,7 @@ from tests.queue.test_engine import LATER, OK, SMTP, World, to
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.commands import run_command
 from ekiden.queue.damage import FILE
+from ekiden.queue.intake import Arrival
 
 SMALL, LARGE = b"Subject: small\r\n\r\nbody\r\n", b"Subject: large\r\n\r\n" + b"line\r\n" * 20_000
 
@@ -44,7 +45,8 @@ def accept(world: World, sender: bytes, content: bytes, *recipients: Recipient, 
     """``content`` is in the file if there is one."""
     inline = b"" if spool else content
     envelope = Envelope(sender, list(recipients))
-    world.engine.accept(envelope, SMTP, inline, spool, len(content), 1000.0, world.answers.append, crc32(content))
+    arrival = Arrival(envelope, SMTP, inline, spool, len(content), crc32(content))
+    world.engine.accept(arrival, 1000.0, world.answers.append)
 
 
 def harm(home: Path, statement: str) -> None:

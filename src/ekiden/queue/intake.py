@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 import msgspec
@@ -43,6 +43,18 @@ class Journal(Protocol):
     def administrator(self, user: str, action: str, message: int) -> None: ...
     def warning(self, text: str) -> None: ...
     def alert(self, text: str) -> None: ...
+
+
+class Arrival(NamedTuple):
+    """A message that comes in. ``content`` in wire form is empty if it is in the spool file ``spool``, which is ""
+    otherwise; ``size`` is its octets. ``checksum``: CRC-32 of the spool file, 0 if whoever wrote it does not say."""
+
+    envelope: Envelope
+    origin: Origin
+    content: bytes
+    spool: str
+    size: int
+    checksum: int = 0
 
 
 class Foreign(msgspec.Struct, frozen=True, gc=False):
@@ -93,63 +105,38 @@ class Intake:
         self.scheduler.configure(settings)
         self.scheduler.rerouting.configure(router)
 
-    def accept(
-        self,
-        envelope: Envelope,
-        origin: Origin,
-        content: bytes,
-        spool: str,
-        size: int,
-        now: float,
-        answer: Answer,
-        checksum: int = 0,
-    ) -> None:
-        """Queue a message with the next turn; ``answer`` is called when that is done or has failed.
-
-        ``checksum`` is CRC-32 of a spool file's content, if whoever wrote it says so.
-        """
+    def accept(self, arrival: Arrival, now: float, answer: Answer) -> None:
+        """Queue a message with the next turn; ``answer`` is called when that is done or has failed."""
         try:
-            if not envelope.recipients:
-                self._vanish(envelope.sender, origin, spool, size, answer)
+            if not arrival.envelope.recipients:
+                self._vanish(arrival, answer)
                 return
-            message, parts = self._new(envelope, origin, content, spool, size, now, self._intake, checksum)
+            message, parts = self._new(arrival, now, self._intake)
         except StoreFull:
             answer(FULL)
             return
         self._accepted.append((message, parts, answer))
 
-    def take_over(
-        self,
-        foreign: Foreign,
-        envelope: Envelope,
-        origin: Origin,
-        content: bytes,
-        spool: str,
-        size: int,
-        answer: Answer,
-        checksum: int = 0,
-    ) -> None:
+    def take_over(self, foreign: Foreign, arrival: Arrival, answer: Answer) -> None:
         """Queue a message of another queue with the next turn, under its key and with its age.
 
         ``answer`` gets the id; for a key that is known the one that it was given, and nothing is queued: the caller
-        still has its spool file then. The rest is as in ``accept``; there must be recipients.
+        still has its spool file then. There must be recipients.
         """
         known = self.store.foreign(foreign.key)
         if known is not None:
             answer(known)
             return
-        message, parts = self._new(
-            envelope, origin, content, spool, size, foreign.birth, self._intake, checksum, held=foreign.held
-        )
+        message, parts = self._new(arrival, foreign.birth, self._intake, held=foreign.held)
         self._intake.foreign.append((foreign.key, message.id))
         self._accepted.append((message, [] if foreign.held else parts, answer))
 
-    def _vanish(self, sender: bytes, origin: Origin, spool: str, size: int, answer: Answer) -> None:
+    def _vanish(self, arrival: Arrival, answer: Answer) -> None:
         """A message for nobody is accepted and gone, as in qmail; it has nothing to be durable for."""
         number = self.store.new_message_id()
-        if spool:
-            self.store.unlink_spool(spool)
-        self._tell(number, size, sender, origin)
+        if arrival.spool:
+            self.store.unlink_spool(arrival.spool)
+        self._tell(number, arrival.size, arrival.envelope.sender, arrival.origin)
         self._journal.end(number)
         answer(number)
 
@@ -159,43 +146,40 @@ class Intake:
         self._journal.info(number, size, sender, origin.pid, origin.uid)
 
     def _new(
-        self,
-        envelope: Envelope,
-        origin: Origin,
-        content: bytes,
-        spool: str,
-        size: int,
-        now: float,
-        into: Changes,
-        checksum: int = 0,
-        held: bool = False,
-        number: int = 0,
+        self, arrival: Arrival, birth: float, into: Changes, held: bool = False, number: int = 0
     ) -> tuple[Message, list[Part]]:
+        envelope, origin, content, spool, size, _checksum = arrival
         number = number or self.store.new_message_id()
-        count = len(envelope.recipients)
-        if not spool:
-            checksum = crc32(content)
-        name = message_id(self._head(spool) if spool else content)
-        message = Message(number, now, envelope.sender, size, spool, Meta(origin), None if spool else content, left=0)
+        inline = None if spool else content
+        message = Message(number, birth, envelope.sender, size, spool, Meta(origin), inline, left=0)
         parts = self._split(message, envelope.recipients)
         message.left = len(parts)
-        known = envelope.body, envelope.smtputf8, envelope.ret, envelope.envid, count, checksum, name
-        message.meta = meta = Meta(origin, *known, whom([one.address for part in parts for one in part.recipients]))
+        message.meta = meta = self._meta(arrival, parts)
         whose: tuple[int | None, bytes | None] = (None, None)
         if len(parts) == 1 and not held and self.scheduler.has_room(parts[0].lane, len(self._accepted)):
             parts[0].stored = False
             lane = parts[0].lane.id
             whose = lane, encode_recipients(parts[0].recipients, number, lane)
         else:
-            due = None if held else now
+            due = None if held else birth
             for part in parts:
                 encoded = encode_recipients(part.recipients, number, part.lane.id)
                 into.parts.append((number, part.number, part.lane.id, due, encoded))
         encoded = encode_meta(meta, number, envelope.sender)
-        into.messages.append((number, now, envelope.sender, size, spool or None, encoded, message.content, *whose))
+        into.messages.append((number, birth, envelope.sender, size, spool or None, encoded, inline, *whose))
         if held:
             into.held.append((number,))
         return message, parts
+
+    def _meta(self, arrival: Arrival, parts: list[Part]) -> Meta:
+        """What is stored of an envelope whose recipients are in these parts."""
+        envelope, origin, content, spool, _size, checksum = arrival
+        if not spool:
+            checksum = crc32(content)
+        name = message_id(self._head(spool) if spool else content)
+        who = whom([one.address for part in parts for one in part.recipients])
+        count, ret, envid = len(envelope.recipients), envelope.ret, envelope.envid
+        return Meta(origin, envelope.body, envelope.smtputf8, ret, envid, count, checksum, name, who)
 
     def _head(self, spool: str) -> bytes:
         """A large content's beginning; empty if it cannot be read now."""

@@ -11,7 +11,7 @@ from ekiden.base.sender import DOUBLE_BOUNCE
 from ekiden.queue import ledger
 from ekiden.queue.bounce import compose
 from ekiden.queue.dsn import Original
-from ekiden.queue.intake import Intake
+from ekiden.queue.intake import Arrival, Intake
 from ekiden.queue.lane import Message
 from ekiden.queue.ledger import Entry
 from ekiden.queue.store import REMEDY
@@ -43,10 +43,8 @@ class Notices(Intake):
                 self._journal.discarding(message.id, "triple" if message.sender == DOUBLE_BOUNCE else "double")
         else:
             origin = Origin("bounce", number, os.getuid())
-            size = len(notice.content)
-            changes = self.scheduler.changes
-            new = self._new(notice.envelope, origin, notice.content, "", size, now, changes, number=number)
-            self._reported.append(new)
+            arrival = Arrival(notice.envelope, origin, notice.content, "", len(notice.content))
+            self._reported.append(self._new(arrival, now, self.scheduler.changes, number=number))
             self._journal.bounce(message.id, number)
             told = number
         if self._has_entries(message):

@@ -11,6 +11,7 @@ import msgspec
 
 from ekiden.base.envelope import Envelope, Origin
 from ekiden.base.reply import Reply
+from ekiden.queue.intake import Arrival
 from ekiden.runtime.frames import Accepted, Inject, IntakeRequest, Rejected, SpoolGrant, SpoolRelease, SpoolRequest
 from ekiden.runtime.injection.envelope import ADDRESS_OCTETS
 from ekiden.runtime.injection.limits import Limits
@@ -100,9 +101,8 @@ class Intakers:
         if role.engine.stopping:
             answer(Reply(451, "4.3.2", "mail queue is shutting down"))
             return
-        role.engine.accept(
-            frame.envelope, origin, frame.content, frame.spool, size, role.now(), answer, frame.checksum
-        )
+        arrival = Arrival(frame.envelope, origin, frame.content, frame.spool, size, frame.checksum)
+        role.engine.accept(arrival, role.now(), answer)
         role.wake()
 
     def _grant(self, link: AnyLink, granted: set[str], token: int) -> None:

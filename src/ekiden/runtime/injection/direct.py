@@ -19,7 +19,7 @@ from ekiden.base.envelope import Envelope, Origin, Recipient
 from ekiden.base.outcome import Outcome
 from ekiden.base.reply import Reply
 from ekiden.queue.engine import Engine
-from ekiden.queue.intake import Answer, Foreign
+from ekiden.queue.intake import Answer, Arrival, Foreign
 from ekiden.queue.lane import Part
 from ekiden.queue.scheduler import channel_of
 from ekiden.queue.sqlite import SQLiteStore
@@ -92,10 +92,8 @@ class Direct:
         """Likewise, with each recipient's own wishes."""
         origin = Origin("local", pid, os.getuid())
         now = time.time()
-        number = self._commit(
-            lambda engine, answer: engine.accept(envelope, origin, body.inline, body.spool, body.size, now, answer),
-            now,
-        )
+        arrival = Arrival(envelope, origin, body.inline, body.spool, body.size)
+        number = self._commit(lambda engine, answer: engine.accept(arrival, now, answer), now)
         if body.spool:
             self._granted.remove(body.spool)
         return number
@@ -135,12 +133,8 @@ class Direct:
         now = time.time()
         foreign = msgspec.structs.replace(foreign, birth=min(foreign.birth, now))
         origin = Origin(whence, os.getpid(), os.getuid())
-        number = self._commit(
-            lambda engine, answer: engine.take_over(
-                foreign, envelope, origin, b"" if spool else content, spool, len(content), answer, crc32(content)
-            ),
-            now,
-        )
+        arrival = Arrival(envelope, origin, b"" if spool else content, spool, len(content), crc32(content))
+        number = self._commit(lambda engine, answer: engine.take_over(foreign, arrival, answer), now)
         if spool:
             self._granted.remove(spool)
         return number, True
