@@ -224,6 +224,16 @@ def test_whoever_listens_to_strangers_is_isolated(home: Ekiden) -> None:
     assert "isolat" not in home.log()
 
 
+def test_the_queue_and_the_log_have_no_way_out(home: Ekiden) -> None:
+    """Through an open directory one gets to all above it, out of another root too, where there is no Landlock."""
+    home.start()
+
+    for pid, role in home.roles().items():
+        if role in ("queue", "log"):
+            opened = {path for path in map(Path.resolve, Path(f"/proc/{pid}/fd").iterdir()) if path.is_dir()}
+            assert all(path.is_relative_to(home.home / role) for path in opened), opened
+
+
 def fences(pid: int) -> tuple[bool, bool]:
     """Whether a process has a filter, and whether it can gain no privileges."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()

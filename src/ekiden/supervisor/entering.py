@@ -120,6 +120,9 @@ class Entrance:
         changed_root = identity is not None and os.geteuid() == 0
         become(identity, self._home / "queue" if changed_root else None)
         context.queue = Path("/") if changed_root else self._home / "queue"
+        # It connects nowhere, and a directory that lies beyond the root leads everywhere.
+        os.close(self._premises.run)
+        context.run = -1
 
     def _make_reachable(self, context: Context) -> None:
         """Let a role without privileges find its files even where it may not search the directories above."""
@@ -144,6 +147,7 @@ class Entrance:
         _close(self._premises.sockets.values())
         self._premises.log_write.close()
         os.chdir(self._home / "log")
+        os.close(self._premises.run)
         become(identity)
         if self._settings.isolation == "on":
             self._isolate_log()
