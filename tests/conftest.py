@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import compileall
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,6 +59,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         logs = ((ekiden.home / "log", ekiden.log()) for ekiden in made)
         report.sections += [(str(path), log[-8000:]) for path, log in logs if log]
     return report
+
+
+@pytest.fixture(autouse=True)
+def own_zone() -> Iterator[None]:
+    """A test's TZ ends with it: whatever looks at the time, such as strptime, makes it the whole process's."""
+    yield
+    time.tzset()
 
 
 @pytest.fixture
