@@ -4,6 +4,7 @@ when the file system has been mended."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +45,10 @@ class Device:
         run(["mount", "-o", "remount,abort", self.ekiden.home], check=False)
 
     def mend(self) -> None:
-        """Unmount, check, and mount again."""
+        """Unmount, check, and mount again; as another device: others' mount namespaces may keep the old one."""
         # The threads of a killed process let go of their files a little after it.
         wait_until(lambda: run(["umount", self.ekiden.home], check=False).returncode == 0, "unmounted")
+        self._image = shutil.copy(self._image, self._image.with_name("mended"))
         # 1: errors were corrected.
         assert run(["fsck.ext4", "-p", self._image], check=False).returncode in (0, 1)
         assert self.mount()
