@@ -47,7 +47,8 @@ def test_the_queue_has_one_holder(home: Path) -> None:
 def test_a_lock_that_is_held_for_a_moment_is_waited_for(home: Path, name: str, hold: Callable[[Path], int]) -> None:
     looking = os.open(home / name, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    moment = threading.Timer(0.1, os.close, (looking,))
+    # Longer than one who serves the home has to end: on a busy machine that is a moment, too.
+    moment = threading.Timer(1, os.close, (looking,))
     moment.start()
     os.close(hold(home))
     moment.join()

@@ -1,7 +1,7 @@
 """A home's two locks: who serves it (``run/lock``), and who has its queue open (``queue/lock``).
 
-Both are flock's, held as long as the descriptor is open. Commands that look whether ekiden runs hold the first for a
-moment, programs that inject while it does not the second.
+Both are flock's, held as long as the descriptor is open. Commands that look whether ekiden runs share the first for a
+moment, programs that inject while it does not hold the second.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import os
 import time
 from pathlib import Path
 
-_LOOKED_AT = 0.5
-"""Seconds for which ``run/lock`` may be held by who only looks."""
+_ENDING = 0.5
+"""Seconds for which whoever serves the home may be about to end."""
+
+_LOOKED_AT = 30.0
+"""Seconds for which ``run/lock`` may be shared by those who only look, one after the other."""
 
 _PAUSE = 0.01
 
@@ -20,7 +23,7 @@ _PAUSE = 0.01
 def hold_home(home: Path) -> int:
     """The lock of whoever serves the home, with its process id in it; BlockingIOError if somebody does already."""
     held = os.open(home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    _wait(held, _LOOKED_AT)
+    _wait(held, _ENDING, _LOOKED_AT)
     # Whoever can open it could hold the lock, and keep us from ever starting again.
     os.fchmod(held, 0o600)
     os.ftruncate(held, 0)
@@ -38,15 +41,26 @@ def hold_queue(directory: Path, seconds: float) -> int:
     return held
 
 
-def _wait(descriptor: int, seconds: float) -> None:
-    """Lock it, or close it and raise BlockingIOError."""
-    deadline = time.monotonic() + seconds
+def _wait(descriptor: int, seconds: float, shared: float = 0.0) -> None:
+    """Lock it, or close it and raise BlockingIOError when it was held so long, or shared so long."""
+    begun = time.monotonic()
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > seconds and not (waited < shared and _is_shared(descriptor)):
                 os.close(descriptor)
                 raise
         time.sleep(_PAUSE)
+
+
+def _is_shared(descriptor: int) -> bool:
+    """Whether those who hold the lock share it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
