@@ -6,10 +6,12 @@ import os
 import smtplib
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+from tests.crash.tracing import attached
 from tests.peers.ekiden import Ekiden
-from tests.peers.processes import wait_until
+from tests.peers.processes import kill, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="tracing needs root")]
 
@@ -53,3 +55,17 @@ def test_a_failed_write_ends_the_queue_role_and_is_no_success(home: Ekiden, call
     wait_until(lambda: told in home.log(), "the administrator is told")
     # What was written and not synced may turn up: nobody was told so, and its sender may send it once more.
     assert len(home.queue()) in ((2, 3) if call == "fdatasync" else (2,))
+
+
+def test_the_supervisor_goes_on_after_an_error_of_the_machine(home: Ekiden, place: Path) -> None:
+    """Everything would end with it: here it is told that there is no memory to wait with."""
+    home.start()
+    supervisor, before = home.supervisor(), queue_pid(home)
+    waiting = "select,pselect6"
+    with attached([supervisor], place / "calls", "-e", f"inject={waiting}:error=ENOMEM:when=1..3", calls=waiting):
+        kill(before)
+        told = "supervisor: [Errno 12] Cannot allocate memory; going on"
+        wait_until(lambda: home.log().count(told) >= 2, "the administrator is told")
+    wait_until(lambda: queue_pid(home) not in (0, before), "another queue role is there")
+    assert home.supervisor() == supervisor
+    assert send(home) == 250

@@ -57,6 +57,9 @@ late before it is killed: it may wait for the disk."""
 _LATE = 2
 """Seconds that the other roles may be late: nobody waits for what they have at hand then."""
 
+_PAUSE = 1.0
+"""Seconds that the supervisor rests after an error of the machine's."""
+
 
 class Supervisor:
     """One running home.
@@ -119,7 +122,7 @@ class Supervisor:
         self._private = ()
         notify_systemd("READY=1")
         while not self._stopping:
-            self._wait(self._patience())
+            self._go_on()
         notify_systemd("STOPPING=1")
         self._stop()
         if self._damaged:
@@ -207,6 +210,14 @@ class Supervisor:
         if self._shown.present:
             times.append(LOOK_SECONDS)
         return min((seconds for seconds in times if seconds is not None), default=None)
+
+    def _go_on(self) -> None:
+        """Do what is due. What the machine cannot give just now is no reason to end: everything would end with it."""
+        try:
+            self._wait(self._patience())
+        except (OSError, MemoryError) as error:
+            self._log.alert(f"supervisor: {error or type(error).__name__}; going on")
+            time.sleep(_PAUSE)
 
     def _wait(self, seconds: float | None) -> None:
         select.select([self._wakeup], [], [], seconds)
