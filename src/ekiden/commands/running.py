@@ -134,6 +134,8 @@ def stop(home: Path) -> int:
         return 0
     with _explained():
         os.kill(pid, signal.SIGTERM)
+        # It may have been halted, as its roles may, whom it sees to.
+        os.kill(pid, signal.SIGCONT)
     deadline = time.monotonic() + _SLOWEST
     while supervisor_of(home) == pid:
         if time.monotonic() > deadline:
