@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from functools import partial
 from pathlib import Path
 
-from ekiden.runtime.accepting import SHORT, Shortage
+from ekiden.runtime.accepting import Listening, Shortage
 from ekiden.runtime.fences.capabilities import become_finder
 from ekiden.runtime.passwords.file import FILE
 from ekiden.runtime.passwords.keeper import PasswordKeeper
@@ -25,7 +26,6 @@ from ekiden.runtime.privilege import Identity
 from ekiden.runtime.role import Context, run
 
 _LOOK_SECONDS = 0.1
-_PAUSE_SECONDS = 1.0
 
 
 def serve(context: Context, finder: Identity | None) -> None:
@@ -48,31 +48,15 @@ async def main(context: Context, uid: int) -> None:
     context.isolate("keeper", reads=places(context.home))
     throttle = Throttle()
     keepers: set[PasswordKeeper] = set()
-    shortage = Shortage("keeper", context.log)
-    listening = context.sockets["keeper"]
-    listening.setblocking(False)
 
-    def accept() -> None:
-        try:
-            connection, _address = listening.accept()
-        except OSError as error:
-            # Else another process of a reload was faster.
-            if error.errno in SHORT:
-                shortage.tell(error.errno)
-                loop.remove_reader(listening.fileno())
-                loop.call_later(_PAUSE_SECONDS, hear)
-            return
+    def accepted(connection: socket.socket) -> None:
         keepers.difference_update([keeper for keeper in keepers if keeper.left.is_set()])
         keepers.add(PasswordKeeper(loop, connection, verifier, throttle, context.log))
 
-    def hear() -> None:
-        if not context.stopping.is_set():
-            loop.add_reader(listening.fileno(), accept)
-
-    hear()
+    listening = Listening(loop, context.sockets["keeper"], Shortage("keeper", context.log), accepted)
     context.ready()
     await context.stopping.wait()
-    loop.remove_reader(listening.fileno())
+    listening.close()
     await _finish(keepers, settings.shutdownseconds)
     for keeper in keepers:
         keeper.close()

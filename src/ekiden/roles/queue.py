@@ -21,7 +21,7 @@ from ekiden.queue.engine import Engine
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreDamaged
-from ekiden.runtime.accepting import SHORT, Shortage
+from ekiden.runtime.accepting import Listening, Shortage
 from ekiden.runtime.administration import Administration
 from ekiden.runtime.injection.link import peer
 from ekiden.runtime.locks import hold_queue
@@ -92,7 +92,6 @@ class QueueRole:
 
     def __init__(self, context: Context, store: SQLiteStore) -> None:
         self.log = context.log
-        self._shortage = Shortage("queue", context.log)
         self.settings = context.settings
         self.store = store
         self.directory = context.queue
@@ -188,9 +187,10 @@ class QueueRole:
             "control": self._controllers.open,
             **{channel: deliverers.open for channel, deliverers in self._deliverers.items()},
         }
+        shortage = Shortage("queue", self.log)
         for name, open_one in opened.items():
             if name in sockets:
-                self._listen(name, sockets[name], open_one)
+                Listening(self.loop, sockets[name], shortage, partial(self._accept, name, open_one))
         self._context.ready()
         if self.engine.is_misdated(self.now()):
             self._catch_up("mail waits for a time that the clock has been set back from")
@@ -212,20 +212,7 @@ class QueueRole:
         limit = self.engine.scheduler.limit
         self.log.status(0, limit["local"], 0, limit["remote"])
 
-    def _listen(self, name: str, listening: socket.socket, opened: Callable[[socket.socket], None]) -> None:
-        listening.setblocking(False)
-        self.loop.add_reader(listening.fileno(), partial(self._accept, name, listening, opened))
-
-    def _accept(self, name: str, listening: socket.socket, opened: Callable[[socket.socket], None]) -> None:
-        try:
-            connection, _address = listening.accept()
-        except OSError as error:
-            if error.errno in SHORT:
-                # The connection waits in the kernel, and would call for us without end.
-                self._shortage.tell(error.errno)
-                self.loop.remove_reader(listening.fileno())
-                self.loop.call_later(1.0, self._listen, name, listening, opened)
-            return
+    def _accept(self, name: str, opened: Callable[[socket.socket], None], connection: socket.socket) -> None:
         pid, uid = peer(connection)
         if not self._roster.admits(pid, name):
             self.log.alert(f"queue: process {pid} of uid {uid} may not connect to run/{name}")

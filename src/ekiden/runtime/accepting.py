@@ -27,6 +27,9 @@ QUIET_SECONDS = 60.0
 
 _FEWEST = 4
 
+_PAUSE_SECONDS = 1.0
+"""Between two looks whether what was short is there again."""
+
 
 class Acceptor(Protocol):
     """Accepts on one listening socket."""
@@ -69,6 +72,49 @@ class Shortage:
             f"{self._role}: process {os.getpid()} is unable to accept a connection: {os.strerror(number)}; "
             f"whoever comes waits{remedy}"
         )
+
+
+class Listening:
+    """A unix socket in ``run/`` at which a role is connected to; ``accepted`` is given each connection.
+
+    Another process of a reload may be at the same socket, and be faster.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bound: socket.socket,
+        shortage: Shortage,
+        accepted: Callable[[socket.socket], None],
+    ) -> None:
+        self._loop = loop
+        self._bound = bound
+        self._shortage = shortage
+        self._accepted = accepted
+        self._closed = False
+        bound.setblocking(False)
+        self._hear()
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._closed = True
+        self._loop.remove_reader(self._bound.fileno())
+
+    def _hear(self) -> None:
+        if not self._closed:
+            self._loop.add_reader(self._bound.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _address = self._bound.accept()
+        except OSError as error:
+            if error.errno in SHORT:
+                # The connection waits in the kernel, and would call for us without end.
+                self._shortage.tell(error.errno)
+                self._loop.remove_reader(self._bound.fileno())
+                self._loop.call_later(_PAUSE_SECONDS, self._hear)
+            return
+        self._accepted(connection)
 
 
 class Accepting:
