@@ -25,6 +25,7 @@ from ekiden.runtime.proxied import Network, Porch, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
 from ekiden.runtime.smtp_connection import Connection, Door, Kind
+from ekiden.runtime.smtp_profile import make_profile
 from ekiden.settings.schema import Listener, Settings
 from ekiden.wire.smtp.profile import Profile
 
@@ -256,21 +257,9 @@ class SmtpdRole:
             return []
 
     def _make_profile(self, databytes: int, kind: Kind, plaintext: bool) -> Profile:
-        settings = self.settings
-        return Profile(
-            greeting=settings.smtpgreeting.decode("utf-8", "replace"),
-            size_limit=databytes,
-            recipients=settings.recipientsmax,
-            errors=settings.errorsmax,
-            command_octets=settings.commandbytes,
-            line_octets=settings.linebytes,
-            normalise=settings.barenewline == "normalise",
-            starttls=self.tls is not None,
-            lmtp=kind.lmtp,
-            mechanisms=mechanisms(settings) if kind.auth != "no" else (),
-            plaintext=plaintext,
-            authenticate=kind.auth == "required",
-        )
+        offered = mechanisms(self.settings) if kind.auth != "no" else ()
+        required = kind.auth == "required"
+        return make_profile(self.settings, databytes, self.tls is not None, kind.lmtp, offered, plaintext, required)
 
 
 def mechanisms(settings: Settings) -> tuple[bytes, ...]:

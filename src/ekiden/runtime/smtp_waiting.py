@@ -17,6 +17,7 @@ from ekiden.runtime.deposit_blocking import Deposits
 from ekiden.runtime.descriptors import Descriptors
 from ekiden.runtime.log import Log
 from ekiden.runtime.reception import Client, Desk, Reception
+from ekiden.runtime.smtp_profile import make_profile
 from ekiden.runtime.submission import received_first
 from ekiden.runtime.tcp_environment import TcpEnvironment
 from ekiden.settings.schema import Settings
@@ -184,13 +185,4 @@ def _desk(settings: Settings, acceptance: Acceptance, environment: TcpEnvironmen
 
 def _profile(settings: Settings, databytes: int) -> Profile:
     readable = all(os.access(path, os.R_OK) for path in (settings.servercert, settings.serverkey) if path)
-    return Profile(
-        greeting=settings.smtpgreeting.decode("utf-8", "replace"),
-        size_limit=databytes,
-        recipients=settings.recipientsmax,
-        errors=settings.errorsmax,
-        command_octets=settings.commandbytes,
-        line_octets=settings.linebytes,
-        normalise=settings.barenewline == "normalise",
-        starttls=bool(settings.servercert) and readable,
-    )
+    return make_profile(settings, databytes, starttls=bool(settings.servercert) and readable)
