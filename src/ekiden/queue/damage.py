@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ekiden.queue.pages import INTERIOR_INDEX, INTERIOR_TABLE, MAGIC, PageFile
+from ekiden.queue.pages import INTERIOR_INDEX, INTERIOR_TABLE, PageFile, Value
 from ekiden.queue.store import StoreDamaged
 
 FILE = "queue.sqlite"
@@ -106,14 +106,18 @@ def structure(file: PageFile) -> Iterator[str]:
 def roots(file: PageFile) -> list[tuple[str, int]]:
     """Tables and indexes by name, with the page at which each begins: what the schema says."""
     found = [("schema", 1)]
-    node = file.node(1)
-    for cell in node.cells if node is not None and file.page(1).startswith(MAGIC) else []:
-        if cell.values is not None and len(cell.values) == 5:
-            name, root = cell.values[1], cell.values[3]
-            if isinstance(name, str) and isinstance(root, int):
-                # It is shown to people; a name with other characters is none of ours.
-                found.append(("".join(each if each.isprintable() else "?" for each in name), root))
+    for _kind, name, _table, root, _statement in schema(file):
+        if isinstance(name, str) and isinstance(root, int):
+            # It is shown to people; a name with other characters is none of ours.
+            found.append(("".join(each if each.isprintable() else "?" for each in name), root))
     return found
+
+
+def schema(file: PageFile) -> list[tuple[Value, ...]]:
+    """The schema's rows that can be read: type, name, table, first page, statement."""
+    node = file.node(1) if file.has_header else None
+    cells = node.cells if node is not None else []
+    return [cell.values for cell in cells if cell.values is not None and len(cell.values) == 5]
 
 
 def _look_at_tree(file: PageFile, name: str, root: int) -> Iterator[str]:

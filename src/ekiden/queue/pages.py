@@ -124,11 +124,11 @@ class PageFile:
         except IndexError:
             node.unread += 1
             return
-        values = record(payload)
-        if values is None or len(payload) != size:
-            node.cells.append(Cell(rowid, None, overflow, beginning(payload)))
-        else:
+        values, whole = record(payload)
+        if whole and len(payload) == size:
             node.cells.append(Cell(rowid, values, overflow))
+        else:
+            node.cells.append(Cell(rowid, None, overflow, values))
 
     def _payload(self, page: bytes, at: int, size: int, of_table: bool) -> tuple[bytes, list[int]]:
         """As much of a record as can be had, and its overflow pages."""
@@ -178,24 +178,15 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     return value << 8 | data[at + 8], at + 9
 
 
-def record(payload: bytes) -> tuple[Value, ...] | None:
-    """A record's values; None if it is none."""
-    try:
-        kinds, end = _kinds(payload)
-        return tuple(_values(kinds, payload, end))
-    except (IndexError, ValueError):
-        return None
-
-
-def beginning(payload: bytes) -> tuple[Value, ...]:
-    """The values that can be read of a record that is not whole."""
+def record(payload: bytes) -> tuple[tuple[Value, ...], bool]:
+    """A record's values, as many as can be read, and whether that is all of them and nothing else."""
     found: list[Value] = []
     try:
         kinds, end = _kinds(payload)
         found.extend(_values(kinds, payload, end))
     except (IndexError, ValueError):
-        return tuple(found)
-    return tuple(found)
+        return tuple(found), False
+    return tuple(found), True
 
 
 def _kinds(payload: bytes) -> tuple[list[int], int]:

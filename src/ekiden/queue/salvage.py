@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ekiden.queue.damage import roots
+from ekiden.queue.damage import roots, schema
 from ekiden.queue.pages import INTERIOR_INDEX, INTERIOR_TABLE, LEAF_INDEX, LEAF_TABLE, Cell, Node, PageFile, Value
 
 Columns = dict[str, list[str]]
@@ -243,11 +243,10 @@ def fits(name: str, values: dict[str, Value], whole: bool) -> bool:
 
 def _own_columns(file: PageFile) -> Columns:
     """What the file's own schema says: tables that an earlier version made have their columns in another order."""
-    node = file.node(1) if file.has_header else None
     found: Columns = {}
-    for cell in node.cells if node is not None else []:
-        if cell.values is not None and len(cell.values) == 5 and cell.values[0] == "table":
-            found.update(_columns_of(str(cell.values[1]), str(cell.values[4])))
+    for kind, name, _table, _root, statement in schema(file):
+        if kind == "table":
+            found.update(_columns_of(str(name), str(statement)))
     return found
 
 
