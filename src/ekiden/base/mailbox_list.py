@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Rewrite = Callable[[list[Token]], list[Token]]
-
-"""Given one address without phrase and brackets, returns what is to stand in its place. ``<>`` gives an empty one."""
+    """Given one address without phrase and brackets, empty for ``<>``; returns what is to stand in its place."""
 
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 """Folding is no part of what it stands in, not even in quotes (RFC 5322 section 2.2.3)."""

@@ -20,10 +20,8 @@ from ekiden.wire.smtp.client_report import impossible
 PIECE = 256 * 1024
 """Octets of a file that are read at once."""
 
-
 CONVERTIBLE = 64 * 1024 * 1024
 """Octets of content that are converted in memory at most; a longer message is refused instead."""
-
 
 _NOBODY: Mapping[str, Outcome] = {}
 
