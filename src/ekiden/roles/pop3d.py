@@ -81,6 +81,13 @@ async def _keep(context: Context, connection: socket.socket, door: int) -> None:
     keeper = Keeper(loop, connection, verifier, workers, context.log, settings.pop3logindelay)
     context.isolate("pop3keeper")
     context.ready()
+    await _serve(context, keeper, workers, door)
+    keeper.close()
+    os.waitpid(door, 0)
+
+
+async def _serve(context: Context, keeper: Keeper, workers: Workers, door: int) -> None:
+    """Until told to stop, or replaced and left by all clients. RuntimeError if the door's process dies before."""
     stopping, draining, left = (
         asyncio.create_task(event.wait()) for event in (context.stopping, context.draining, keeper.left)
     )
@@ -91,15 +98,13 @@ async def _keep(context: Context, connection: socket.socket, door: int) -> None:
         os.kill(door, signal.SIGUSR1)
         # It goes when its last client has; sessions without TLS do not need it any more.
         await asyncio.wait((stopping, left), return_when=asyncio.FIRST_COMPLETED)
-        await _wait_for(workers, settings.reloadseconds, stopping)
+        await _wait_for(workers, context.settings.reloadseconds, stopping)
     os.kill(door, signal.SIGTERM)
     workers.stop()
-    await _wait_for(workers, settings.shutdownseconds)
+    await _wait_for(workers, context.settings.shutdownseconds)
     workers.kill()
     if not left.done():
         await left
-    keeper.close()
-    os.waitpid(door, 0)
 
 
 async def _wait_for(workers: Workers, seconds: float, or_for: asyncio.Task[bool] | None = None) -> None:
