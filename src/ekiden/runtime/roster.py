@@ -14,8 +14,17 @@ import msgspec
 
 _LONGEST = 262_144
 
-_ROLES = {"intake": "smtpd", "remote": "remote", "local": "local"}
-"""Sockets of the queue's that one role alone may connect to. ``control`` is for those who are no role."""
+SOCKETS = {
+    "intake": "smtpd",
+    "remote": "remote",
+    "local": "local",
+    "inject": None,
+    "control": None,
+    "keeper": "smtpd",
+}
+"""The sockets in ``run/``, and the role that each is for, if it is for one alone; ``control`` is for no role.
+
+The queue listens at all of them, but the keeper of passwords at its own."""
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
@@ -49,7 +58,7 @@ class Roster:
         role = self._role(pid)
         if name == "control":
             return role is None
-        return name not in _ROLES or role == _ROLES[name]
+        return SOCKETS[name] in (None, role)
 
     def _role(self, pid: int) -> str | None:
         assert self._connection is not None

@@ -13,17 +13,8 @@ from pathlib import Path
 from ekiden.runtime.binding import CannotListen, listen, passed_sockets, refuse_strange, take_passed, unix_socket
 from ekiden.runtime.locks import hold_home
 from ekiden.runtime.privilege import Identities, own, own_tree
+from ekiden.runtime.roster import SOCKETS
 from ekiden.settings.schema import Listener, Settings
-
-SOCKETS = {
-    "intake": "smtpd",
-    "remote": "remote",
-    "local": "local",
-    "inject": None,
-    "control": None,
-    "keeper": "smtpd",
-}
-"""The queue role's sockets, the keeper's, and the role that each is for."""
 
 
 class CannotStart(Exception):

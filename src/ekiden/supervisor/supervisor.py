@@ -31,12 +31,13 @@ from ekiden.runtime.fences.isolation import shortcomings
 from ekiden.runtime.log import Log
 from ekiden.runtime.preloading import preload
 from ekiden.runtime.privilege import act_as_owner, identities
+from ekiden.runtime.roster import SOCKETS
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 from ekiden.settings.schema import Settings
 from ekiden.supervisor.children import Child, Slot, wait_for_closed_doors, wanted
 from ekiden.supervisor.entering import DOORS, MEANT_FOR_OTHERS, Entrance
-from ekiden.supervisor.premises import SOCKETS, CannotStart, Premises, QueueDamaged, prepare
+from ekiden.supervisor.premises import CannotStart, Premises, QueueDamaged, prepare
 from ekiden.supervisor.processes import SLOWEST_RESTART, Processes, send
 from ekiden.supervisor.roles_file import RolesFile
 from ekiden.supervisor.showing import LOOK_SECONDS, Shown
