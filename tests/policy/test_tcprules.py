@@ -111,6 +111,8 @@ def test_wrong_text_leaves_the_rules_from_before(tmp_path: Path) -> None:
     assert not allows(file)
     assert file.problem is not None
     assert file.problem.startswith("control/tcp.smtp: line 2: :alow: after the address")
+    assert file.news() == file.problem
+    assert file.news() == ""
     replace(path, b":allow\n")
     assert allows(file)
     assert file.problem is None

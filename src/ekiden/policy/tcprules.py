@@ -102,6 +102,7 @@ class RulesFile:
         self._seen: tuple[Path, _Signature] | None = None
         self._rules: Rules | None = None
         self.problem: str | None = None
+        self._told: str | None = None
         self.current()
 
     def current(self) -> Rules:
@@ -115,6 +116,11 @@ class RulesFile:
             self._seen = seen
             self._read(seen[0] if seen is not None else None)
         return self._rules if self._rules is not None else _CLOSED
+
+    def news(self) -> str:
+        """The problem, for whoever tells of it once; "" if there is none, or the same as at the last time."""
+        told, self._told = self._told, self.problem
+        return self.problem if self.problem and self.problem != told else ""
 
     def _look(self) -> tuple[Path, _Signature] | None:
         for path in (self._text, self._cdb):

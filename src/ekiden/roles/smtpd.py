@@ -14,14 +14,12 @@ from pathlib import Path
 from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import RulesFile
-from ekiden.runtime.accepting import Accepting, ServerAcceptor
 from ekiden.runtime.certificate import ServerCertificate
-from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.intake import Intake
+from ekiden.runtime.listeners import Listeners, is_of_this_host
 from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
 from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDoor
 from ekiden.runtime.passwords.client import MECHANISMS, Passwords
-from ekiden.runtime.proxied import Network, Porch, parse_networks
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
 from ekiden.runtime.smtp_connection import Connection, Door, Kind
@@ -34,7 +32,6 @@ RULES = {False: "tcp.smtp", True: "tcp.lmtp"}
 """The clients' rules in control/, for LMTP and the others; QMTP and QMQP have their own, with their doors."""
 
 _SWEEP_SECONDS = 1.0
-_BEGINNING_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 0.1
 _CLIENTS_REMEMBERED = 10_000
 
@@ -88,7 +85,6 @@ class SmtpdRole:
         self._census = context.census
         self._rules_files = {lmtp: RulesFile(self.control / name) for lmtp, name in RULES.items()}
         self._rules = {lmtp: file.current() for lmtp, file in self._rules_files.items()}
-        self._problems: dict[bool, str | None] = dict.fromkeys(RULES)
         self._clients: dict[tuple[str, Kind], Client | None] = {}
         self._acceptance = Acceptance(settings)
         self._profile = lru_cache(maxsize=64)(self._make_profile)
@@ -97,44 +93,24 @@ class SmtpdRole:
         )
         passwords = Passwords(self.loop, lambda: context.connect("keeper"), context.log)
         self.desk = Desk(settings, self._acceptance, intake, context.log, passwords)
-        self.accepting = Accepting("smtpd", self.loop, context.log, lambda: len(self.connections))
-        self._proxies = self._parse_proxies()
-        self._late_beginners = False
+        self._listeners = Listeners(
+            "smtpd", self.loop, settings, context.log, self.tls, lambda: len(self.connections)
+        )
+        self.accepting = self._listeners.accepting
         self._emptied = asyncio.Event()
         self._began = self.loop.time()
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     async def listen(self, listener: Listener, bound: socket.socket) -> None:
         """Accept on a bound socket, if that can be."""
-        tls = self.tls if listener.service == "smtps" else None
-        if tls is None and listener.service == "smtps":
-            self.log.alert(f"control/listen: smtps {listener.where} needs control/servercert.pem; it is closed")
-            bound.close()
-            return
-        self._late_beginners |= tls is not None or bool(self._proxies)
-        backlog = self.settings.listenbacklog
-        kind, door = Connection, Door(listener, tls)
+        kind, door = Connection, Door(listener, self._listeners.tls_at(listener))
         if listener.service in NETSTRING_SERVICES:
             kind, door = NetstringConnection, NetstringDoor(listener, self.control, self.desk)
-        make = partial(kind, self, door)
-        if (self._proxies or tls is not None) and not listener.path:
-            porch = Porch(self.loop, bound, self._proxies, make, self.settings, self.log, self.accepting, tls)
-            await self.accepting.add(porch)
-            return
-        counted = self.accepting.counting(make)
-        start = self.loop.create_unix_server if listener.path else self.loop.create_server
-        timeout = HANDSHAKE_SECONDS if tls is not None else None
-        await self.accepting.add(
-            ServerAcceptor(
-                bound,
-                lambda sock: start(counted, sock=sock, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout),
-            )
-        )
+        await self._listeners.open(listener, bound, partial(kind, self, door))
 
     async def drain(self, stopping: asyncio.Task[bool]) -> None:
         """Wait until all clients have left, or we are to stop; at most ``reloadseconds``."""
-        # Who was accepted and is still making a handshake, or saying whom it is a proxy for, is not counted yet.
-        await asyncio.wait((stopping,), timeout=_BEGINNING_SECONDS if self._late_beginners else 0)
+        await asyncio.wait((stopping,), timeout=self._listeners.beginning_seconds)
         emptied = asyncio.create_task(self._empty())
         await asyncio.wait(
             (emptied, stopping), timeout=self.settings.reloadseconds, return_when=asyncio.FIRST_COMPLETED
@@ -216,8 +192,7 @@ class SmtpdRole:
     def _may_say_password(self, address: str) -> bool:
         """Whether a client may log in without TLS."""
         allowed = self.settings.authplaintext
-        here = address.startswith("127.") or address in ("::1", "unknown")
-        return allowed == "always" or (allowed == "local" and here)
+        return allowed == "always" or (allowed == "local" and is_of_this_host(address))
 
     def _refused(self, address: str, reply: Reply) -> None:
         said = f"{reply.code} {reply.status} {reply.text}"
@@ -244,17 +219,8 @@ class SmtpdRole:
         if rules is not self._rules[lmtp]:
             self._rules[lmtp] = rules
             self._clients.clear()
-        if file.problem != self._problems[lmtp]:
-            self._problems[lmtp] = file.problem
-            if file.problem:
-                self.log.alert(file.problem)
-
-    def _parse_proxies(self) -> list[Network]:
-        try:
-            return parse_networks(self.settings.proxyclients)
-        except ValueError as error:
-            self.log.alert(f"control/proxyclients: {error}; no PROXY header is taken")
-            return []
+        if news := file.news():
+            self.log.alert(news)
 
     def _make_profile(self, databytes: int, kind: Kind, plaintext: bool) -> Profile:
         offered = mechanisms(self.settings) if kind.auth != "no" else ()

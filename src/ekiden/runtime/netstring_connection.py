@@ -34,7 +34,7 @@ _NOBODYS = Profile("")
 class NetstringDoor(Door):
     """A listener with its rules. QMQP is only for clients that a rule lets relay, and may send anything then."""
 
-    __slots__ = ("_problem", "_rules", "_smtp", "desk", "trusted")
+    __slots__ = ("_rules", "_smtp", "desk", "trusted")
 
     def __init__(self, listener: Listener, control: Path, desk: SmtpDesk) -> None:
         super().__init__(listener, None)
@@ -42,15 +42,12 @@ class NetstringDoor(Door):
         self.desk = _desk(listener.service, desk)
         self._smtp = desk
         self._rules = RulesFile(control / f"tcp.{listener.service}")
-        self._problem: str | None = None
 
     def client(self, address: str) -> Client | None:
         """Who this is; None if it is not to be served."""
         rules = self._rules.current()
-        if self._rules.problem != self._problem:
-            self._problem = self._rules.problem
-            if self._problem:
-                self._smtp.log.alert(self._problem)
+        if news := self._rules.news():
+            self._smtp.log.alert(news)
         verdict = rules.lookup(address)
         policy = self._smtp.acceptance.client(address, verdict)
         if not verdict.allow or (self.trusted and not policy.relay):

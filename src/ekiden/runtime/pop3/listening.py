@@ -15,14 +15,12 @@ from functools import partial
 import msgspec
 
 from ekiden.policy.tcprules import RulesFile
-from ekiden.runtime.accepting import Accepting, ServerAcceptor
 from ekiden.runtime.certificate import ServerCertificate
-from ekiden.runtime.handshake import HANDSHAKE_SECONDS
 from ekiden.runtime.link import Link
+from ekiden.runtime.listeners import Listeners, is_of_this_host
 from ekiden.runtime.passwords.frames import Forget
 from ekiden.runtime.pop3.connection import Connection, Door
 from ekiden.runtime.pop3.frames import Enter, Left, Question, ToDoor
-from ekiden.runtime.proxied import Network, Porch, parse_networks
 from ekiden.runtime.role import Context
 from ekiden.settings.schema import Listener, Settings
 from ekiden.wire.pop3.profile import Profile
@@ -34,7 +32,6 @@ MECHANISMS = {b"plain": b"PLAIN", b"scram-sha-256": b"SCRAM-SHA-256"}
 APOP = b"apop"
 
 _SWEEP_SECONDS = 1.0
-_BEGINNING_SECONDS = 5.0
 _DENIED = b""
 _BUSY = error("too many connections, try again later", "SYS/TEMP")
 _BUSY_CLIENT = error("too many connections from your address, try again later", "SYS/TEMP")
@@ -82,9 +79,8 @@ class Listening:
         self.tls = self._secure.context
         self._census = context.census
         self._rules = RulesFile(context.control / RULES)
-        self._problem: str | None = None
-        self.accepting = Accepting("pop3d", self.loop, self.log, lambda: len(self._here))
-        self._proxies = self._parse_proxies()
+        self._listeners = Listeners("pop3d", self.loop, self._settings, self.log, self.tls, lambda: len(self._here))
+        self.accepting = self._listeners.accepting
         self._tokens = itertools.count(1)
         self._here: dict[int, Connection] = {}
         self._counted: dict[int, tuple[str, str]] = {}
@@ -97,31 +93,12 @@ class Listening:
 
     async def listen(self, listener: Listener, bound: socket.socket) -> None:
         """Accept on a bound socket, if that can be."""
-        tls = self.tls if listener.service == "pop3s" else None
-        if tls is None and listener.service == "pop3s":
-            self.log.alert(f"control/listen: pop3s {listener.where} needs control/servercert.pem; it is closed")
-            bound.close()
-            return
-        make = partial(Connection, self, Door(listener, tls))
-        if (self._proxies or tls is not None) and not listener.path:
-            porch = Porch(self.loop, bound, self._proxies, make, self._settings, self.log, self.accepting, tls)
-            await self.accepting.add(porch)
-            return
-        counted = self.accepting.counting(make)
-        timeout = HANDSHAKE_SECONDS if tls is not None else None
-        backlog = self._settings.listenbacklog
-        start = self.loop.create_unix_server if listener.path else self.loop.create_server
-        await self.accepting.add(
-            ServerAcceptor(
-                bound,
-                lambda sock: start(counted, sock=sock, backlog=backlog, ssl=tls, ssl_handshake_timeout=timeout),
-            )
-        )
+        door = Door(listener, self._listeners.tls_at(listener))
+        await self._listeners.open(listener, bound, partial(Connection, self, door))
 
     async def empty(self) -> None:
         """Wait until no client is left that needs this process."""
-        # Who was accepted and is still making a handshake, or saying whom it is a proxy for, is not counted yet.
-        await asyncio.sleep(_BEGINNING_SECONDS if self.tls is not None or self._proxies else 0)
+        await asyncio.sleep(self._listeners.beginning_seconds)
         while self._here:
             self._emptied.clear()
             await self._emptied.wait()
@@ -197,24 +174,15 @@ class Listening:
         self.accepting.look()
         for connection in tuple(self._here.values()):
             connection.check()
-        if self._rules.problem != self._problem:
-            self._problem = self._rules.problem
-            if self._problem:
-                self.log.alert(self._problem)
-
-    def _parse_proxies(self) -> list[Network]:
-        try:
-            return parse_networks(self._settings.proxyclients)
-        except ValueError as problem:
-            self.log.alert(f"control/proxyclients: {problem}; no PROXY header is taken")
-            return []
+        if news := self._rules.news():
+            self.log.alert(news)
 
 
 def make_profile(settings: Settings, tls: bool, address: str = "", number: int = 0) -> Profile:
     """What a client is offered. ``number`` makes the greeting's timestamp unique in this process."""
     wanted = {name.lower() for name in settings.pop3mechanisms}
     stamp = f"<{os.getpid()}.{time.time_ns()}.{number}@".encode() + settings.me + b">"
-    here = address.startswith("127.") or address in ("::1", "unknown")
+    here = is_of_this_host(address)
     return Profile(
         greeting=f"{settings.me.decode('ascii', 'replace')} POP3",
         timestamp=stamp if APOP in wanted else b"",
