@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ekiden.runtime.accepting import Listening, Shortage
+from ekiden.runtime.accepting import RunSocket, Shortage
 from ekiden.runtime.log import Log
 
 
@@ -43,7 +43,7 @@ def test_whoever_comes_without_descriptors_waits_and_the_log_says_so(bound: sock
     async def go() -> None:
         loop = asyncio.get_running_loop()
         accepted: asyncio.Queue[socket.socket] = asyncio.Queue()
-        Listening(loop, bound, Shortage("queue", Log("queue", sink)), accepted.put_nowait)
+        RunSocket(loop, bound, Shortage("queue", Log("queue", sink)), accepted.put_nowait)
         with socket.socket(socket.AF_UNIX) as client:
             said.setblocking(False)
             with no_descriptors():
@@ -65,7 +65,7 @@ def test_whoever_comes_after_the_end_is_not_accepted(bound: socket.socket) -> No
     async def go() -> None:
         accepted: list[socket.socket] = []
         loop = asyncio.get_running_loop()
-        Listening(loop, bound, Shortage("queue", Log("queue", sink)), accepted.append).close()
+        RunSocket(loop, bound, Shortage("queue", Log("queue", sink)), accepted.append).close()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(bound.getsockname())
             await asyncio.sleep(0.05)

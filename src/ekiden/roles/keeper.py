@@ -14,7 +14,7 @@ import socket
 from functools import partial
 from pathlib import Path
 
-from ekiden.runtime.accepting import Listening, Shortage
+from ekiden.runtime.accepting import RunSocket, Shortage
 from ekiden.runtime.fences.capabilities import become_finder
 from ekiden.runtime.passwords.file import FILE
 from ekiden.runtime.passwords.keeper import PasswordKeeper
@@ -53,7 +53,7 @@ async def main(context: Context, uid: int) -> None:
         keepers.difference_update([keeper for keeper in keepers if keeper.left.is_set()])
         keepers.add(PasswordKeeper(loop, connection, verifier, throttle, context.log))
 
-    listening = Listening(loop, context.sockets["keeper"], Shortage("keeper", context.log), accepted)
+    listening = RunSocket(loop, context.sockets["keeper"], Shortage("keeper", context.log), accepted)
     context.ready()
     await context.stopping.wait()
     listening.close()

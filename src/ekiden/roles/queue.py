@@ -21,7 +21,7 @@ from ekiden.queue.engine import Engine
 from ekiden.queue.lane import Part
 from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreDamaged
-from ekiden.runtime.accepting import Listening, Shortage
+from ekiden.runtime.accepting import RunSocket, Shortage
 from ekiden.runtime.administration import Administration
 from ekiden.runtime.injection.link import peer
 from ekiden.runtime.locks import hold_queue
@@ -190,7 +190,7 @@ class QueueRole:
         shortage = Shortage("queue", self.log)
         for name, open_one in opened.items():
             if name in sockets:
-                Listening(self.loop, sockets[name], shortage, partial(self._accept, name, open_one))
+                RunSocket(self.loop, sockets[name], shortage, partial(self._accept, name, open_one))
         self._context.ready()
         if self.engine.is_misdated(self.now()):
             self._catch_up("mail waits for a time that the clock has been set back from")

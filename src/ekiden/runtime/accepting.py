@@ -74,7 +74,7 @@ class Shortage:
         )
 
 
-class Listening:
+class RunSocket:
     """A unix socket in ``run/`` at which a role is connected to; ``accepted`` is given each connection.
 
     Another process of a reload may be at the same socket, and be faster.
