@@ -23,6 +23,9 @@ NOTICE_AT = 100
 class Attempts(Notices):
     """Adds attempts to ``Notices``."""
 
+    _deliveries = 0
+    """The log's number of the last delivery that was started."""
+
     def _start(self, part: Part, now: float) -> None:
         lane, message = part.lane, part.message
         self._number(part)

@@ -27,10 +27,11 @@ class Engine(Administering):
     Its layers, from the lowest: ``Intake``, ``Notices``, ``Attempts``, ``Administering``; the turns are here.
     """
 
-    @property
-    def stuck(self) -> bool:
-        """Whether results could not be recorded for want of room."""
-        return self._stuck
+    stuck = False
+    """Whether results could not be recorded for want of room."""
+
+    _trim_at = 0.0
+    """When the ledger is looked at next."""
 
     @property
     def urgent(self) -> bool:
@@ -45,7 +46,7 @@ class Engine(Administering):
 
     def dispatch(self, now: float) -> bool:
         """Start what may be started. Whether there is more to do at once."""
-        if self.stopping or self._stuck:
+        if self.stopping or self.stuck:
             return False
         more = self.scheduler.refill(now)
         for part in self.scheduler.pick(now, self._transport.channels()):
@@ -54,7 +55,7 @@ class Engine(Administering):
 
     def tick(self, now: float) -> bool:
         """Once a second; whether a turn is due."""
-        if self._stuck:
+        if self.stuck:
             return True
         self._trim_ledger(now)
         return self.scheduler.tick(now) or not self.stopping
@@ -87,10 +88,10 @@ class Engine(Administering):
                 # What was delivered must be recorded even if nothing new fits.
                 self.store.apply(changes)
             except StoreFull:
-                self._stuck = True
+                self.stuck = True
                 return False
             accepted = []
-        self._stuck = False
+        self.stuck = False
         self.scheduler.committed()
         self._after_commit(accepted)
         return True

@@ -88,12 +88,13 @@ class Intake:
         self._transport = transport
         self._intake = Changes()
         self._accepted: list[tuple[Message, list[Part], Answer]] = []
+        """Messages of the next commit, with who waits for it."""
         self._reported: list[tuple[Message, list[Part]]] = []
+        """Notices of the next commit."""
         self._unlink: list[str] = []
-        self._deliveries = 0
-        self._stuck = False
-        self._trim_at = 0.0
+        """Spool files that no row names after it."""
         self._numbers: dict[Part, int] = {}
+        """The log's number of each delivery in progress, the first of a part's."""
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
