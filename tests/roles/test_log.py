@@ -12,9 +12,10 @@ import pytest
 from tests.peers.processes import wait_until
 
 from ekiden.roles import log as log_role
-from ekiden.roles.log import FileTarget, SystemTarget, Writer
+from ekiden.roles.log import Writer
 from ekiden.runtime.log import Log
 from ekiden.runtime.logfile import LogFile
+from ekiden.runtime.logtarget import FileTarget, SystemTarget
 from ekiden.runtime.syslog import Journal, Syslog
 from ekiden.settings.schema import Settings
 
