@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from ekiden.base.outcome import Verdict
 from ekiden.delivery.remote_logins import Logins, parse
+from ekiden.settings.schema import Settings
 
 GOOD = b"# ours\nRelay.example:587 jiro  secret word \n[192.0.2.1] a,b=c x\n"
 
 
 def logins(path: Path, raw: bytes) -> Logins:
     path.write_bytes(raw)
-    return Logins(str(path), 2525, 4096)
+    return Logins(Settings(me=b"x", remoteauth=str(path), remoteport=2525, remoteauthiterations=4096))
 
 
 def test_logins_are_found_by_the_destination_that_smtproutes_gives(tmp_path: Path) -> None:
@@ -33,7 +34,8 @@ def test_logins_are_found_by_the_destination_that_smtproutes_gives(tmp_path: Pat
 
 
 def test_without_the_file_nobody_logs_in() -> None:
-    assert Logins("", 25, 4096).find(b"relay.example:25") is Logins("", 25, 4096).why_not(b"relay.example:25") is None
+    nobody = Logins(Settings(me=b"x"))
+    assert nobody.find(b"relay.example:25") is nobody.why_not(b"relay.example:25") is None
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_without_the_file_nobody_logs_in() -> None:
 )
 def test_a_file_that_cannot_be_used_holds_back_mail_for_smart_hosts_alone(tmp_path: Path, raw: bytes | None) -> None:
     path = tmp_path / "remoteauth"
-    file = Logins(str(path), 25, 4096) if raw is None else logins(path, raw)
+    file = Logins(Settings(me=b"x", remoteauth=str(path))) if raw is None else logins(path, raw)
     outcome = file.why_not(b"relay.example:587")
     assert outcome is not None
     assert outcome.verdict == Verdict.DEFERRED

@@ -40,6 +40,11 @@ def wish_for_tls(settings: Settings, says_password: bool) -> Wish:
     return "always" if says_password and settings.remoteauthtls != "may" else settings.tlsremote
 
 
+def must_verify(settings: Settings, says_password: bool) -> bool:
+    """Whether the next hop must show a certificate that this host trusts."""
+    return says_password and settings.remoteauthtls == "verify"
+
+
 def source(settings: Settings, address: str) -> tuple[str, int] | None:
     """The address and port, 0 being any, that ``address`` is called from (outgoingip); None if the kernel may choose.
 

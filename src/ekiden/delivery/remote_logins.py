@@ -14,6 +14,7 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.routing.destination import RouteError, parse_destination, relay_destination
 from ekiden.settings.file import entries
 from ekiden.settings.problem import Problem
+from ekiden.settings.schema import Settings
 
 if TYPE_CHECKING:
     from ekiden.wire.sasl_client import Credentials
@@ -26,25 +27,22 @@ Lines = dict[bytes, tuple[bytes, bytes]]
 
 
 class Logins:
-    """The file at ``path``, empty if there is none.
+    """What the file says that the settings name; nothing if there is none."""
 
-    ``port`` and ``iterations`` are the settings remoteport and remoteauthiterations.
-    """
-
-    def __init__(self, path: str, port: int, iterations: int) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.problem = ""
         """Why the file cannot be used; empty if it can."""
         self._lines: Lines = {}
-        self._iterations = iterations
-        if not path:
+        self._iterations = settings.remoteauthiterations
+        if not settings.remoteauth:
             return
         try:
-            with open(path, "rb") as file:
+            with open(settings.remoteauth, "rb") as file:
                 raw = file.read()
         except OSError as error:
             self.problem = f"{FILE} cannot be read: {error.strerror}"
             return
-        self._lines, problems = parse(raw, port)
+        self._lines, problems = parse(raw, settings.remoteport)
         if problems:
             self.problem = str(problems[0])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.remote import NO_CONNECTION, NO_RESOURCES
 from ekiden.delivery.remote_hosts import HostMemory, Timeouts
-from ekiden.delivery.remote_limits import ADDRESSES, session_timeouts, source, wish_for_tls
+from ekiden.delivery.remote_limits import ADDRESSES, must_verify, session_timeouts, source, wish_for_tls
 from ekiden.delivery.remote_logins import Logins
 from ekiden.delivery.remote_pool import Failure, Pool
 from ekiden.delivery.remote_session import Session
@@ -103,7 +103,7 @@ class Opener:
         client = Client(host.address, self._settings.helohost, host.remote, wish, host.lmtp, credentials)
         name = host.name.decode("utf-8", "replace")
         session = Session(self._loop, pool, client, self._timeouts, destination, name, host.address)
-        session.verifies = credentials is not None and self._settings.remoteauthtls == "verify"
+        session.verifies = must_verify(self._settings, says_password=credentials is not None)
         try:
             if connection.family == socket.AF_UNIX:
                 await self._loop.create_unix_connection(lambda: session, sock=connection)

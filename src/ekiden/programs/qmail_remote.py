@@ -17,6 +17,7 @@ from ekiden.base.envelope import Envelope, Recipient
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.delivery.remote import NO_RESOURCES, UNREADABLE, Job
 from ekiden.delivery.remote_blocking import deliver
+from ekiden.delivery.remote_limits import must_verify
 from ekiden.delivery.remote_logins import Logins
 from ekiden.routing.destination import RouteError, mx_destination, parse_destination, relay_destination
 from ekiden.routing.mx import Host
@@ -72,7 +73,7 @@ def _send(words: Sequence[bytes], home: str) -> Done | Outcome:
     except (SettingsError, RouteError):
         return NO_CONTROL
     addresses = SharedHosts(Path(home, "queue"), settings)
-    logins = Logins(settings.remoteauth, settings.remoteport, settings.remoteauthiterations)
+    logins = Logins(settings)
     unknown = logins.why_not(next_hop)
     if unknown is not None:
         return unknown
@@ -84,7 +85,7 @@ def _send(words: Sequence[bytes], home: str) -> Done | Outcome:
         return content
     envelope = Envelope(words[1], [Recipient(word) for word in words[2:]])
     job = Job(None, 0, words[0], envelope, content, len(content))
-    verify = settings.remoteauthtls == "verify" and logins.find(next_hop) is not None
+    verify = must_verify(settings, says_password=logins.find(next_hop) is not None)
     make_tls = _tls_maker(settings, home, verify)
     return deliver(job, hosts, settings, make_tls, lambda: logins.find(next_hop), addresses)
 

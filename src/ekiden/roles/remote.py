@@ -58,7 +58,7 @@ class Remote:
         resolver = Resolver(settings)
         self.knows_servers = resolver.prepare()
         """Whether the resolver can do without reading files."""
-        logins = Logins(settings.remoteauth, settings.remoteport, settings.remoteauthiterations)
+        logins = Logins(settings)
         if logins.problem:
             context.log.alert(f"remote: {logins.problem}; mail for smart hosts waits")
         opener = Opener(loop, settings, resolver.hosts, self._memory, self._tell, logins)
