@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from ekiden.delivery.report import DAMAGED
 from ekiden.wire.carriage import add_cr, without_cr
 
 TYPE_CHECKING = False
@@ -138,7 +139,7 @@ def damage(file: int, known: int) -> str:
             made = crc32(piece, made)
     except OSError as error:
         return f"Unable to read message: {error.strerror}. (#4.3.0)\n"
-    return "" if made == known else "This message is not what came in; see ekiden audit. (#4.3.0)\n"
+    return "" if made == known else DAMAGED
 
 
 def in_memory(chunks: Iterator[bytes]) -> int:

@@ -14,6 +14,7 @@ from zlib import crc32
 
 from ekiden.base.envelope import Body, Envelope
 from ekiden.base.outcome import Outcome, Verdict
+from ekiden.delivery import report
 from ekiden.wire.smtp.client_command import Extensions
 from ekiden.wire.smtp.client_report import impossible
 
@@ -187,7 +188,7 @@ def _whole(job: Job) -> bytes:
     return b"".join(job.piece(offset) for offset in range(0, job.size, PIECE))
 
 
-DAMAGED = Outcome(Verdict.DEFERRED, "4.3.0", "This message is not what came in; see ekiden audit. (#4.3.0)\n")
+DAMAGED = Outcome(Verdict.DEFERRED, "4.3.0", report.DAMAGED)
 UNREADABLE = Outcome(Verdict.DEFERRED, "4.3.0", "Unable to read message. (#4.3.0)\n")
 NO_RESOURCES = Outcome(Verdict.DEFERRED, "4.3.0", "System resources temporarily unavailable. (#4.3.0)\n")
 NO_CONNECTION = Outcome(Verdict.DEFERRED, "4.4.1", "Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n")

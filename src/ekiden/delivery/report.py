@@ -15,6 +15,9 @@ FAILED = 2
 ELSEWHERE = 3
 """Nothing was done: this process has given up what the delivery takes, and another one has to carry it out."""
 
+DAMAGED = "This message is not what came in; see ekiden audit. (#4.3.0)\n"
+"""Why a content of which the checksum is another one is not delivered."""
+
 REPORT_OCTETS = 3000
 """Longest report; a program may print anything."""
 
