@@ -14,6 +14,7 @@ from ekiden.queue.store import Changes, Meta
 from ekiden.settings.schema import Settings
 
 META = Meta(Origin("smtp", 1, 2))
+MOST = Settings(me=b"me").concurrencydestination
 
 
 class House:
@@ -97,13 +98,13 @@ def test_the_window_grows_with_success_and_closes_with_failure(house: House) -> 
     assert len(first) == 5
     for part in first:
         house.done(part)
-        house.scheduler.reached(lane, 80.0)
+        lane.reached(80.0, MOST)
     assert lane.window == 10
-    house.scheduler.unreachable(lane, 100.0, "no answer\n")
+    lane.unreachable(100.0, "no answer\n")
     assert (lane.window, lane.paused_until, lane.failures) == (1, 110.0, 1)
-    house.scheduler.unreachable(lane, 105.0, "no answer\n")
+    lane.unreachable(105.0, "no answer\n")
     assert lane.failures == 1, "attempts that were under way count once"
-    house.scheduler.unreachable(lane, 111.0, "no answer\n")
+    lane.unreachable(111.0, "no answer\n")
     assert (lane.paused_until, lane.failures) == (131.0, 2)
 
 
@@ -128,12 +129,12 @@ def test_a_destination_that_takes_some_at_a_time_gets_no_more_but_does_not_rest(
     first = list(house.scheduler.pick(100.0))
     for part in first[:2]:  # the third to fifth connection was taken
         house.done(part)
-        house.scheduler.unreachable(lane, 100.0, "421 too many connections\n")
+        lane.unreachable(100.0, "421 too many connections\n")
     assert (lane.window, lane.in_flight, lane.paused_until) == (3, 3, 0.0)
     assert picked(house) == []
     for part in first[2:]:
         house.done(part)
-        house.scheduler.reached(lane, 100.0)
+        lane.reached(100.0, MOST)
     assert 3 < lane.window < 4, "it asks for one more, but not with each success"
     assert len(picked(house)) == 3
 
@@ -143,11 +144,11 @@ def test_a_destination_that_has_just_answered_does_not_rest(house: House) -> Non
     (first, second, *others) = house.scheduler.pick(100.0)
     for part in (first, *others):
         house.done(part)
-        house.scheduler.reached(lane, 100.0)
+        lane.reached(100.0, MOST)
     house.done(second)
-    house.scheduler.unreachable(lane, 109.0, "421 too many connections\n")
+    lane.unreachable(109.0, "421 too many connections\n")
     assert (lane.window, lane.paused_until) == (1, 0.0)
-    house.scheduler.unreachable(lane, 110.0, "no answer\n")
+    lane.unreachable(110.0, "no answer\n")
     assert lane.paused_until == 120.0
 
 
@@ -277,7 +278,7 @@ def test_an_idle_destination_is_not_forgotten_while_mail_for_it_waits_for_the_co
 
 def test_a_paused_destination_gives_its_parts_out_to_be_deferred(house: House) -> None:
     lane = house.put(b"dead", 30)
-    house.scheduler.unreachable(lane, 100.0, "no answer\n")
+    lane.unreachable(100.0, "no answer\n")
     assert len(picked(house, 105.0)) == 30
 
 

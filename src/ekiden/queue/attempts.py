@@ -81,10 +81,10 @@ class Attempts(Notices):
             self._journal.result(number, outcome)
             number += 1
         if unreachable:
-            self.scheduler.unreachable(part.lane, now, reason)
+            part.lane.unreachable(now, reason)
             soon = part.lane.paused_until <= now
         elif attempted:
-            self.scheduler.reached(part.lane, now)
+            part.lane.reached(now, self._settings.concurrencydestination)
         self._status()
         if not message.withdrawn:
             self._record(part, outcomes, now, soon)

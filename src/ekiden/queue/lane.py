@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from ekiden.base.envelope import Recipient
+from ekiden.queue.backoff import FIRST_PAUSE, pause
 from ekiden.queue.store import Ended, Meta
 
 
@@ -78,3 +79,32 @@ class Lane:
     def at_hand(self) -> int:
         """Parts in memory, waiting or in flight."""
         return len(self.waiting) + self.in_flight
+
+    def reached(self, now: float, most: int) -> None:
+        """The destination answered: it may have more transactions at once, up to ``most``; if it has refused one, not
+        with each answer."""
+        self.forgive()
+        self.answered = now
+        if self.channel == "remote" and self.window < most:
+            self.window = min(self.window + (1 / self.window if self.crowded else 1), most)
+
+    def unreachable(self, now: float, reason: str) -> None:
+        """The destination could not be reached: it rests, each time longer, and starts again with one transaction.
+
+        While it has others, or has just answered, it may only have had too many at once: it gets no more than that.
+        """
+        self.last = reason
+        if now < self.paused_until:
+            return
+        if self.in_flight or now < self.answered + FIRST_PAUSE:
+            self.crowded = True
+            self.window = max(1.0, min(self.window, self.in_flight))
+            return
+        self.failures += 1
+        self.paused_until = now + pause(self.failures)
+        self.window = 1.0
+
+    def forgive(self) -> None:
+        """It need not rest any more."""
+        self.failures = 0
+        self.paused_until = 0.0

@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from ekiden.queue.aside import Aside
-from ekiden.queue.backoff import FIRST_PAUSE, pause
 from ekiden.queue.lane import Lane, Message, Part
 from ekiden.queue.rerouting import Rerouting
 from ekiden.queue.sealing import key_check
@@ -222,31 +221,6 @@ class Scheduler:
                 self._messages.pop(message.id, None)
         self._leaving.clear()
 
-    def reached(self, lane: Lane, now: float) -> None:
-        """The destination answered: it may have more transactions at once, with care if it has refused one."""
-        lane.failures = 0
-        lane.paused_until = 0.0
-        lane.answered = now
-        most = self._settings.concurrencydestination
-        if lane.channel == "remote" and lane.window < most:
-            lane.window = min(lane.window + (1 / lane.window if lane.crowded else 1), most)
-
-    def unreachable(self, lane: Lane, now: float, reason: str) -> None:
-        """The destination could not be reached: it rests, each time longer, and starts again with one transaction.
-
-        While it has others, or has just answered, it may only have had too many at once: it gets no more than that.
-        """
-        lane.last = reason
-        if now < lane.paused_until:
-            return
-        if lane.in_flight or now < lane.answered + FIRST_PAUSE:
-            lane.crowded = True
-            lane.window = max(1.0, min(lane.window, lane.in_flight))
-            return
-        lane.failures += 1
-        lane.paused_until = now + pause(lane.failures)
-        lane.window = 1.0
-
     def later(self, part: Part, due: float) -> None:
         """The part stays in the store and is due at that time."""
         part.lane.next_due = min(part.lane.next_due, due)
@@ -392,8 +366,7 @@ class Scheduler:
     def wake_all(self) -> None:
         """Look at every lane anew, pauses forgotten (after ALRM, a flush or a release)."""
         for lane in self._lanes.values():
-            lane.paused_until = 0.0
-            lane.failures = 0
+            lane.forgive()
             self._look_into(lane)
 
     def is_attempting(self, message: int) -> bool:
