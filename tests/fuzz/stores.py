@@ -120,13 +120,13 @@ def _quota(data: bytes) -> None:
     (path / "new" / "1.a.b,S=5").write_bytes(b"12345")
     (path / os.fsdecode(quota.FILE)).write_bytes(data)
     definition = quota.definition_of(bytes(path), b"") or b"100S"
-    ledger = quota.Ledger(bytes(path), definition)
+    ledger = quota.Counts(bytes(path), definition)
     try:
         if ledger.reserve(7):
             ledger.add(7, 1)
     finally:
         ledger.close()
-    again = quota.Ledger(bytes(path), definition)
+    again = quota.Counts(bytes(path), definition)
     again.close()
 
 
