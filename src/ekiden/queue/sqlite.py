@@ -81,7 +81,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SQLiteStore(Reading):
-    """The store in ``directory`` (``queue.sqlite`` and ``spool/``), made when absent; see ``queue.store.Store``.
+    """The store in ``directory`` (``queue.sqlite``, ``spool/``, ``segments/``), made when absent: a ``store.Store``.
 
     ``thorough``: look for damage in all pages but the leaves before it is opened (``queue.damage``).
     ``segment_octets``: 0 for what suits the device (``queue.segments``).
