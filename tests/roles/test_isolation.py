@@ -110,9 +110,8 @@ def attack(home: Ekiden, sink: Sink, place: Path) -> Iterator[Start]:
             for recipient in RECIPIENTS:
                 send(home, f"{recipient}@{home.fqdn}")
             wait_until(lambda: has_told(results) or daemon.poll() is not None, "the users' processes have told")
-            told = [json.loads(line) for line in results.read_text().splitlines()]
             assert daemon.poll() is None, (place / "output").read_text()
-            return {each["role"]: each for each in told}
+            return by_role(results)
 
         yield start
 
@@ -154,8 +153,14 @@ def log_in(port: int) -> None:
 
 
 def has_told(results: Path, missing: int = 0) -> bool:
-    lines = results.read_text().splitlines() if results.exists() else []
-    return len({json.loads(line)["role"] for line in lines}) >= len(LEFT) - missing
+    return len(by_role(results)) >= len(LEFT) - missing
+
+
+def by_role(results: Path) -> dict[str, Any]:
+    """What each role has told; one may be writing its line just now."""
+    lines = results.read_text().splitlines(keepends=True) if results.exists() else []
+    told = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {each["role"]: each for each in told}
 
 
 @pytest.mark.skipif(landlock.version() < 4, reason="this kernel has no Landlock, or one that knows no TCP")
