@@ -14,8 +14,10 @@ from tests.peers.ekiden import Ekiden
 from tests.peers.processes import free_port, wait_until
 from tests.peers.sinks import Sink
 
-from ekiden.commands.auditing import Reach
+from ekiden.commands.auditing import Logged
 from ekiden.queue.audit import Audited
+from ekiden.queue.sqlite import SQLiteStore
+from ekiden.queue.store import Reach
 
 pytestmark = pytest.mark.slow
 
@@ -83,9 +85,9 @@ def test_audit_does_not_miss_what_the_ledger_has_forgotten(eventful: Ekiden) -> 
     send(eventful, "four@a.example", "x@near.example")
     wait_until(lambda: "end msg 4" in eventful.log(), "the fourth is delivered")
     eventful.stop()
-    for forgotten in ("message < 4", "message = 4"):
-        with sqlite3.connect(eventful.home / "queue" / "queue.sqlite") as store:
-            store.execute(f"DELETE FROM ledger WHERE {forgotten}")
+    for _ in ("the first two", "the last"):
+        store = SQLiteStore(eventful.home / "queue")
+        assert store.trim_ledger(time.time(), 2, time.time())
         store.close()
         said = eventful.command("audit", check=False)
         assert said.returncode == 0, said.stdout
@@ -101,15 +103,40 @@ def test_audit_misses_what_was_never_tried(eventful: Ekiden) -> None:
 
 @pytest.mark.parametrize(
     ("message", "last", "misses"),
-    [(1, 500.0, False), (2, 500.0, False), (3, 99.0, False), (3, 100.0, True), (9, 500.0, True)],
+    [(1, 500.0, False), (2, 500.0, False), (3, 99.0, False), (3, 100.0, True), (9, 500.0, True), (10, 50.0, True)],
 )
 def test_what_the_books_do_not_reach_is_not_missed(message: int, last: float, misses: bool) -> None:
-    """Message 3 may have ended when no ledger was kept, while 2 was waiting."""
-    reach = Reach({message: last})
-    assert not reach.missing()
-    for page in (Audited(known=[2, 5], oldest=2, since=150.0), Audited(known=[7], oldest=7, since=100.0), Audited()):
-        reach.add(page)
-    assert reach.missing() == [message] * misses
+    """Messages 1 and 2 may be forgotten; before 100 no ledger was kept; 10 had no number yet."""
+    logged = Logged({message: last})
+    for page in (Audited(known=[2, 5], reach=Reach(9, 1, 100.0)), Audited(known=[7], reach=Reach(9, 2, 100.0))):
+        logged.add(page)
+    assert logged.missing() == [message] * misses
+
+
+def test_a_message_that_is_gone_from_a_new_queue_is_missed(home: Ekiden) -> None:
+    """With all its rows, before any message ended: the log alone tells of it."""
+    home.routes(f":127.0.0.1:{free_port()}")
+    home.start()
+    for number in range(3):
+        send(home, f"s{number}@a.example", "x@far.example")
+    wait_until(lambda: home.log().count("deferral") == 3, "all were tried")
+    home.stop()
+    forget(home, "DELETE FROM message WHERE id = 2")
+    said = home.command("audit", check=False)
+    assert said.returncode == 1
+    assert "message 2 part 0 waits for x@far.example, and sender and content are gone" in said.stdout
+    forget(home, "DELETE FROM part WHERE message = 2")
+    for _ in ("stopped", "running"):
+        said = home.command("audit", check=False)
+        assert said.returncode == 1
+        assert "message 2 is in the log, and neither in the queue nor in the ledger: no end" in said.stdout
+        home.start()
+
+
+def forget(home: Ekiden, statement: str) -> None:
+    store = sqlite3.connect(home.home / "queue" / "queue.sqlite", isolation_level=None)
+    store.execute(statement)
+    store.close()
 
 
 def test_trace(eventful: Ekiden) -> None:

@@ -15,6 +15,7 @@ from ekiden.queue import ledger
 from ekiden.queue.audit import Audited, audit
 from ekiden.queue.inspect import describe_end
 from ekiden.queue.ledger import Entry
+from ekiden.queue.store import NO_END, Reach
 from ekiden.settings.schema import Settings
 
 from .test_engine import LATER, NEVER, OK, World, to
@@ -137,16 +138,30 @@ def test_old_entries_are_forgotten_in_their_order(world: World) -> None:
     assert entries(world, 3) == []
 
 
-def test_the_ledger_reaches_back_to_the_first_message_that_ended(world: World) -> None:
-    world.inject(to(b"later@example.com"))
-    attempt(world, {b"later@example.com": LATER})
-    assert audit(world.store, 0).oldest == 0
-    for now in (2000.0, 3000.0):
+def test_how_far_the_ledger_reaches(tmp_path: Path) -> None:
+    """Who left and is above ``after`` is in it, from the first message on, whatever is forgotten or switched off."""
+
+    def start(days: int, now: float) -> World:
+        world = World(tmp_path, ledgerdays=days)
+        world.store.recover()
+        world.engine.recover(now)
+        return world
+
+    world = start(7, 900.0)
+    assert audit(world.store, 0).reach == Reach(0, 0, 900.0)
+    for now in (1000.0, 2000.0, 3000.0):
         world.inject(to(b"a@example.com"), now=now)
-        attempt(world, {b"later@example.com": LATER}, now)
-    assert (audit(world.store, 0).oldest, audit(world.store, 0).since) == (2, 2000.0)
-    world.store.trim_ledger(2500.0, 100, 3000.0)
-    assert audit(world.store, 0).oldest == 3
+        attempt(world, {}, now)
+    assert world.store.trim_ledger(2500.0, 100, 3000.0) == 2
+    assert audit(world.store, 0).reach == Reach(10_000, 2, 900.0)
+    world.store.close()
+    world = start(0, 4000.0)
+    assert audit(world.store, 0).reach == Reach(3, NO_END, 0.0)
+    world.inject(to(b"a@example.com"), now=4000.0)
+    attempt(world, {}, 4000.0)
+    world.engine.configure(msgspec.structs.replace(world.settings, ledgerdays=7))
+    world.engine.tick(5000.0)
+    assert audit(world.store, 0).reach == Reach(10_003, 4, 5000.0)
 
 
 DAMAGE = {
@@ -156,7 +171,10 @@ DAMAGE = {
     "DELETE FROM part WHERE message = 1": "more than one end for some",
     "DELETE FROM ledger WHERE message = 1": "no end for some",
     "DELETE FROM destination": "which is not known",
-    "DELETE FROM message WHERE id = 1": "no beginning",
+    "DELETE FROM message WHERE id = 1": "part 0 waits for b@example.com, and sender and content are gone",
+    "DELETE FROM message": "no beginning",
+    "UPDATE part SET message = 7": "gone, and the recipients of its part 0: its check does not fit",
+    "UPDATE message SET id = 20000 WHERE id = 1": "has a number that was not given: the last was 10000",
     "UPDATE ledger SET message = 1, part = 9 WHERE message = 2": "entry in the ledger that is not what was written",
     "UPDATE message SET sender = CAST('x@example.org' AS BLOB) WHERE id = 1": "an envelope that is not what came in",
     "UPDATE part SET recipients = CAST(replace(recipients, 'b@', 'x@') AS BLOB)": "not those who came in",

@@ -212,6 +212,47 @@ def test_ids_are_never_used_twice_even_after_a_crash(tmp_path: Path) -> None:
     assert after_crash(tmp_path).new_message_id() > second[-1]
 
 
+@pytest.mark.parametrize("harm", ["DELETE FROM sequence", "UPDATE sequence SET last = 2"])
+def test_ids_that_are_used_are_not_given_again_when_the_last_number_is_set_back(tmp_path: Path, harm: str) -> None:
+    """The next message had another's number, and the queue process died of it again and again."""
+    store = SQLiteStore(tmp_path)
+    used = [store.new_message_id() for _ in range(3)]
+    row = (1000.0, b"s@example.org", 1, None, META, b"x", None, None)
+    store.apply(Changes(destinations=[(1, b"[192.0.2.1]", None)], messages=[(number, *row) for number in used]))
+    store.close()
+    db = sqlite3.connect(tmp_path / "queue.sqlite", isolation_level=None)
+    db.execute(harm)
+    db.close()
+    store = SQLiteStore(tmp_path)
+    assert store.new_message_id() == 4
+    assert store.new_destination_id() == 2
+
+
+@pytest.mark.parametrize("last", ["'x'", str(1 << 62), "-5", "1.5"])
+def test_a_last_number_that_cannot_be_is_damage(tmp_path: Path, last: str) -> None:
+    store = SQLiteStore(tmp_path)
+    store.new_message_id()
+    store.close()
+    db = sqlite3.connect(tmp_path / "queue.sqlite", isolation_level=None)
+    db.execute(f"UPDATE sequence SET last = {last} WHERE name = 'message'")
+    db.close()
+    with pytest.raises(StoreDamaged, match="the last number of a message cannot be"):
+        SQLiteStore(tmp_path).new_message_id()
+
+
+@pytest.mark.parametrize("harm", ["DROP TABLE ledger", "DROP TABLE part", "DROP INDEX message_spool"])
+def test_what_is_not_in_the_schema_is_damage(tmp_path: Path, harm: str) -> None:
+    """To start again is no use."""
+    SQLiteStore(tmp_path).close()
+    db = sqlite3.connect(tmp_path / "queue.sqlite", isolation_level=None)
+    db.execute(harm)
+    db.close()
+    store = SQLiteStore(tmp_path)
+    with pytest.raises(StoreDamaged, match=r"no such .*remedy"):
+        store.recover()
+        store.ledger(0, 10, 10)
+
+
 def test_leftover_spool_files_are_removed_and_named_ones_kept(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
     for name in ("named", "leftover"):

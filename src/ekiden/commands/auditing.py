@@ -13,6 +13,7 @@ import click
 
 from ekiden.commands.books import Ask, books
 from ekiden.queue.audit import Audited, SpoolFile, check_content
+from ekiden.queue.store import Reach
 from ekiden.runtime.administration import Audit, Findings, Rows, Show
 from ekiden.runtime.logreader import events
 
@@ -33,29 +34,27 @@ class Total:
 
 
 @dataclass
-class Reach:
-    """Messages of which the log tells, by when it last did, that neither queue nor ledger has been found to know yet;
-    and how far back the ledger goes."""
+class Logged:
+    """Messages of which the log tells, by when it last did, that neither queue nor ledger has been found to know."""
 
-    logged: dict[int, float]
-    oldest: int = 0
-    since: float = 0.0
+    left: dict[int, float]
+    reach: Reach = field(default_factory=Reach)
 
     def add(self, found: Audited) -> None:
         """The next page."""
         for number in found.known:
-            self.logged.pop(number, None)
-        if found.oldest:
-            self.since = min(self.since or found.since, found.since)
-            self.oldest = self.oldest or found.oldest
+            self.left.pop(number, None)
+        # Meanwhile the ledger may have forgotten more: what it did last counts.
+        self.reach = found.reach
 
     def missing(self) -> list[int]:
-        """Those that should be known.
-
-        What is below the first end in the ledger has ended too, and been forgotten; and before any end there may have
-        been no ledger.
-        """
-        return [number for number, last in self.logged.items() if 0 < self.oldest < number and last >= self.since]
+        """Those that should be known: what the ledger must have, and what this queue has given no number to."""
+        reach = self.reach
+        return [
+            number
+            for number, last in self.left.items()
+            if number > reach.given or (number > reach.after and last >= reach.since)
+        ]
 
 
 @click.command()
@@ -74,8 +73,8 @@ def audit(home: Path, as_json: bool) -> int:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     total.logged = len(logged)
     with books(home) as ask:
-        reach = _look(home, ask, total, Reach(logged))
-    total.problems += [(message, _MISSING) for message in reach.missing()]
+        left = _look(home, ask, total, Logged(logged))
+    total.problems += [(message, _MISSING) for message in left.missing()]
     total.problems.sort()
     if as_json:
         click.echo(json.dumps({**vars(total), "problems": [list(one) for one in total.problems]}))
@@ -89,7 +88,7 @@ def audit(home: Path, as_json: bool) -> int:
     return 1 if total.problems else 0
 
 
-def _look(home: Path, ask: Ask, total: Total, reach: Reach) -> Reach:
+def _look(home: Path, ask: Ask, total: Total, logged: Logged) -> Logged:
     """All pages."""
     after = 0
     while True:
@@ -101,12 +100,12 @@ def _look(home: Path, ask: Ask, total: Total, reach: Reach) -> Reach:
         total.recipients += found.recipients
         total.contents += found.queued
         total.problems += found.problems
-        reach.add(found)
+        logged.add(found)
         for file in found.files:
             total.problems += [(file.message, problem) for problem in _look_at_file(home, ask, file)]
         after = found.next
         if not after:
-            return reach
+            return logged
 
 
 def _look_at_file(home: Path, ask: Ask, file: SpoolFile) -> Iterator[str]:

@@ -18,16 +18,25 @@ import msgspec
 from ekiden.queue import ledger
 from ekiden.queue.inspect import text
 from ekiden.queue.ledger import Entry
-from ekiden.queue.store import UNDECODABLE, MessageRow, PartRow, RowDamaged, Store, StoreDamaged
+from ekiden.queue.store import (
+    NO_END,
+    UNDECODABLE,
+    MessageRow,
+    PartRow,
+    Reach,
+    RowDamaged,
+    Store,
+    StoreDamaged,
+)
 
 BATCH = 200
-LAST = (1 << 62) - 1
-"""Above every id."""
+LAST = NO_END
 
 Stored = tuple[int, int, float, bytes]
 
 _SHOWN = 10
 """Addresses that one sentence names at most."""
+_NO_BEGINNING = "has ends but no beginning, and is not in the queue"
 _DAMAGED_END = "has an entry in the ledger that is not what was written"
 
 
@@ -54,10 +63,8 @@ class Audited(msgspec.Struct, array_like=True):
     next: int = 0
     known: list[int] = []
     """The ids of all of them."""
-    oldest: int = 0
-    """The lowest id of a message that ended, 0 if there is none: ends are forgotten in the order of ids."""
-    since: float = 0.0
-    """When the first of those that ended did: before, there may have been no ledger. Seconds of the epoch."""
+    reach: Reach = Reach()
+    """Which messages must be known."""
 
 
 def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
@@ -70,14 +77,15 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     rows = store.ledger(after, until, limit)
     if len(rows) >= limit:
         until = rows[-1][0]
+    homeless = store.homeless(after, until, limit)
+    if len(homeless) >= limit:
+        until = homeless[-1]
     found = Audited(next=0 if until == LAST else until)
     queued = {message.id: message for message in messages if message.id <= until}
-    ended = {number: list(group) for number, group in groupby(rows, key=itemgetter(0))}
+    ended = {number: list(group) for number, group in groupby(rows, key=itemgetter(0)) if number <= until}
     unread = {number for number in damaged if number <= until}
-    found.known = sorted(queued.keys() | unread | ended.keys())
-    gone = ended.keys() - queued.keys() - unread
-    found.oldest = min(gone, default=0)
-    found.since = min((ended[number][-1][2] for number in gone), default=0.0)
+    found.known = sorted({*queued, *unread, *ended, *homeless})
+    found.reach = store.reach()
     for number in found.known:
         rows = ended.get(number, [])
         message = queued.get(number)
@@ -85,9 +93,13 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
             problems = _look_at_queued(store, found, message, rows)
         elif number in unread:
             problems = _look_at_unread(found)
+        elif number in homeless:
+            problems = _look_at_homeless(store, found, number, rows)
         else:
             problems = _look_at_ended(found, rows)
         found.problems.extend((number, problem) for problem in problems)
+        if number > found.reach.given:
+            found.problems.append((number, f"has a number that was not given: the last was {found.reach.given}"))
     return found
 
 
@@ -95,6 +107,19 @@ def _look_at_unread(found: Audited) -> Iterator[str]:
     """What is wrong with a message in the queue of which nothing can be relied on."""
     found.queued += 1
     yield "has an envelope that is not what came in"
+
+
+def _look_at_homeless(store: Store, found: Audited, message: int, rows: list[Stored]) -> Iterator[str]:
+    """What is wrong with recipients whose message is gone."""
+    if rows:
+        yield _NO_BEGINNING
+    damaged: list[RowDamaged] = []
+    parts = store.parts(message, damaged)
+    for part in parts:
+        whom = _named(one.address for one in part.recipients)
+        yield f"part {part.part} waits for {whom}, and sender and content are gone"
+    for fault in damaged:
+        yield f"sender and content are gone, and {fault.fault}"
 
 
 def _look_at_ended(found: Audited, rows: list[Stored]) -> Iterator[str]:
@@ -107,7 +132,7 @@ def _look_at_ended(found: Audited, rows: list[Stored]) -> Iterator[str]:
         yield _DAMAGED_END
         return
     if not beginnings:
-        yield "has ends but no beginning, and is not in the queue"
+        yield _NO_BEGINNING
         return
     if len(beginnings) > 1:
         yield "left the queue twice"
@@ -209,8 +234,14 @@ def _compare(accepted: int, whom: int, ended: list[bytes], waiting: list[bytes])
 def _repeated(addresses: list[bytes]) -> str:
     """Who is counted more than once. (A client may have named somebody twice; but then it is no fault.)"""
     twice = sorted(address for address, count in Counter(addresses).items() if count > 1)
-    shown = [decoded if (decoded := text(address)).isprintable() else ascii(decoded) for address in twice[:_SHOWN]]
-    return f"; counted more than once: {', '.join(shown)}" if shown else ""
+    return f"; counted more than once: {_named(twice[:_SHOWN])}" if twice else ""
+
+
+def _named(addresses: Iterable[bytes]) -> str:
+    """Addresses, a few of them, for people."""
+    shown = [decoded if (decoded := text(address)).isprintable() else ascii(decoded) for address in addresses]
+    more = f" and {len(shown) - _SHOWN} others" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more
 
 
 def _silence(entries: list[Entry], rows: list[Stored]) -> Iterator[str]:

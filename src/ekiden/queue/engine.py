@@ -7,11 +7,14 @@ once per turn of its event loop, so that the group grows with the load.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ekiden.queue.administering import Administering
 from ekiden.queue.backoff import SET_BACK, longest_wait
 from ekiden.queue.intake import FULL, Answer
 from ekiden.queue.lane import Message, Part
 from ekiden.queue.store import Changes, RowDamaged, StoreFull
+from ekiden.settings.schema import Settings
 
 DAY = 86_400
 TRIM_EVERY = 60.0
@@ -32,6 +35,10 @@ class Engine(Administering):
 
     _trim_at = 0.0
     """When the ledger is looked at next."""
+
+    def configure(self, settings: Settings) -> None:
+        super().configure(settings)
+        self._trim_at = 0.0
 
     @property
     def urgent(self) -> bool:
@@ -65,6 +72,7 @@ class Engine(Administering):
         if self._trim_at - TRIM_EVERY <= now < self._trim_at:
             return
         try:
+            self.store.keep_ledger(self._keeps_ledger, now)
             went = self.store.trim_ledger(now - self._settings.ledgerdays * DAY, TRIMMED, now)
         except StoreFull:
             went = 0
@@ -142,6 +150,8 @@ class Engine(Administering):
         """At start: what ended without a notice before a crash is told now, what has no way to go gets one, and what
         is due is fetched, so that it does not wait for the first tick.
         """
+        with suppress(StoreFull):
+            self.store.keep_ledger(self._keeps_ledger, now)
         for number in self.store.orphans():
             self._journal.warning(f"msg {number}: a destination was missing; its recipients are routed anew")
             try:

@@ -8,11 +8,26 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
+from ekiden.queue.damage import SHOWN
 from ekiden.queue.database import Database
-from ekiden.queue.store import StoreFull
+from ekiden.queue.store import NO_END, StoreDamaged, StoreFull
 
 SET_ASIDE = 10_000
 """Ids noted as used at once."""
+
+_TAKEN = {
+    name: "SELECT max(taken) FROM ("
+    + " UNION ALL ".join(
+        f"SELECT max({column}) AS taken FROM {table} WHERE {column} > ?1 AND {column} <= ?1 + {SET_ASIDE}"
+        for table, column in columns
+    )
+    + ")"
+    for name, columns in (
+        ("message", (("message", "id"), ("part", "message"), ("ledger", "message"))),
+        ("destination", (("destination", "id"),)),
+    )
+}
+"""The highest id that is used among those about to be noted."""
 
 _SPARE = 5000
 """Ids that are left when more are noted, for the notices of as many deliveries under way."""
@@ -32,8 +47,11 @@ class Numbers:
         self._is_role = False
 
     def noted(self, name: str) -> int:
-        """The highest that the file has under this name; 0 if there is none."""
-        return int(self._db.one("SELECT coalesce(max(last), 0) FROM sequence WHERE name = ?", name))
+        """The highest that the file has under this name; 0 if there is none. ``StoreDamaged`` if it cannot be."""
+        last = self._db.one("SELECT max(last) FROM sequence WHERE name = ?", name) or 0
+        if not isinstance(last, int) or not 0 <= last < NO_END - SET_ASIDE:
+            raise StoreDamaged(f"{SHOWN}: the last number of a {name} cannot be {last!r}")
+        return last
 
     def given(self, name: str) -> int:
         """The last one that was given in this run; 0 if none was."""
@@ -43,14 +61,21 @@ class Numbers:
         """The next one."""
         used, noted = self._given.get(name, (0, 0))
         if used >= noted:
-            used = self.noted(name)
+            used = self._free_after(name, self.noted(name))
             noted = self._note(name, used)
-        elif noted - used <= _SPARE:
+        elif noted - used <= _SPARE and self._free_after(name, noted) == noted:
             # Early: on a full device there are still some for the notices of what is being delivered.
             with contextlib.suppress(StoreFull):
                 noted = self._note(name, noted, may_use_reserve=False)
         self._given[name] = (used + 1, noted)
         return used + 1
+
+    def _free_after(self, name: str, last: int) -> int:
+        """From here on as many ids are free as are noted at once: the last number may have been set back."""
+        taken = _TAKEN.get(name)
+        while taken and (found := self._db.one(taken, last)) is not None:
+            last = found
+        return last
 
     def _note(self, name: str, after: int, may_use_reserve: bool = True) -> int:
         """Make more durable as used; the last of them."""

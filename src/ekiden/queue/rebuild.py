@@ -73,10 +73,19 @@ def build(directory: Path, recovery: Recovery, now: float) -> None:
     for name, kind in (("message", "message"), ("told", "message"), ("destination", "destination")):
         _insert(db, "sequence", {"name": name, "last": _highest(recovery, kind) + _SKIPPED})
     _insert(db, "sequence", {"name": "part", "last": _highest_part(recovery) + _SKIPPED})
+    for name, last in _reach(recovery.found):
+        _insert(db, "sequence", {"name": name, "last": last})
     db.execute("COMMIT")
     # The last to close the file takes its log into it.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     db.close()
+
+
+def _reach(found: Salvaged) -> list[tuple[str, int]]:
+    """From where on the ledger knows who left the queue, if all of it could be read."""
+    rows = {row.values.get("name"): row.values.get("last") for row in found.of("sequence") if row.whole}
+    known = [(name, last) for name in ("ledger", "since") if isinstance(last := rows.get(name), int)]
+    return known if len(known) == 2 and {"ledger", "sequence"} <= found.whole else []
 
 
 def _keys(recovery: Recovery) -> dict[bytes, None]:

@@ -162,6 +162,9 @@ class _Salvage:
         """Take a page's entries; the row ids of a table's are above ``after`` and up to ``until``."""
         rows = self._found.rows.setdefault(name, [])
         misplaced = _misplaced(node, after, until) if name in _OF_TABLE else set()
+        strange = sum(cell.values is not None and self._row(cell, name) is None for cell in node.cells)
+        if strange:
+            self._found.damage.append(f"{strange} entries of {name} have values that cannot be")
         if misplaced:
             self._found.damage.append(f"{len(misplaced)} entries of {name} are not in their order")
         for place, cell in enumerate(node.cells):
@@ -231,12 +234,18 @@ def _mended(name: str, values: dict[str, Value]) -> dict[str, Value]:
     }
 
 
+_SEQUENCES = ("message", "destination", "part", "mark", "told", "ledger", "since")
+
+
 def fits(name: str, values: dict[str, Value], whole: bool) -> bool:
     """Whether values can be a row of that table; of one that is not whole, what there is of it."""
     types = _TYPES.get(name)
     if types is None or (whole and not types.keys() <= values.keys()):
         return False
-    if name == "sequence" and values.get("name") not in ("message", "destination", "mark"):
+    if name == "sequence" and "name" in values and values["name"] not in _SEQUENCES:
+        return False
+    last = values.get("last")
+    if name == "sequence" and isinstance(last, int) and not 0 <= last < _NO_END:
         return False
     return all(isinstance(values[column], kind) for column, kind in types.items() if column in values)
 

@@ -208,6 +208,19 @@ class SQLiteStore(Reading):
         """A number for a part that its message did not have from the beginning: none of any message has it."""
         return LATER_PARTS + self._numbers.next("part")
 
+    def keep_ledger(self, kept: bool, now: float) -> None:
+        """Note that from now on every message that leaves has its end in the ledger, or need not have."""
+        if kept == bool(self._db.all("SELECT 1 FROM sequence WHERE name = 'ledger'")):
+            return
+        after = self._numbers.given("message") or self._numbers.noted("message")
+
+        def note(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM sequence WHERE name IN ('ledger', 'since')")
+            if kept:
+                db.execute("INSERT INTO sequence VALUES ('ledger', ?), ('since', ?)", (after, int(now)))
+
+        self._db.write(note)
+
     def trim_ledger(self, before: float, limit: int, now: float) -> int:
         """Forget messages that ended before then, the oldest of them; how many (``limit``: there may be more).
 
@@ -224,6 +237,7 @@ class SQLiteStore(Reading):
 
         def forget(db: sqlite3.Connection) -> None:
             db.executemany("DELETE FROM ledger WHERE message = ?", old)
+            db.executemany("UPDATE sequence SET last = max(last, ?) WHERE name = 'ledger'", old[-1:])
             db.executemany("UPDATE ledger SET at = ? WHERE message = ? AND at > ?", future)
 
         if old or future:

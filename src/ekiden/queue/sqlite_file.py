@@ -91,11 +91,14 @@ def _prepare(db: sqlite3.Connection, checkpoint_pages: int) -> None:
     db.executescript(f"BEGIN; {upgrade} {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
 
 
+_DAMAGED = ("Could not decode to UTF-8", "no such ")
+
+
 def failure(error: sqlite3.Error) -> StoreFailed:
     """What an error of SQLite's that is not a full device means."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    # Of a text that is none Python says so, and SQLite nothing.
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("Could not decode to UTF-8"):
+    # Of a text that is none Python says so, and SQLite nothing. What is not in the schema is "no such table".
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith(_DAMAGED):
         return StoreDamaged(f"{SHOWN}: {error}")
     return StoreFailed(f"{SHOWN}: {error}")
 

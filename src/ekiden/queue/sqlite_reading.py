@@ -9,7 +9,17 @@ from ekiden.base.envelope import Origin
 from ekiden.queue.database import Database
 from ekiden.queue.sealing import are_misplaced, decode_ended, decode_meta, decode_recipients, key_check
 from ekiden.queue.segments import Segments
-from ekiden.queue.store import NEVER, UNDECODABLE, MessageRow, Meta, PartRow, RowDamaged, StoreDamaged
+from ekiden.queue.store import (
+    NEVER,
+    NO_END,
+    UNDECODABLE,
+    MessageRow,
+    Meta,
+    PartRow,
+    Reach,
+    RowDamaged,
+    StoreDamaged,
+)
 
 FRESH = "destination IS NOT NULL AND NOT EXISTS (SELECT 1 FROM part WHERE part.message = message.id)"
 """A message that holds its only part itself. The column is not cleared when the part gets a row: to write the message
@@ -116,6 +126,23 @@ class Reading:
             message,
         )
         return [part for (part,) in rows]
+
+    def homeless(self, after: int, until: int, limit: int) -> list[int]:
+        """Messages that have parts and no row, with ids above ``after`` up to ``until``, in their order."""
+        rows = self._db.all(
+            "SELECT DISTINCT message FROM part WHERE message > ? AND message <= ?"
+            " AND NOT EXISTS (SELECT 1 FROM message WHERE id = part.message) ORDER BY message LIMIT ?",
+            after,
+            until,
+            limit,
+        )
+        return [message for (message,) in rows]
+
+    def reach(self) -> Reach:
+        """What numbers were given, and which of those that have left the queue the ledger must know."""
+        known = dict(self._db.all("SELECT name, last FROM sequence WHERE name IN ('message', 'ledger', 'since')"))
+        found = {name: last for name, last in known.items() if isinstance(last, int)}
+        return Reach(found.get("message", 0), found.get("ledger", NO_END), found.get("since", 0))
 
     def part_count(self, message: int) -> int:
         """How many parts a message has, damaged ones counted."""

@@ -28,6 +28,10 @@ NEXT_START = 8e15
 and no other waits for a time."""
 
 
+NO_END = (1 << 62) - 1
+"""Above every id."""
+
+
 class StoreFull(Exception):
     """No room on the device: nothing of this transaction happened, later ones may succeed."""
 
@@ -195,6 +199,18 @@ class Found:
     new: tuple[int, int]
 
 
+class Reach(msgspec.Struct, frozen=True, array_like=True):
+    """How far the books reach. ``given``: the highest number that a message may have got so far.
+
+    Every message above ``after`` that left the queue at ``since`` (seconds of the epoch) or later is in the ledger;
+    where none is kept, no message is above it.
+    """
+
+    given: int = 0
+    after: int = NO_END
+    since: float = 0.0
+
+
 class Store(Protocol):
     """What each method gives is told where it is implemented: ``queue.sqlite``, and ``queue.sqlite_reading``.
 
@@ -239,6 +255,9 @@ class Store(Protocol):
     # How messages ended.
 
     def ledger(self, after: int, until: int, limit: int) -> list[tuple[int, int, float, bytes]]: ...
+    def keep_ledger(self, kept: bool, now: float) -> None: ...
+    def reach(self) -> Reach: ...
+    def homeless(self, after: int, until: int, limit: int) -> list[int]: ...
     def trim_ledger(self, before: float, limit: int, now: float) -> int: ...
 
     # The administrator's hand.
