@@ -338,6 +338,59 @@ def test_a_part_that_has_come_to_another_message_is_more_than_a_damaged_row(tmp_
         settle(world, AGAIN)
 
 
+VALUES = {
+    "message": {
+        "birth": ("'x'", "9e999", "1e300"),
+        "size": ("'x'", "-5"),
+        "spool": ("x'ff00'", "'../../control/me'"),
+        "meta": ("'x'", "5"),
+        "sender": ("'x'", "5"),
+        "segment": ("'x'",),
+        "content": ("5", "'x'"),
+    },
+    "part": {"due": ("'x'", "9e999", "NULL"), "attempts": ("'x'", "-1", str((1 << 63) - 1)), "last": ("x'ff00'",)},
+    "ledger": {"at": ("'x'",), "entry": ("'x'",)},
+    "destination": {"key": ("'x'", "x'00'"), "seal": ("'x'", "5")},
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [(table, column, value) for table, of in VALUES.items() for column, values in of.items() for value in values],
+)
+def test_values_that_cannot_be(
+    queue: Queue, tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, column: str, value: str
+) -> None:
+    """Named, in nobody's way, and mended or kept by ``queue recover``: some ended the queue process, or audit."""
+    home = tmp_path / "home"
+    shutil.copytree(queue.home, home, ignore=shutil.ignore_patterns("copy"))
+    db = sqlite3.connect(home / "queue" / FILE, isolation_level=None)
+    row = {"message": "id = 3", "part": "message = 3", "ledger": "message = 2", "destination": "id = 1"}[table]
+    assert db.execute(f"UPDATE {table} SET {column} = {value} WHERE {row}").rowcount
+    db.close()
+    for command in (["audit"], ["trace", "3"], ["queue", "list"], ["queue", "show", "3", "--content"]):
+        code = run_command(["--home", str(home), *command], home)
+        assert command != ["audit"] or code == 1, "not named"
+    world, seen = World(home / "queue", **SETTINGS), set[Mail]()
+    if table == "destination":
+        with pytest.raises(StoreDamaged):
+            drain(world, seen)
+    else:
+        drain(world, seen)
+        assert {sender for sender, _whom, _key in queue.mail - seen} <= {b"s3@example.org"}
+    world.store.close()
+    capsys.readouterr()
+    code = run_command(["--home", str(home), "queue", "recover", "--json"], home)
+    *findings, totals = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert totals["damaged store"] or seen == queue.mail
+    lost = {finding["message"] for finding in findings if not finding["saved"]}
+    assert lost <= {3}
+    world = World(home / "queue", **SETTINGS)
+    drain(world, seen)
+    assert {sender for sender, _whom, _key in queue.mail - seen} == ({b"s3@example.org"} if lost else set())
+    world.store.close()
+
+
 def test_a_store_without_checks_is_read(queue: Queue, tmp_path: Path) -> None:
     """As an earlier ekiden left it."""
     from ekiden.queue.sealing import TAG

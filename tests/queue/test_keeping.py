@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from zlib import crc32
@@ -13,6 +14,7 @@ from ekiden.base.envelope import Envelope, Recipient
 from ekiden.commands import run_command
 from ekiden.queue.damage import FILE
 from ekiden.queue.intake import Arrival
+from ekiden.queue.sqlite import SQLiteStore
 
 SMALL, LARGE = b"Subject: small\r\n\r\nbody\r\n", b"Subject: large\r\n\r\n" + b"line\r\n" * 20_000
 
@@ -107,6 +109,21 @@ def test_a_content_that_is_damaged(home: Path) -> None:
     ]
     assert "content: none that is known" in (kept(home) / "4.txt").read_text()
     assert not (kept(home) / "4.eml").exists()
+
+
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (home / "queue" / "spool" / "file4", *(home / "queue" / "segments").iterdir()):
+        path.unlink()
+        os.mkfifo(path)
+    assert run_command(["--home", str(home), "audit"], home) == 1
+    said = capsys.readouterr().out
+    assert "message 4 has 0 octets of content" in said
+    assert "message 2 has a content that cannot be read" in said
+    store = SQLiteStore(home / "queue")
+    os.close(store.open_spool("file4"))
+    store.close()
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    assert {path.name for path in kept(home).iterdir()} == {"2.txt", "4.txt"}
 
 
 def test_a_message_whose_row_is_gone(home: Path) -> None:

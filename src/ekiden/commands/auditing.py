@@ -111,8 +111,11 @@ def _look(home: Path, ask: Ask, total: Total, logged: Logged) -> Logged:
 def _look_at_file(home: Path, ask: Ask, file: SpoolFile) -> Iterator[str]:
     """A large content: read here, so that the queue need not wait for it."""
     size = checksum = 0
+    path = home / "queue" / "spool" / file.name
     try:
-        with (home / "queue" / "spool" / file.name).open("rb") as content:
+        # Not to wait for ever if it is a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as content:
             while piece := content.read(_PIECE):
                 size += len(piece)
                 checksum = crc32(piece, checksum)

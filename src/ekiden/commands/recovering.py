@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -84,6 +85,7 @@ def _recover(home: Path, directory: Path, settings: Settings, dry_run: bool, as_
         lambda values, meta: content_fault(directory, values, meta),
         lambda address: _destination(router, address),
         lambda address: safe(address).encode(),
+        time.time(),
     )
     recovery.judge()
     damage += found.damage or ([] if damage else _check(directory))
@@ -186,11 +188,14 @@ def _pieces(directory: Path, values: dict[str, Value]) -> Iterator[bytes]:
         content = values.get("content")
         yield content if isinstance(content, bytes) else b""
         return
+    at = 0 if values.get("spool") else values.get("at")
+    if not isinstance(at, int) or at < 0:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     left = 1 << 62 if values.get("spool") else _number(values.get("size"))
     # What is no file, such as a pipe, must not keep anybody waiting.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     with open(descriptor, "rb") as file:
-        file.seek(0 if values.get("spool") else _number(values.get("at")))
+        file.seek(at)
         while piece := file.read(min(_PIECE, left)):
             left -= len(piece)
             yield piece

@@ -71,7 +71,7 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     """Look at about ``limit`` messages with ids above ``after``."""
     faults: list[RowDamaged] = []
     messages = store.messages(after, limit, faults)
-    damaged = [fault.message for fault in faults]
+    damaged = {fault.message: fault for fault in faults}
     ids = [*damaged, *(message.id for message in messages)]
     until = max(ids) if len(ids) == limit else LAST
     rows = store.ledger(after, until, limit)
@@ -92,7 +92,7 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
         if message is not None:
             problems = _look_at_queued(store, found, message, rows)
         elif number in unread:
-            problems = _look_at_unread(found)
+            problems = _look_at_unread(found, damaged[number])
         elif number in homeless:
             problems = _look_at_homeless(store, found, number, rows)
         else:
@@ -103,10 +103,11 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     return found
 
 
-def _look_at_unread(found: Audited) -> Iterator[str]:
+def _look_at_unread(found: Audited, fault: RowDamaged) -> Iterator[str]:
     """What is wrong with a message in the queue of which nothing can be relied on."""
     found.queued += 1
-    yield "has an envelope that is not what came in"
+    is_envelope = fault.fault.startswith("its envelope")
+    yield "has an envelope that is not what came in" if is_envelope else f"is damaged: {fault.fault}"
 
 
 def _look_at_homeless(store: Store, found: Audited, message: int, rows: list[Stored]) -> Iterator[str]:
@@ -154,11 +155,13 @@ def _look_at_queued(store: Store, found: Audited, message: MessageRow, rows: lis
         yield "is in the queue although all its recipients ended"
     try:
         parts = store.parts(message.id)
-    except StoreDamaged:
-        yield "has recipients that are not those who came in"
+    except StoreDamaged as error:
+        fault = error.fault if isinstance(error, RowDamaged) else ""
+        is_other = fault.startswith("the time")
+        yield f"is damaged: {fault}" if is_other else "has recipients that are not those who came in"
         damaged = True
     else:
-        yield from _look_at_parts(store, parts)
+        yield from _look_at_parts(store, parts, message.held)
     for number in store.unscheduled(message.id):
         yield f"part {number} is missing from an index, and would never be tried"
     if not damaged:
@@ -167,9 +170,11 @@ def _look_at_queued(store: Store, found: Audited, message: MessageRow, rows: lis
     yield from _look_at_content(store, found, message)
 
 
-def _look_at_parts(store: Store, parts: list[PartRow]) -> Iterator[str]:
-    """What is wrong with where they go."""
+def _look_at_parts(store: Store, parts: list[PartRow], held: bool) -> Iterator[str]:
+    """What is wrong with where they go, and when."""
     for part in parts:
+        if part.due is None and not held:
+            yield f"part {part.part} is not on hold and has no time at which to be tried, and never would be"
         try:
             known = store.destination_key(part.destination) is not None
         except StoreDamaged:
@@ -203,11 +208,12 @@ def check_content(size: int, checksum: int, real_size: int, real_checksum: int) 
 def _entries(rows: Iterable[Stored]) -> tuple[list[Entry], bool]:
     """Those that can be read, and whether there are others."""
     entries, damaged = [], False
-    for message, part, _at, entry in rows:
+    for message, part, at, entry in rows:
         try:
             entries.append(ledger.decode(entry, message, part))
         except UNDECODABLE:
             damaged = True
+        damaged = damaged or not isinstance(at, float)
     return entries, damaged
 
 

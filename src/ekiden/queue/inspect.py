@@ -96,7 +96,7 @@ def describe_end(row: tuple[int, int, float, bytes]) -> dict[str, Any]:
     except UNDECODABLE:
         # The audit names it.
         entry = Entry()
-    described: dict[str, Any] = {"id": number, "at": at}
+    described: dict[str, Any] = {"id": number, "at": at if isinstance(at, float) else 0.0}
     if part == NOTICE:
         described["notice"] = entry.notice
     described["ends"] = [

@@ -20,10 +20,12 @@ from ekiden.queue.ledger import End, Entry
 from ekiden.queue.pages import Value
 from ekiden.queue.salvage import Row, Salvaged
 from ekiden.queue.sealing import damaged_recipients, decode_ended, decode_meta, decode_recipients, key_check
-from ekiden.queue.store import UNDECODABLE, Meta
+from ekiden.queue.store import NEVER, UNDECODABLE, Meta
 
 RECOVERY = -3
 """In place of a part, in the ledger: what a recovery ended."""
+
+_MOST_ATTEMPTS = 1 << 31
 
 T = TypeVar("T")
 
@@ -87,7 +89,7 @@ class Unreadable(Exception):
 
 class Recovery:
     """``content_fault`` says what is wrong with a row's content, "" if nothing is; ``route`` gives the key of an
-    address' destination; ``as_logged`` an address as the log has it."""
+    address' destination; ``as_logged`` an address as the log has it; ``now`` is seconds of the epoch."""
 
     def __init__(
         self,
@@ -96,12 +98,16 @@ class Recovery:
         content_fault: Callable[[dict[str, Value], Meta], str],
         route: Callable[[bytes], bytes],
         as_logged: Callable[[bytes], bytes],
+        now: float,
     ) -> None:
         self.messages: dict[int, Message] = {}
         self.findings: list[Finding] = []
         self.found = found
+        self._now = now
         self._log, self._content_fault, self._route, self._as_logged = log, content_fault, route, as_logged
         self._keys = {row.values["id"]: row.values["key"] for row in found.of("destination") if _fits(row)}
+        if strange := sum(not _fits(row) for row in found.of("destination")):
+            found.damage.append(f"{strange} destinations are not what they were")
         self._rows = {_number(row, "id"): row for row in found.of("message")}
         self._parts: dict[int, dict[int, Row]] = {}
         for row in found.of("part"):
@@ -159,6 +165,14 @@ class Recovery:
         if doubtful:
             self._say(number, "may have been delivered already; it is on hold", True, _addresses(waiting))
         held = doubtful or bool(values.get("held"))
+        if not _is_time(values["birth"]):
+            # It ages from now on.
+            values["birth"] = self._now
+            self.found.damage.append(f"message {number} had a birth that cannot be")
+        if not held and any(part.due is None for part in waiting):
+            self.found.damage.append(f"message {number} had no time at which to be tried")
+        if any(not 0 <= _number(row, "attempts") <= _MOST_ATTEMPTS for row in parts.values()):
+            self.found.damage.append(f"message {number} had a number of attempts that cannot be")
         self.messages[number] = Message(values, held, waiting, ends)
 
     def _readable(self, parts: dict[int, Row]) -> tuple[list[Part], list[Row]]:
@@ -180,8 +194,8 @@ class Recovery:
         return Part(
             _number(row, "part"),
             key if isinstance(key, bytes) else self._route(recipients[0].address) if recipients else b"",
-            float(due) if isinstance(due, (int, float)) else None,
-            _number(row, "attempts"),
+            float(due) if isinstance(due, (int, float)) and _is_time(due) else None,
+            max(0, min(_number(row, "attempts"), _MOST_ATTEMPTS)),
             recipients,
             last if isinstance(last, str) else "",
         )
@@ -304,6 +318,10 @@ def _fits(row: Row) -> bool:
     """Whether a destination's key is the one that was written; one without a check is believed."""
     key, number, check = row.values["key"], row.values["id"], row.values.get("seal")
     return check is None or (isinstance(key, bytes) and isinstance(number, int) and check == key_check(key, number))
+
+
+def _is_time(value: Value) -> bool:
+    return isinstance(value, (int, float)) and -NEVER < value < NEVER
 
 
 def _envelope_fits(number: int, row: Row) -> bool:

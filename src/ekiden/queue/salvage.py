@@ -167,9 +167,14 @@ class _Salvage:
             self._found.damage.append(f"{strange} entries of {name} have values that cannot be")
         if misplaced:
             self._found.damage.append(f"{len(misplaced)} entries of {name} are not in their order")
+        mended = 0
         for place, cell in enumerate(node.cells):
             if (named := self._row(cell, name)) is not None:
-                rows.append(Row(_mended(name, named), sure and place not in misplaced, cell.values is not None))
+                values = _mended(name, named)
+                mended += values != named
+                rows.append(Row(values, sure and place not in misplaced, cell.values is not None))
+        if mended:
+            self._found.damage.append(f"{mended} entries of {name} have values that should be none")
 
     def _read_lost_page(self, number: int, sure: bool) -> None:
         """A page of which no tree knows. What its rows look like tells which table they are of."""

@@ -238,7 +238,9 @@ class Segments:
 
     def read(self, number: int, at: int, size: int) -> bytes:
         """A content; what there is of it if it is not whole. OSError."""
-        descriptor = os.open(str(number), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._descriptor)
+        # Not to wait for ever if it is a pipe.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(str(number), flags, dir_fd=self._descriptor)
         try:
             return os.pread(descriptor, size, at)
         finally:

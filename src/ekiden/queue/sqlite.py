@@ -23,6 +23,7 @@ from ekiden.queue.segments import LEAST, Place, Segments
 from ekiden.queue.sqlite_file import sync
 from ekiden.queue.sqlite_reading import FRESH, Reading
 from ekiden.queue.store import (
+    NEVER,
     NEXT_START,
     Changes,
     Found,
@@ -110,7 +111,8 @@ class SQLiteStore(Reading):
 
         def put_right(db: sqlite3.Connection) -> None:
             db.execute(f"{_SPREAD} AND id >= ?", (mark,))
-            db.execute("UPDATE destination SET due = 0 WHERE due IS NULL OR due = ?", (NEXT_START,))
+            # Those whose parts are all held are parked again at once; damage may have made others look like them.
+            db.execute("UPDATE destination SET due = 0 WHERE due IS NULL OR due >= ?", (NEXT_START,))
             self._numbers.be_role(db)
 
         self._db.write(put_right)
@@ -232,6 +234,8 @@ class SQLiteStore(Reading):
             " GROUP BY message ORDER BY message LIMIT ?",
             limit,
         )
+        # What damage has made a text of is later than all times to SQLite, too.
+        rows = [(message, at if isinstance(at, float) else NEVER) for message, at in rows]
         old = [(message,) for message, at in takewhile(lambda row: row[1] < before, rows)]
         future = [(now, message, now) for message, at in rows if at > now + _MISDATED]
 
@@ -318,7 +322,9 @@ class SQLiteStore(Reading):
 
     def open_spool(self, name: str) -> int:
         """A descriptor for reading a spool file."""
-        return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._spool_descriptor)
+        # Not to wait for ever if it is a pipe.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(name, flags, dir_fd=self._spool_descriptor)
 
     def spool_size(self, name: str) -> int:
         """Octets in a spool file; OSError if it is not there."""

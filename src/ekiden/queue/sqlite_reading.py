@@ -62,12 +62,13 @@ class Reading:
 
     def last_due(self) -> float | None:
         """When the last part of all is due; None if there is none that is not held."""
-        last = "(SELECT max(due) FROM part WHERE destination = destination.id)"
+        last = f"(SELECT max(due) FROM part WHERE destination = destination.id AND due < {NEVER})"
         return self._db.one(f"SELECT max({last}) FROM destination")  # type: ignore[no-any-return]
 
     def destination_next_due(self, destination: int, after: float) -> float | None:
         """When the destination's next part after that time is due: NEVER if all are held, None if there are none."""
-        due = self._db.one("SELECT min(due) FROM part WHERE destination = ? AND due > ?", destination, after)
+        later = f"SELECT min(due) FROM part WHERE destination = ? AND due > ? AND due < {NEVER}"
+        due = self._db.one(later, destination, after)
         if due is not None:
             return float(due)
         return NEVER if self._db.all("SELECT 1 FROM part WHERE destination = ? LIMIT 1", destination) else None
@@ -105,7 +106,10 @@ class Reading:
         """What the row says of a message that is damaged, to be shown to a person and used for nothing."""
         number, birth, sender, size, spool, held, _meta, _ended = self._db.all(f"{_MESSAGE} WHERE id = ?", message)[0]
         sender = sender if isinstance(sender, bytes) else b""
-        return MessageRow(number, birth, sender, size, spool or "", bool(held), Meta(Origin("", 0, 0)))
+        birth, size = birth if _is_time(birth) else 0.0, size if _is_count(size) else 0
+        return MessageRow(
+            number, birth, sender, size, spool if _is_name(spool) else "", bool(held), Meta(Origin("", 0, 0))
+        )
 
     def parts(self, message: int, damaged: list[RowDamaged] | None = None) -> list[PartRow]:
         """A message's parts, the one that it holds itself among them."""
@@ -156,8 +160,8 @@ class Reading:
         if rows and rows[0][1] is not None:
             return self._segments.read(*rows[0][1:])
         content = rows[0][0] if rows else None
-        # Text is what somebody made of it by hand: whoever compares its checksum will say so.
-        return content.encode() if isinstance(content, str) else content
+        # Text, or a number, is what somebody made of it by hand: whoever compares its checksum will say so.
+        return content if content is None or isinstance(content, bytes) else str(content).encode()
 
     def orphans(self) -> list[int]:
         """Messages with a part whose destination has no row, so that nobody would ever look at it."""
@@ -201,6 +205,8 @@ def _message_row(row: Row) -> MessageRow:
         told = decode_ended(ended, number) if ended else ()
     except UNDECODABLE as error:
         raise RowDamaged(number, f"its envelope: {error}") from error
+    if not _is_time(birth) or not _is_count(size) or (spool is not None and not _is_name(spool)):
+        raise RowDamaged(number, "its birth, its size or its file's name cannot be")
     return MessageRow(number, birth, sender, size, spool or "", bool(held), decoded, told)
 
 
@@ -227,7 +233,22 @@ def _part_row(row: Row) -> PartRow:
             # That message would be gone as soon as its other parts are done.
             raise StoreDamaged(*fault.args) from error
         raise fault from error
+    if not (due is None or _is_time(due)) or not _is_count(attempts) or not isinstance(last, str):
+        raise RowDamaged(message, f"the time, attempts or report of its part {part} cannot be")
     return PartRow(message, part, destination, due, attempts, decoded, last)
+
+
+def _is_time(value: object) -> bool:
+    return type(value) is float and -NEVER < value < NEVER
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < NO_END
+
+
+def _is_name(value: object) -> bool:
+    """Whether this may name a file in ``spool/``, and no other."""
+    return type(value) is str and "/" not in value
 
 
 def _checked(destination: int, key: bytes, seal: int | None) -> bytes:
