@@ -5,18 +5,21 @@ would be lost without a word. So ``look`` goes before every opening; it reads th
 log, and for the queue role all pages but the leaves: some hundred of a queue of a gigabyte. Leaves are checked by
 SQLite when they are used, and by ``ekiden audit``.
 
-``queue/state`` says whether a queue role has the store open or has closed it in order: only then is there no log.
+``queue/state`` says whether a queue role has the store open or has closed it in order: only then is there no log. Of
+an open one it says how far its log reached a second ago: one that was cut off looks to SQLite as if it ended there.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from ekiden.queue.pages import INTERIOR_INDEX, INTERIOR_TABLE, PageFile, Value
 from ekiden.queue.store import StoreDamaged
+from ekiden.queue.wal import extent
 
 FILE = "queue.sqlite"
 SHOWN = f"queue/{FILE}"
@@ -25,7 +28,9 @@ STATE = "state"
 RECOVERED = "recovered"
 """The directory of a new store that is complete and has not taken the old one's place yet (``queue.recovery``)."""
 
-_OPEN, _CLOSED = b"open\n", b"closed\n"
+_OPEN, _CLOSED = b"open", b"closed\n"
+_REACH = re.compile(rb"open ([0-9a-f]{16}) ([0-9]{10})\n")
+LOG = f"{FILE}-wal"
 
 
 def look(directory: Path, thorough: bool = False) -> None:
@@ -47,8 +52,8 @@ def look(directory: Path, thorough: bool = False) -> None:
         raise StoreDamaged(f"{SHOWN} is not a file")
     if not status.st_size:
         raise StoreDamaged(f"{SHOWN} is empty")
-    if not (directory / f"{FILE}-wal").exists() and state(directory) == _OPEN:
-        raise StoreDamaged(f"{SHOWN}-wal is gone, and with it what was written last")
+    if (state(directory) or b"").startswith(_OPEN):
+        _look_at_reach(directory)
     file = PageFile(path)
     try:
         for fault in _faults(file):
@@ -57,6 +62,22 @@ def look(directory: Path, thorough: bool = False) -> None:
             raise StoreDamaged(f"{SHOWN}: {fault}")
     finally:
         file.close()
+
+
+def _look_at_reach(directory: Path) -> None:
+    """Raises ``StoreDamaged`` if the log is not there, or ends before what it is known to have held."""
+    try:
+        descriptor = os.open(directory / LOG, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise StoreDamaged(f"{SHOWN}-wal is gone, and with it what was written last") from None
+    try:
+        salt, frames = extent(descriptor)
+    finally:
+        os.close(descriptor)
+    said = _REACH.fullmatch(state(directory) or b"")
+    # With another salt it was begun again, and what is in it says itself whether it is whole.
+    if said and int(said[2]) and salt in ("", said[1].decode()) and frames < int(said[2]):
+        raise StoreDamaged(f"{SHOWN}-wal has been truncated: {frames} of at least {int(said[2])} pages are there")
 
 
 def _has_contents(directory: Path) -> bool:
@@ -83,7 +104,38 @@ def state(directory: Path) -> bytes | None:
 
 def mark_open(directory: Path) -> None:
     """Say that there is a log from now on. Where the power fails before this is on disk, less is known, no more."""
-    (directory / STATE).write_bytes(_OPEN)
+    (directory / STATE).write_bytes(_OPEN + b"\n")
+
+
+class LogReach:
+    """Notes from time to time how far the log of an open store reaches. Its octets are on the disk by then; where the
+    power fails before this is, too, less is known."""
+
+    def __init__(self, directory: Path) -> None:
+        self._descriptor = os.open(directory / LOG, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._state = os.open(directory / STATE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+        self._noted = ("", 0)
+
+    def note(self) -> None:
+        """To be called between transactions. OSError."""
+        reach = extent(self._descriptor)
+        if reach != self._noted:
+            os.pwrite(self._state, b"%b %b %010d\n" % (_OPEN, reach[0].encode() or b"-" * 16, reach[1]), 0)
+            self._noted = reach
+
+    def forget(self) -> None:
+        """Note durably that nothing is known: the log is about to be cut off in order. OSError."""
+        os.pwrite(self._state, b"%b %b %010d\n" % (_OPEN, b"-" * 16, 0), 0)
+        os.fsync(self._state)
+        self._noted = ("", 0)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        os.close(self._state)
 
 
 def mark_closed(directory: Path) -> None:

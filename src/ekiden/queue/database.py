@@ -16,9 +16,13 @@ Result = TypeVar("Result")
 
 
 class Database:
-    """``queue.sqlite`` in ``directory``, open for this process alone; ``StoreFailed`` from what cannot be done."""
+    """``queue.sqlite`` in ``directory``, open for this process alone; ``StoreFailed`` from what cannot be done.
 
-    def __init__(self, directory: Path, checkpoint_pages: int) -> None:
+    ``before_cut`` is called before the log is cut off to nothing.
+    """
+
+    def __init__(self, directory: Path, checkpoint_pages: int, before_cut: Callable[[], None]) -> None:
+        self._before_cut = before_cut
         self._reserve = Reserve(directory, checkpoint_pages * PAGE)
         # On a small device the log must not take all the room.
         self.connection = open_file(directory, max(16, self._reserve.log_size // PAGE))
@@ -87,5 +91,6 @@ class Database:
 
     def _checkpoint(self) -> None:
         """Give the log's room back; it may fail for want of room, and then later ones succeed."""
-        with contextlib.suppress(sqlite3.OperationalError):
+        with contextlib.suppress(sqlite3.OperationalError, OSError):
+            self._before_cut()
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -62,6 +62,7 @@ class Engine(Administering):
 
     def tick(self, now: float) -> bool:
         """Once a second; whether a turn is due."""
+        self.store.note_reach()
         if self.stuck:
             return True
         self._trim_ledger(now)

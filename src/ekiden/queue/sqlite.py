@@ -15,7 +15,7 @@ import sqlite3
 from itertools import takewhile
 from pathlib import Path
 
-from ekiden.queue.damage import SHOWN, look, mark_closed, mark_open
+from ekiden.queue.damage import SHOWN, LogReach, look, mark_closed, mark_open
 from ekiden.queue.database import Database
 from ekiden.queue.fresh import Fresh
 from ekiden.queue.numbers import Numbers
@@ -98,7 +98,8 @@ class SQLiteStore(Reading):
         self._spool_descriptor = os.open(self._spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._count = 0
         self._fresh = Fresh()
-        self._db = Database(directory, checkpoint_pages)
+        self._reach: LogReach | None = None
+        self._db = Database(directory, checkpoint_pages, self._forget_reach)
         self._numbers = Numbers(self._db)
         self._segments = Segments(directory / "segments", segment_octets)
 
@@ -126,7 +127,19 @@ class SQLiteStore(Reading):
             removed += self._segments.recover(self._db.all(placed))
         self._count = self._db.one("SELECT count(DISTINCT message) FROM part")
         mark_open(self._directory)
+        self._reach = LogReach(self._directory)
         return Found(self._count, removed, held, (told, used))
+
+    def note_reach(self) -> None:
+        """Note how far the log reaches (``queue.damage``); to be called once a second or so."""
+        if self._reach is not None:
+            # Where it cannot be noted, less is known after a crash.
+            with contextlib.suppress(OSError):
+                self._reach.note()
+
+    def _forget_reach(self) -> None:
+        if self._reach is not None:
+            self._reach.forget()
 
     def _leftovers(self) -> set[str]:
         """Spool files that no message names."""
@@ -148,6 +161,8 @@ class SQLiteStore(Reading):
             mark_closed(self._directory)
             self._db.close()
         self._segments.close()
+        if self._reach is not None:
+            self._reach.close()
         os.close(self._spool_descriptor)
 
     # The hot path

@@ -7,6 +7,7 @@ when the one before it was synced, so that whatever stands in front of another t
 
 from __future__ import annotations
 
+import os
 import struct
 from array import array
 from dataclasses import dataclass, field
@@ -54,6 +55,29 @@ class Frame:
     valid: bool
     ours: bool
     ends_sqlite: bool = False
+
+
+def extent(descriptor: int) -> tuple[str, int]:
+    """How far the open log reaches: the salt of its frames, and how many there are up to the last whole transaction.
+
+    ("", 0) if it has no beginning. OSError.
+    """
+    header = os.pread(descriptor, _HEADER, 0)
+    if len(header) < _HEADER:
+        return "", 0
+    salt, size = header[16:24], _FRAME + int.from_bytes(header[8:12], "big")
+
+    def frame(number: int) -> bytes:
+        return os.pread(descriptor, 16, _HEADER + number * size)
+
+    # What is left of an earlier generation stands behind all frames of this one.
+    low, high = 0, max(0, os.fstat(descriptor).st_size - _HEADER) // size
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if frame(middle)[8:] == salt else (low, middle)
+    while low and frame(low - 1)[4:8] == bytes(4):
+        low -= 1
+    return salt.hex(), low
 
 
 def read_log(data: bytes) -> Log:
