@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import sqlite3
 from pathlib import Path
@@ -51,7 +52,7 @@ def accept(world: World, sender: bytes, content: bytes, *recipients: Recipient, 
     world.engine.accept(arrival, 1000.0, world.answers.append)
 
 
-def harm(home: Path, statement: str) -> None:
+def spoil(home: Path, statement: str) -> None:
     db = sqlite3.connect(home / "queue" / FILE)
     assert db.execute(statement).rowcount == 1
     db.commit()
@@ -67,7 +68,7 @@ def test_a_message_whose_sender_is_damaged(
     home: Path, capsys: pytest.CaptureFixture[str], number: int, content: bytes
 ) -> None:
     """It was named, and its content, in a page of the damaged file, was nobody's any more."""
-    harm(home, f"UPDATE message SET sender = CAST('t@t.example' AS BLOB) WHERE id = {number}")
+    spoil(home, f"UPDATE message SET sender = CAST('t@t.example' AS BLOB) WHERE id = {number}")
     assert run_command(["--home", str(home), "queue", "recover"], home) == 1
     said = capsys.readouterr().out
     assert f"what is known of those not saved, and their contents, is in {kept(home)}" in said
@@ -83,7 +84,7 @@ def test_recipients_of_whom_only_some_can_be_read(home: Path, capsys: pytest.Cap
     """The others get it; for these it is kept."""
     part = "message = 1 AND part = 1"
     (octets,) = sqlite3.connect(home / "queue" / FILE).execute(f"SELECT recipients FROM part WHERE {part}").fetchone()
-    harm(home, f"UPDATE part SET recipients = x'{octets.replace(b'a@', b'x@').hex()}' WHERE {part}")
+    spoil(home, f"UPDATE part SET recipients = x'{octets.replace(b'a@', b'x@').hex()}' WHERE {part}")
     assert run_command(["--home", str(home), "queue", "recover"], home) == 1
     assert (kept(home) / "1.eml").read_bytes() == SMALL.replace(b"\r\n", b"\n")
     lines = (kept(home) / "1.txt").read_text().splitlines()
@@ -126,8 +127,36 @@ def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(home: Path, capsys: 
     assert {path.name for path in kept(home).iterdir()} == {"2.txt", "4.txt"}
 
 
+def test_a_file_that_the_queue_may_not_read(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Root may."""
+    (home / "queue" / "spool" / "file3").chmod(0)
+    assert run_command(["--home", str(home), "audit"], home) == 1
+    assert "message 3 has " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("harm", ["garbage", "truncated", "pipe"])
+def test_a_log_that_cannot_be_read_is_named_and_the_rest_compared(
+    home: Path, capsys: pytest.CaptureFixture[str], harm: str
+) -> None:
+    (home / "log").mkdir()
+    path = home / "log" / "ekiden.log.2.gz"
+    if harm == "pipe":
+        os.mkfifo(home / "log" / "ekiden.log.3")
+    else:
+        path.write_bytes(b"garbage" if harm == "garbage" else gzip.compress(b"x" * 1000)[:-9])
+    (home / "log" / "ekiden.log").write_text(f"1700000000.000000 new msg {1 << 62}\n")
+    assert run_command(["--home", str(home), "audit"], home) == (0 if harm == "pipe" else 1)
+    said = capsys.readouterr().out
+    assert ("the log cannot be read to its end: " in said) == (harm != "pipe")
+    assert ": 0 problems" in said
+    # What it says of the queue is none the less said.
+    spoil(home, "UPDATE message SET sender = x'00' WHERE id = 1")
+    assert run_command(["--home", str(home), "audit"], home) == 1
+    assert "message 1 has an envelope that is not what came in" in capsys.readouterr().out
+
+
 def test_a_message_whose_row_is_gone(home: Path) -> None:
-    harm(home, "DELETE FROM message WHERE id = 1")
+    spoil(home, "DELETE FROM message WHERE id = 1")
     assert run_command(["--home", str(home), "queue", "recover"], home) == 1
     assert (kept(home) / "1.txt").read_text().splitlines() == [
         "message 1: its sender and content cannot be read",
@@ -138,13 +167,13 @@ def test_a_message_whose_row_is_gone(home: Path) -> None:
 
 
 def test_nothing_is_kept_of_what_is_saved(home: Path) -> None:
-    harm(home, "UPDATE ledger SET entry = x'c1' WHERE message = 1")
+    spoil(home, "UPDATE ledger SET entry = x'c1' WHERE message = 1")
     run_command(["--home", str(home), "queue", "recover"], home)
     assert (home / "queue" / "damaged-1").is_dir()
     assert not kept(home).exists()
 
 
 def test_a_dry_run_keeps_nothing(home: Path) -> None:
-    harm(home, "UPDATE message SET sender = x'00' WHERE id = 1")
+    spoil(home, "UPDATE message SET sender = x'00' WHERE id = 1")
     assert run_command(["--home", str(home), "queue", "recover", "--dry-run"], home) == 1
     assert not kept(home).exists()

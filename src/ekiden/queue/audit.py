@@ -32,6 +32,9 @@ from ekiden.queue.store import (
 BATCH = 200
 LAST = NO_END
 
+_HIGHEST = (1 << 63) - 1
+"""The highest number that SQLite knows."""
+
 Stored = tuple[int, int, float, bytes]
 
 _SHOWN = 10
@@ -77,7 +80,8 @@ def audit(store: Store, after: int, limit: int = BATCH) -> Audited:
     rows = store.ledger(after, until, limit)
     if len(rows) >= limit:
         until = rows[-1][0]
-    homeless = store.homeless(after, until, limit)
+    # Damage may have made a number of any size of theirs.
+    homeless = store.homeless(after, until if until < LAST else _HIGHEST, limit)
     if len(homeless) >= limit:
         until = homeless[-1]
     found = Audited(next=0 if until == LAST else until)

@@ -147,10 +147,19 @@ def _open(directory: Path, opened: ExitStack, name: str = "ekiden.log") -> list[
 def _open_either(path: Path, opened: ExitStack) -> BinaryIO:
     """A file of this name, or compressed: what is being compressed is there as it was until that is done."""
     try:
-        return opened.enter_context(path.open("rb"))
+        return _open_one(path, opened)
     except FileNotFoundError:
-        packed = opened.enter_context(path.with_name(path.name + _PACKED).open("rb"))
+        packed = _open_one(path.with_name(path.name + _PACKED), opened)
         return cast(BinaryIO, opened.enter_context(gzip.GzipFile(fileobj=packed)))
+
+
+def _open_one(path: Path, opened: ExitStack) -> BinaryIO:
+    return opened.enter_context(open(path, "rb", opener=_opener))
+
+
+def _opener(path: str, flags: int) -> int:
+    """Not to wait for ever for a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
