@@ -80,6 +80,31 @@ def test_a_message_whose_sender_is_damaged(
     assert len(list(kept(home).iterdir())) == 2
 
 
+@pytest.mark.parametrize(("number", "other"), [(1, 77), (2, 77), (3, 3 + (1 << 20)), (4, 77)])
+def test_a_message_whose_number_is_damaged_is_saved(
+    home: Path, capsys: pytest.CaptureFixture[str], number: int, other: int
+) -> None:
+    """Its envelope's check fits one that recipients wait for, or one that differs in a bit."""
+    spoil(home, f"UPDATE message SET id = {other} WHERE id = {number}")
+    if number == 3:
+        # It has not been tried, and its recipients are in its own row.
+        spoil(home, "DELETE FROM part WHERE message = 3")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 0
+    assert f"message {number} had the number {other}" in capsys.readouterr().out
+    assert run_command(["--home", str(home), "audit"], home) == 0
+    store = SQLiteStore(home / "queue")
+    assert [row.id for row in store.messages(0, 10)] == [1, 2, 3, 4]
+    assert store.parts(number)
+    store.close()
+
+
+def test_a_number_that_fits_nobody_is_kept(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the recipients who wait for the lost one."""
+    spoil(home, "UPDATE message SET id = 77, sender = x'00' WHERE id = 2")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    assert {path.name for path in kept(home).iterdir()} == {"2.txt", "77.txt", "77.eml"}
+
+
 def test_recipients_of_whom_only_some_can_be_read(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The others get it; for these it is kept."""
     part = "message = 1 AND part = 1"

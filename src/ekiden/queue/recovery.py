@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 from zlib import crc32
 
@@ -26,6 +27,9 @@ RECOVERY = -3
 """In place of a part, in the ledger: what a recovery ended."""
 
 _MOST_ATTEMPTS = 1 << 31
+_MOST_TRIED = 10_000
+"""Numbers that are tried for one message: the check lets a wrong one pass once in four thousand million."""
+_BITS = 48
 
 T = TypeVar("T")
 
@@ -114,6 +118,21 @@ class Recovery:
             if row.whole:
                 self._parts.setdefault(_number(row, "message"), {})[_number(row, "part")] = row
         self._entries = _entries(found)
+        self._number_anew()
+
+    def _number_anew(self) -> None:
+        """Give messages whose number is damaged the one that their envelope's check fits: one that recipients wait
+        for whose message is missing, or one that differs in a bit."""
+        homeless = list(islice(sorted(self._parts.keys() - self._rows.keys()), _MOST_TRIED))
+        for number, row in list(self._rows.items()):
+            if _envelope_fits(number, row):
+                continue
+            near = [number ^ 1 << bit for bit in range(_BITS)]
+            right = next((one for one in (*homeless, *near) if _envelope_fits(one, row)), number)
+            if right not in self._rows:
+                self._rows[right] = self._rows.pop(number)
+                row.values["id"] = right
+                self.found.damage.append(f"message {right} had the number {number}")
 
     def judge(self) -> None:
         """Fill ``messages`` and ``findings``."""
