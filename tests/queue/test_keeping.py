@@ -98,6 +98,15 @@ def test_a_message_whose_number_is_damaged_is_saved(
     store.close()
 
 
+@pytest.mark.parametrize("harm", ["size = 'x'", "size = -5", "at = -4096", "at = 'x'", "segment = 'x'"])
+def test_a_place_that_cannot_be_is_shown_as_one(home: Path, capsys: pytest.CaptureFixture[str], harm: str) -> None:
+    spoil(home, f"UPDATE message SET {harm} WHERE id = 2")
+    assert run_command(["--home", str(home), "queue", "show", "2", "--content"], home) == 0
+    assert "its content cannot be read" in capsys.readouterr().out
+    assert run_command(["--home", str(home), "audit"], home) == 1
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+
+
 def test_a_number_that_fits_nobody_is_kept(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the recipients who wait for the lost one."""
     spoil(home, "UPDATE message SET id = 77, sender = x'00' WHERE id = 2")

@@ -160,6 +160,10 @@ class Recovery:
         values = row.values
         if not row.whole:
             raise Unreadable("its content cannot be read")
+        if not _is_time(values["birth"]):
+            # It ages from now on.
+            values["birth"] = self._now
+            self.found.damage.append(f"message {number} had a birth that cannot be")
         meta = _read("its envelope", decode_meta, values["meta"], number, values["sender"])
         if values.get("ended") is not None:
             _read("its failed recipients", decode_ended, values["ended"], number)
@@ -184,10 +188,6 @@ class Recovery:
         if doubtful:
             self._say(number, "may have been delivered already; it is on hold", True, _addresses(waiting))
         held = doubtful or bool(values.get("held"))
-        if not _is_time(values["birth"]):
-            # It ages from now on.
-            values["birth"] = self._now
-            self.found.damage.append(f"message {number} had a birth that cannot be")
         if not held and any(part.due is None for part in waiting):
             self.found.damage.append(f"message {number} had no time at which to be tried")
         if any(not 0 <= _number(row, "attempts") <= _MOST_ATTEMPTS for row in parts.values()):

@@ -208,7 +208,8 @@ def _misplaced(node: Node, after: int, until: int) -> set[int]:
 
 
 _TYPES: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "message": {"id": int, "birth": (int, float), "sender": bytes, "size": int, "meta": bytes},
+    # A birth that is none can be mended.
+    "message": {"id": int, "sender": bytes, "size": int, "meta": bytes},
     "part": {"message": int, "part": int, "destination": int, "attempts": int, "recipients": bytes, "last": str},
     "destination": {"id": int, "key": bytes},
     "ledger": {"message": int, "part": int, "attempt": int, "at": (int, float), "entry": bytes},

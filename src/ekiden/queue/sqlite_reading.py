@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -158,6 +159,8 @@ class Reading:
         """Content that has no file of its own; None for a message that has one or is gone. OSError."""
         rows = self._db.all("SELECT content, segment, at, size FROM message WHERE id = ?", message)
         if rows and rows[0][1] is not None:
+            if not all(map(_is_count, rows[0][1:])):
+                raise OSError(errno.EINVAL, "its place in a segment cannot be")
             return self._segments.read(*rows[0][1:])
         content = rows[0][0] if rows else None
         # Text, or a number, is what somebody made of it by hand: whoever compares its checksum will say so.
