@@ -80,15 +80,20 @@ def test_a_message_whose_sender_is_damaged(
     assert len(list(kept(home).iterdir())) == 2
 
 
+@pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize(("number", "other"), [(1, 77), (2, 77), (3, 3 + (1 << 20)), (4, 77)])
 def test_a_message_whose_number_is_damaged_is_saved(
-    home: Path, capsys: pytest.CaptureFixture[str], number: int, other: int
+    home: Path, capsys: pytest.CaptureFixture[str], number: int, other: int, started: bool
 ) -> None:
     """Its envelope's check fits one that recipients wait for, or one that differs in a bit."""
     spoil(home, f"UPDATE message SET id = {other} WHERE id = {number}")
     if number == 3:
         # It has not been tried, and its recipients are in its own row.
         spoil(home, "DELETE FROM part WHERE message = 3")
+    if started:
+        store = SQLiteStore(home / "queue")
+        store.recover()
+        store.close()
     assert run_command(["--home", str(home), "queue", "recover"], home) == 0
     assert f"message {number} had the number {other}" in capsys.readouterr().out
     assert run_command(["--home", str(home), "audit"], home) == 0

@@ -132,7 +132,15 @@ class Recovery:
             if right not in self._rows:
                 self._rows[right] = self._rows.pop(number)
                 row.values["id"] = right
+                self._move_parts(number, right)
                 self.found.damage.append(f"message {right} had the number {number}")
+
+    def _move_parts(self, number: int, right: int) -> None:
+        """A start may have given it a part under the wrong number, from its own row; those that it had are newer."""
+        parts = self._parts.pop(number, {})
+        for part in parts.values():
+            part.values["message"] = right
+        self._parts.setdefault(right, parts)
 
     def judge(self) -> None:
         """Fill ``messages`` and ``findings``."""
