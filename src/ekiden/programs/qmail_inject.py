@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from itertools import chain
 
 from ekiden.base.header_body import HeaderBody
 from ekiden.base.mailbox import Malformed, quote
@@ -108,7 +109,7 @@ def _complete(request: Request, home: str, message: IO[bytes]) -> tuple[Letter, 
     new = header.finish()
     if request.use_header:
         recipients += header.recipients
-    return Letter(_until_nul(header.sender), _known(recipients), *request.dsn), _joined(new, read.body())
+    return Letter(_until_nul(header.sender), _known(recipients), *request.dsn), chain((new,), read.body())
 
 
 def _known(recipients: Iterable[bytes]) -> list[bytes]:
@@ -126,11 +127,6 @@ def _address(defaults: Defaults, address: bytes) -> bytes:
         return defaults.complete_address(address)
     except Malformed:
         raise Malformed(os.fsdecode(address)) from None
-
-
-def _joined(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _print(letter: Letter, content: Iterable[bytes]) -> None:

@@ -11,7 +11,18 @@ import os
 import socket
 
 from ekiden.runtime.control_line import control_lines
-from ekiden.runtime.injection.door import NotQueued
+from ekiden.runtime.injection.door import (
+    CONFIGURATION,
+    CONNECT_TIMEOUT,
+    CONNECTION_REFUSED,
+    HOME_TROUBLE,
+    LOST,
+    OUT_OF_MEMORY,
+    PERMANENT,
+    READ_ERROR,
+    REFUSED,
+    NotQueued,
+)
 from ekiden.runtime.injection.envelope import read_envelope
 
 TYPE_CHECKING = False
@@ -23,29 +34,25 @@ CONNECT_SECONDS = 10.0
 TALK_SECONDS = 60.0
 
 _READ = 262_144
-_PERMANENT, _MEMORY, _READING, _CONFIGURATION, _SOCKET, _HOME = 31, 51, 54, 55, 56, 61
-_TEMPORARY, _TIMEOUT, _REFUSED, _LOST = 71, 72, 73, 74
-"""Exit codes of qmail-queue(8)."""
-
-_VERDICTS = {b"K": 0, b"Z": _TEMPORARY, b"D": _PERMANENT}
+_VERDICTS = {b"K": 0, b"Z": REFUSED, b"D": PERMANENT}
 _DIGITS = 10
 
 
 def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     if not os.path.isdir(home):
-        return _HOME
+        return HOME_TROUBLE
     try:
         servers = control_lines(os.path.join(home, "control", "qmqpservers"))
         if servers is None:
-            return _CONFIGURATION
+            return CONFIGURATION
         request = _request()
     except NotQueued as error:
         return error.code
     except OSError:
-        return _CONFIGURATION
+        return CONFIGURATION
     except MemoryError:
-        return _MEMORY
+        return OUT_OF_MEMORY
     return _hand_over(request, servers)
 
 
@@ -54,7 +61,7 @@ def _request() -> bytes:
     try:
         content = b"".join(iter(lambda: os.read(0, _READ), b""))
     except OSError:
-        raise NotQueued(_READING, "unable to read message (#4.3.0)") from None
+        raise NotQueued(READ_ERROR, "unable to read message (#4.3.0)") from None
     sender, recipients = read_envelope(1)
     return _netstring(b"".join(map(_netstring, (content, sender, *recipients))))
 
@@ -64,7 +71,7 @@ def _netstring(octets: bytes) -> bytes:
 
 
 def _hand_over(request: bytes, servers: Sequence[bytes]) -> int:
-    last = _CONFIGURATION
+    last = CONFIGURATION
     for server in servers:
         place = _place(server.decode("ascii", "replace"))
         if place is None:
@@ -72,9 +79,9 @@ def _hand_over(request: bytes, servers: Sequence[bytes]) -> int:
         try:
             connection = socket.create_connection(place, CONNECT_SECONDS)
         except TimeoutError:
-            last = _TIMEOUT
+            last = CONNECT_TIMEOUT
         except OSError:
-            last = _REFUSED
+            last = CONNECTION_REFUSED
         else:
             with connection:
                 return _talk(connection, request)
@@ -105,10 +112,10 @@ def _talk(connection: socket.socket, request: bytes) -> int:
         while (code := verdict(answer)) is None:
             piece = connection.recv(1024)
             if not piece:
-                return _LOST
+                return LOST
             answer += piece
     except OSError:
-        return _LOST
+        return LOST
     return code
 
 
@@ -119,5 +126,5 @@ def verdict(answer: bytes) -> int | None:
     """
     length, _colon, text = answer.partition(b":")
     if answer and (not length.isdigit() or len(length) > _DIGITS):
-        return _LOST
-    return _VERDICTS.get(text[:1], _LOST) if text else None
+        return LOST
+    return _VERDICTS.get(text[:1], LOST) if text else None

@@ -9,7 +9,15 @@ import os
 import signal
 
 from ekiden.runtime.injection.client import Injection
-from ekiden.runtime.injection.door import QUEUE_TROUBLE, Letter, NotQueued
+from ekiden.runtime.injection.door import (
+    HOME_TROUBLE,
+    INTERNAL_FAULT,
+    OUT_OF_MEMORY,
+    QUEUE_TROUBLE,
+    TIMEOUT,
+    Letter,
+    NotQueued,
+)
 from ekiden.runtime.injection.envelope import read_envelope
 from ekiden.runtime.submission import received_first
 
@@ -21,28 +29,23 @@ _READ = 262_144
 _DAY = 86_400
 """Seconds until a client that does not finish is given up."""
 
-_HOME_TROUBLE = 61
-_OUT_OF_MEMORY = 51
-_TIMEOUT = 52
-_BUG = 81
-
 
 def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments; those given are not looked at, as in the original."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(_TIMEOUT))
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(TIMEOUT))
     signal.alarm(_DAY)
     if not os.path.isdir(home):
-        return _HOME_TROUBLE
+        return HOME_TROUBLE
     try:
         return _queue(home)
     except MemoryError:
-        return _OUT_OF_MEMORY
+        return OUT_OF_MEMORY
     except (OSError, ImportError):
         # Not even what is needed to say what is wrong can be opened.
         return QUEUE_TROUBLE
     except Exception:
-        return _BUG
+        return INTERNAL_FAULT
 
 
 def _queue(home: str) -> int:

@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from ekiden.runtime.frames import Accepted, Rejected
 from ekiden.runtime.injection.client import door
-from ekiden.runtime.injection.door import PERMANENT, REFUSED, WRITE_ERROR, Body, NotQueued
-from ekiden.runtime.submission import is_replaced
+from ekiden.runtime.injection.door import WRITE_ERROR, Body, NotQueued
+from ekiden.runtime.submission import is_replaced, run_program
 from ekiden.wire.carriage import without_cr
 
 if TYPE_CHECKING:
@@ -159,14 +159,8 @@ class _ProgramDeposit(_Waiting):
         return tempfile.TemporaryFile()
 
     def _queue(self, envelope: Envelope, origin: Origin) -> int:
-        from ekiden.delivery.queue_program import inject
-        from ekiden.delivery.report import FAILED, Trouble
-
         recipients = [recipient.address for recipient in envelope.recipients]
-        try:
-            return inject(self._home, envelope.sender, recipients, without_cr(self._pieces()))
-        except Trouble as trouble:
-            raise NotQueued(PERMANENT if trouble.verdict == FAILED else REFUSED, str(trouble)) from None
+        return run_program(self._home, envelope.sender, recipients, without_cr(self._pieces()))
 
     def _pieces(self) -> Iterator[bytes]:
         if self._file is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import stat
@@ -90,14 +89,6 @@ def _lookup(user: str) -> Identity | None:
     except KeyError:
         return None
     return Identity(entry.pw_uid, entry.pw_gid)
-
-
-def group_of(name: str) -> int | None:
-    """A group's number, None if there is no such group."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
 
 
 def become(identity: Identity | None, root: Path | None = None) -> None:

@@ -15,7 +15,7 @@ from ekiden.runtime.injection.door import PERMANENT, REFUSED, Letter, NotQueued
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _KNOWN = {"alias": b"by alias", "qmaild": b"from network", "qmails": b"for bounce"}
 
@@ -26,7 +26,7 @@ def submit(home: str, letter: Letter, content: Iterable[bytes]) -> int:
     A program that stands for qmail-queue is told sender and recipients and nothing else of the letter.
     """
     if is_replaced(home):
-        return _run_program(home, letter, content)
+        return run_program(home, letter.sender, letter.recipients, content)
     with Injection(home) as injection:
         injection.content(received_first(letter.pid, content))
         injection.send(letter)
@@ -65,11 +65,15 @@ def is_foreign(home: str, name: str) -> bool:
         return True
 
 
-def _run_program(home: str, letter: Letter, content: Iterable[bytes]) -> int:
+def run_program(home: str, sender: bytes, recipients: Sequence[bytes], content: Iterable[bytes]) -> int:
+    """Queue a message through the program that stands for qmail-queue; its process id. Raises ``NotQueued``.
+
+    Lines of ``content`` end with LF. OSError if it cannot be read.
+    """
     from ekiden.delivery.queue_program import inject
     from ekiden.delivery.report import FAILED, Trouble
 
     try:
-        return inject(home, letter.sender, letter.recipients, content)
+        return inject(home, sender, recipients, content)
     except Trouble as trouble:
         raise NotQueued(PERMANENT if trouble.verdict == FAILED else REFUSED, str(trouble)) from None

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,19 @@ import msgspec
 import pytest
 
 from ekiden.runtime.frames import Accepted, Inject, IntakeRequest, Rejected, SpoolGrant, SpoolRequest
-from ekiden.runtime.injection.client import INLINE_OCTETS, Injection, inject
+from ekiden.runtime.injection.client import INLINE_OCTETS, Injection
 from ekiden.runtime.injection.connection import ANSWER_SECONDS, Connection, connect
 from ekiden.runtime.injection.door import Body, Letter, NotQueued
 from ekiden.settings.first import configure, make_home
 from ekiden.settings.schema import Settings
 
 Answer = Callable[[Any], Any]
+
+
+def inject(home: str, letter: Letter, content: Iterable[bytes]) -> int:
+    with Injection(home) as injection:
+        injection.content(content)
+        return injection.send(letter)
 
 
 class Queue:

@@ -13,7 +13,9 @@ is durable. While ekiden does not run, whoever may write the queue does so direc
 from __future__ import annotations
 
 import os
+from itertools import chain
 
+from ekiden.delivery.content import write_all
 from ekiden.runtime.control_line import control_line
 from ekiden.runtime.injection.connection import Connection, connect
 from ekiden.runtime.injection.door import (
@@ -29,19 +31,11 @@ from ekiden.runtime.injection.door import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
     from ekiden.runtime.injection.door import Door
 
 INLINE_OCTETS = 262_144
 """Default of the setting ``inlinebytes``."""
-
-
-def inject(home: str, letter: Letter, content: Iterable[bytes]) -> int:
-    """Queue a message whose lines end with LF; its number. Raises ``NotQueued``."""
-    with Injection(home) as injection:
-        injection.content(content)
-        return injection.send(letter)
 
 
 class Injection:
@@ -55,7 +49,7 @@ class Injection:
     def __enter__(self) -> Injection:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+    def __exit__(self, *_exception: object) -> None:
         if self._door is not None:
             self._door.close()
 
@@ -76,14 +70,14 @@ class Injection:
         name, descriptor = self._opened().grant()
         size, eight_bit = 0, False
         with open(descriptor, "wb", buffering=0) as file:
-            for chunk in _after(start, rest):
-                _write(file.fileno(), chunk)
-                size += len(chunk)
-                eight_bit = eight_bit or not chunk.isascii()
             try:
+                for chunk in chain((start,), rest):
+                    write_all(file.fileno(), chunk)
+                    size += len(chunk)
+                    eight_bit = eight_bit or not chunk.isascii()
                 os.fsync(file.fileno())
             except OSError as error:
-                raise _unwritten(error) from None
+                raise NotQueued(WRITE_ERROR, f"unable to write message: {error.strerror} (#4.3.0)") from None
         return Body(b"", eight_bit, size, name)
 
     def send(self, letter: Letter) -> int:
@@ -130,21 +124,3 @@ def _wire(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise NotQueued(READ_ERROR, f"unable to read message: {error.strerror} (#4.3.0)") from None
     except MemoryError:
         raise NotQueued(OUT_OF_MEMORY, "out of memory (#4.3.0)") from None
-
-
-def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(descriptor, view) :]
-    except OSError as error:
-        raise _unwritten(error) from None
-
-
-def _unwritten(error: OSError) -> NotQueued:
-    return NotQueued(WRITE_ERROR, f"unable to write message: {error.strerror} (#4.3.0)")

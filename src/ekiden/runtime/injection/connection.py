@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-from ekiden.runtime.injection.door import LOST, PERMANENT, REFUSED, TIMEOUT, WRITE_ERROR, Body, Letter, NotQueued
+from ekiden.runtime.injection.door import LOST, TIMEOUT, Body, Letter, NotQueued, refusal
 from ekiden.runtime.injection.packing import pack, unpack
 
 TYPE_CHECKING = False
@@ -120,9 +120,4 @@ class Connection:
 def _rejected(answer: Sequence[Value]) -> NotQueued:
     """A ``Rejected`` frame: tag, token, reply code, enhanced status, text."""
     reply, status, text = (*answer[2:5], None, None, None)[:3]
-    code = REFUSED
-    if isinstance(reply, int) and reply >= 500:
-        code = PERMANENT
-    elif status == "4.3.1":
-        code = WRITE_ERROR
-    return NotQueued(code, f"{text} (#{status})")
+    return refusal(reply if isinstance(reply, int) else 0, str(status), str(text))

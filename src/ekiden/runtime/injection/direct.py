@@ -26,7 +26,15 @@ from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import MessageRow, RowDamaged, StoreFailed, StoreFull
 from ekiden.runtime.administration import Administration
 from ekiden.runtime.host_table import HostTable
-from ekiden.runtime.injection.door import PERMANENT, QUEUE_TROUBLE, REFUSED, WRITE_ERROR, Body, Letter, NotQueued
+from ekiden.runtime.injection.door import (
+    CONFIGURATION,
+    QUEUE_TROUBLE,
+    WRITE_ERROR,
+    Body,
+    Letter,
+    NotQueued,
+    refusal,
+)
 from ekiden.runtime.locks import hold_queue
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
@@ -36,8 +44,6 @@ LOCK_SECONDS = 10.0
 
 PAGE = 200
 """Messages looked at together."""
-
-_CONFIGURATION = 55
 
 
 class QueueTaken(NotQueued):
@@ -53,7 +59,7 @@ class Direct:
             self._settings = read(Path(home, "control"))
             self._lock = hold_queue(directory, LOCK_SECONDS)
         except SettingsError as error:
-            raise NotQueued(_CONFIGURATION, f"unable to read the configuration: {error} (#4.3.0)") from None
+            raise NotQueued(CONFIGURATION, f"unable to read the configuration: {error} (#4.3.0)") from None
         except OSError as error:
             kind = QueueTaken if isinstance(error, BlockingIOError) else NotQueued
             raise kind(QUEUE_TROUBLE, f"unable to lock the queue: {error.strerror} (#4.3.0)") from None
@@ -110,8 +116,7 @@ class Direct:
             raise NotQueued(WRITE_ERROR, f"unable to write the queue: {error} (#4.3.0)") from None
         (answer,) = answers
         if isinstance(answer, Reply):
-            code = PERMANENT if answer.code >= 500 else WRITE_ERROR if answer.status == "4.3.1" else REFUSED
-            raise NotQueued(code, f"{answer.text} (#{answer.status})")
+            raise refusal(answer.code, answer.status, answer.text)
         return answer
 
     def take_over(self, foreign: Foreign, envelope: Envelope, content: bytes, whence: str) -> tuple[int, bool]:

@@ -20,9 +20,14 @@ OUT_OF_MEMORY = 51
 TIMEOUT = 52
 WRITE_ERROR = 53
 READ_ERROR = 54
+CONFIGURATION = 55
+HOME_TROUBLE = 61
 QUEUE_TROUBLE = 62
 REFUSED = 71
+CONNECT_TIMEOUT = 72
+CONNECTION_REFUSED = 73
 LOST = 74
+INTERNAL_FAULT = 81
 BAD_ENVELOPE = 91
 """Exit codes of qmail-queue(8)."""
 
@@ -38,6 +43,12 @@ class NotQueued(Exception):
     def permanent(self) -> bool:
         """Whether trying again is no use (qmail-queue(8))."""
         return 11 <= self.code <= 40
+
+
+def refusal(reply: int, status: str, text: str) -> NotQueued:
+    """What the queue means that answers with an SMTP reply's code, an enhanced status code and a text."""
+    code = PERMANENT if reply >= 500 else WRITE_ERROR if status == "4.3.1" else REFUSED
+    return NotQueued(code, f"{text} (#{status})")
 
 
 class Letter:
