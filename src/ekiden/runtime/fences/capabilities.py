@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 
+from ekiden.runtime.fences.libc import PR_SET_KEEPCAPS, checked, libc
 from ekiden.runtime.privilege import Identity, become
 
 _HEADER = struct.pack("=Ii", 0x20080522, 0)
@@ -14,9 +14,6 @@ _SETS = struct.Struct("=6I")
 """Effective, permitted and inheritable capabilities: the first 32, then the others."""
 _READ_SEARCH = 1 << 2
 """CAP_DAC_READ_SEARCH."""
-_PR_SET_KEEPCAPS = 8
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def become_finder(identity: Identity | None) -> None:
@@ -26,18 +23,13 @@ def become_finder(identity: Identity | None) -> None:
     """
     if identity is None or not _permitted() & _READ_SEARCH:
         return
-    _checked(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    checked(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
     become(identity)
-    _checked(_libc.capset(_HEADER, _SETS.pack(_READ_SEARCH, _READ_SEARCH, 0, 0, 0, 0)))
+    checked(libc.capset(_HEADER, _SETS.pack(_READ_SEARCH, _READ_SEARCH, 0, 0, 0, 0)))
 
 
 def _permitted() -> int:
     """The first 32 capabilities that this process may have."""
     sets = ctypes.create_string_buffer(_SETS.size)
-    _checked(_libc.capget(_HEADER, sets))
+    checked(libc.capget(_HEADER, sets))
     return int(_SETS.unpack(sets.raw)[1])
-
-
-def _checked(result: int) -> None:
-    if result:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

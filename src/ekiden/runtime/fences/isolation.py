@@ -19,6 +19,7 @@ import uvloop
 
 import ekiden
 from ekiden.runtime.fences import landlock, seccomp
+from ekiden.runtime.fences.libc import PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG
 from ekiden.runtime.fences.seccomp import Alternatives, Test
 
 
@@ -107,7 +108,6 @@ _LOW = 0xFFFFFFFF
 _IOCTLS = (0x5421, 0x5451, 0x5450, 0x541B, 0x5401)
 # Duplicates, flags, locks, the sizes of pipes; not F_SETOWN, which sends signals.
 _FCNTLS = (*range(8), *range(36, 39), *range(1030, 1033))
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 4, 15, 38
 
 
 def shortcomings() -> list[str]:
@@ -179,12 +179,17 @@ def allowed(profile: Profile, reads: bool, writes: bool, process: int) -> dict[s
 
     ``process`` is the one whose threads may be signalled.
     """
-    calls = dict.fromkeys(_ALWAYS.split(), ()) | _IN_PART
+    calls = _freely(f"{_ALWAYS} {profile.calls}") | _IN_PART
     if profile.sockets:
         calls |= {"socket": _sockets(profile.sockets), "connect": ()}
     if profile.binds:
         calls["bind"] = ()
-    calls |= dict.fromkeys(profile.calls.split(), ())
+    return calls | _of_processes(profile, process) | _of_files(reads, writes or profile.becomes)
+
+
+def _of_processes(profile: Profile, process: int) -> dict[str, Alternatives]:
+    """Making threads and processes, signalling them, and becoming users."""
+    calls: dict[str, Alternatives] = {}
     clones = (_THREAD,) * profile.threads + (0,) * profile.forks
     if clones:
         calls["clone"] = tuple((Test(0, _THREAD | _NAMESPACES, each),) for each in clones)
@@ -193,13 +198,21 @@ def allowed(profile: Profile, reads: bool, writes: bool, process: int) -> dict[s
     if profile.forks:
         calls["wait4"] = ()
     if profile.becomes:
-        calls |= dict.fromkeys((*_BECOMES.split(), *_FENCES.split()), ())
-        calls["prctl"] = _one_of(0, (_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS))
-    if writes or profile.becomes:
-        calls |= dict.fromkeys(("open", "openat", *_CHANGES_FILES.split()), ())
-    elif reads:
-        calls |= {"open": _without(1, _WRITES), "openat": _without(2, _WRITES)}
+        calls |= _freely(f"{_BECOMES} {_FENCES}")
+        calls["prctl"] = _one_of(0, (PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS))
     return calls
+
+
+def _of_files(reads: bool, writes: bool) -> dict[str, Alternatives]:
+    """Opening files, and changing them; neither of files that are open."""
+    if writes:
+        return _freely(f"open openat {_CHANGES_FILES}")
+    return {"open": _without(1, _WRITES), "openat": _without(2, _WRITES)} if reads else {}
+
+
+def _freely(names: str) -> dict[str, Alternatives]:
+    """Calls whose arguments may be anything."""
+    return dict.fromkeys(names.split(), ())
 
 
 def _sockets(families: Sequence[int]) -> Alternatives:
@@ -235,6 +248,6 @@ _IN_PART: dict[str, Alternatives] = {
     "fcntl": _one_of(1, _FCNTLS),
     "socketpair": _one_of(0, (socket.AF_UNIX,)),
     "prlimit64": _one_of(0, (0,)),
-    "prctl": _one_of(0, (_PR_SET_NAME,)),
+    "prctl": _one_of(0, (PR_SET_NAME,)),
 }
 """What every profile has, but not with any arguments."""

@@ -15,6 +15,8 @@ from enum import IntFlag
 from functools import cache
 from pathlib import Path
 
+from ekiden.runtime.fences.libc import checked, libc
+
 
 class Right(IntFlag):
     """What may be done with files below a directory (LANDLOCK_ACCESS_FS)."""
@@ -53,13 +55,11 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _VERSION_FLAG = 1
 _BELOW_PATH = 1
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 @cache
 def version() -> int:
     """The kernel's version of Landlock's interface; 0 if it has none, or it is switched off."""
-    return max(0, int(_libc.syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)))
+    return max(0, int(libc.syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)))
 
 
 def restrict(
@@ -90,11 +90,11 @@ def restrict(
         handled, rules = _REFER, [(Path("/"), _REFER)]
     fields = 1 + (known >= 4) + (known >= 6)
     attributes = struct.pack(f"={fields}Q", *(handled, network, scoped)[:fields])
-    ruleset = _checked(_libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
+    ruleset = checked(libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
     try:
         for path, rights in rules:
             _allow(ruleset, path, rights & handled)
-        _checked(_libc.syscall(_RESTRICT, ruleset, 0))
+        checked(libc.syscall(_RESTRICT, ruleset, 0))
     finally:
         os.close(ruleset)
 
@@ -107,12 +107,6 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
         below = struct.pack("=Qi", rights if is_directory else rights & _OF_FILES, descriptor)
-        _checked(_libc.syscall(_ADD, ruleset, _BELOW_PATH, below, 0))
+        checked(libc.syscall(_ADD, ruleset, _BELOW_PATH, below, 0))
     finally:
         os.close(descriptor)
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result

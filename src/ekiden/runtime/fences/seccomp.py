@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
+from ekiden.runtime.fences.libc import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, checked, libc
 from ekiden.runtime.fences.syscalls import NEWEST, NUMBERS
 
 
@@ -51,9 +52,6 @@ _SPEC_ALLOW = 4
 """Without it kernels before 5.16 slow the process down for fear of Spectre; it runs no code of others."""
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def machine() -> Machine | None:
@@ -89,7 +87,7 @@ def available() -> str:
     if machine() is None:
         return f"no list of system calls for {platform.machine()}"
     action = ctypes.c_uint32(_ERROR)
-    if _libc.syscall(_SECCOMP[platform.machine()], _GET_ACTION_AVAIL, 0, ctypes.byref(action)):
+    if libc.syscall(_SECCOMP[platform.machine()], _GET_ACTION_AVAIL, 0, ctypes.byref(action)):
         return f"seccomp: {os.strerror(ctypes.get_errno())}"
     return ""
 
@@ -98,19 +96,17 @@ def install(program: bytes) -> None:
     """Put a filter on this thread and those to come, for good. Raises OSError; ``give_up_gains`` comes first."""
     instructions = ctypes.create_string_buffer(program, len(program))
     described = struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions))
-    if _libc.syscall(_SECCOMP[platform.machine()], _SET_MODE_FILTER, _SPEC_ALLOW, described):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    checked(libc.syscall(_SECCOMP[platform.machine()], _SET_MODE_FILTER, _SPEC_ALLOW, described))
 
 
 def give_up_gains() -> None:
     """From now on no execve(2) gives this process privileges (PR_SET_NO_NEW_PRIVS). Raises OSError."""
-    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
 def hide_memory() -> None:
     """Let no other process of the same user look into this one (PR_SET_DUMPABLE)."""
-    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 _Instruction = tuple[int, int, int, int]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ import msgspec
 from ekiden.mailstore.location import mailbox_path, open_mailbox, places
 from ekiden.mailstore.maildrop import MailboxError
 from ekiden.runtime.fences import isolation
+from ekiden.runtime.fences.libc import PR_SET_PDEATHSIG, libc
 from ekiden.runtime.pop3.frames import Serve, Served
 from ekiden.runtime.pop3.session import Session, Stopping, stop_when_idle
 from ekiden.runtime.pop3.stream import Gone, Stream
@@ -31,8 +31,6 @@ from ekiden.wire.pop3.session import error
 
 _LENGTH = struct.Struct(">I")
 _LONGEST = 262_144
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -59,7 +57,7 @@ def begin(who: Who, connection: socket.socket, work: Work) -> None:
         os.umask(0o077)
         who.become()
         # The kernel forgets this when a process changes its user.
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         connection.setblocking(True)
         _serve_all(connection, work)
         status = 0
