@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ekiden.runtime.trace import received
+from ekiden.runtime.trace import invoked, received
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,16 @@ from ekiden.runtime.trace import received
 def test_received(name: bytes, info: bytes, address: str, whence: bytes) -> None:
     field = received(b"QMTP", b"mx.example", name, info, address, 1795406193.9)
     assert field == b"Received: from %b\r\n  by mx.example with QMTP; 23 Nov 2026 03:56:33 -0000\r\n" % whence
+
+
+@pytest.mark.parametrize(
+    ("helo", "said"),
+    [(b"me.example", b" (HELO me.example)"), (b"Client.Example", b""), (b"", b""), (b"a\r\nb", b" (HELO a??b)")],
+)
+def test_what_the_client_calls_itself_is_told_unless_it_is_its_name(helo: bytes, said: bytes) -> None:
+    field = received(b"ESMTP", b"mx.example", b"client.example", b"", "192.0.2.7", 0.0, helo)
+    assert field.startswith(b"Received: from client.example%b (192.0.2.7)\r\n" % said)
+
+
+def test_invoked() -> None:
+    assert invoked(7, b"by uid 1", 0.0) == b"Received: (qmail 7 invoked by uid 1); 1 Jan 1970 00:00:00 -0000"

@@ -20,6 +20,7 @@ from ekiden.runtime.listeners import Listeners, is_of_this_host
 from ekiden.runtime.netstring_connection import SERVICES as NETSTRING_SERVICES
 from ekiden.runtime.netstring_connection import NetstringConnection, NetstringDoor
 from ekiden.runtime.passwords.client import MECHANISMS, Passwords
+from ekiden.runtime.receiving import Caller
 from ekiden.runtime.reception import Client, Desk
 from ekiden.runtime.role import Context
 from ekiden.runtime.smtp_connection import Connection, Door, Kind
@@ -139,7 +140,7 @@ class SmtpdRole:
         self._sweeper.cancel()
         self.desk.intake.close()
 
-    def enter(self, connection: Connection, address: str) -> Client | Reply | None:
+    def enter(self, connection: Connection, address: str) -> Caller | Reply | None:
         """Who this is; a reply to send them away with; or None, to close without a word (a rule denies)."""
         door = connection.door
         client = door.client(address) if isinstance(door, NetstringDoor) else self._client(address, door.kind)

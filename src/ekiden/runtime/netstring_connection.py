@@ -11,24 +11,22 @@ import time
 from pathlib import Path
 from typing import cast
 
-from ekiden.base.dates import utc_date
 from ekiden.base.reply import Reply
 from ekiden.policy.tcprules import RulesFile
 from ekiden.runtime.deposit import Deposit
 from ekiden.runtime.netstring_reception import Desk, NetstringReception
 from ekiden.runtime.proxied import plain_address
-from ekiden.runtime.reception import Client, Reception
+from ekiden.runtime.receiving import Caller
 from ekiden.runtime.reception import Desk as SmtpDesk
+from ekiden.runtime.reception import Reception
 from ekiden.runtime.smtp_connection import Connection, Door
+from ekiden.runtime.trace import invoked
 from ekiden.settings.schema import Listener
 from ekiden.wire import qmqp, qmtp
 from ekiden.wire.netstring_session import NetstringSession
-from ekiden.wire.smtp.profile import Profile
 
 SERVICES = frozenset({"qmtp", "qmqp"})
 
-_NOBODYS = Profile("")
-"""What is asked for with every client and means nothing here."""
 
 
 class NetstringDoor(Door):
@@ -43,7 +41,7 @@ class NetstringDoor(Door):
         self._smtp = desk
         self._rules = RulesFile(control / f"tcp.{listener.service}")
 
-    def client(self, address: str) -> Client | None:
+    def client(self, address: str) -> Caller | None:
         """Who this is; None if it is not to be served."""
         rules = self._rules.current()
         if news := self._rules.news():
@@ -53,9 +51,9 @@ class NetstringDoor(Door):
         if not verdict.allow or (self.trusted and not policy.relay):
             return None
         said = verdict.environment
-        return Client(address, policy, _NOBODYS, said.get(b"TCPREMOTEHOST", b""), said.get(b"TCPREMOTEINFO", b""))
+        return Caller(address, policy, said.get(b"TCPREMOTEHOST", b""), said.get(b"TCPREMOTEINFO", b""))
 
-    def session(self, client: Client) -> NetstringSession:
+    def session(self, client: Caller) -> NetstringSession:
         """A new engine for a client."""
         if self.trusted:
             return qmqp.Session()
@@ -74,7 +72,7 @@ class NetstringConnection(Connection):
         if not self._address:
             self._address = plain_address(transport.get_extra_info("peername"))
         client = self._hall.enter(self, self._address)
-        if not isinstance(client, Client):
+        if not isinstance(client, Caller):
             transport.close()
             return
         assert isinstance(self.door, NetstringDoor)
@@ -90,7 +88,7 @@ class _Reception(NetstringReception):
 
 def _desk(service: str, desk: SmtpDesk) -> Desk:
     def mark() -> bytes:
-        return b"Received: (qmail %d invoked from network); %b\r\n" % (desk.pid, utc_date(time.time()))
+        return invoked(desk.pid, b"from network", time.time()) + b"\r\n"
 
     def refused(client: str, reply: Reply, sender: bytes, recipient: bytes) -> None:
         desk.log.refusal(client, service, sender, recipient, reply)

@@ -14,6 +14,7 @@ from ekiden.base.envelope import Body, Envelope, Origin, Recipient
 from ekiden.base.header import hops
 from ekiden.base.reply import Refused, Reply
 from ekiden.runtime.frames import Accepted, Rejected
+from ekiden.runtime.receiving import LOOPING, Caller, beginning
 from ekiden.runtime.trace import received
 from ekiden.wire.netstring_session import (
     Content,
@@ -28,14 +29,8 @@ from ekiden.wire.netstring_session import (
 )
 
 if TYPE_CHECKING:
-    from ekiden.policy.acceptance import Acceptance, ClientPolicy
+    from ekiden.policy.acceptance import Acceptance
     from ekiden.runtime.deposit_blocking import Depositing
-    from ekiden.runtime.reception import Client
-
-HEADER_OCTETS = 65_536
-"""Hops are counted in the beginning of the header up to about this size."""
-
-_LOOPING = Reply(554, "5.4.6", "too many hops, this message is looping")
 
 
 class Shell(Protocol):
@@ -46,16 +41,6 @@ class Shell(Protocol):
 
     def ended(self) -> None:
         """Send the output, then close."""
-
-
-class Caller:
-    """Who is connected. ``name`` and ``info`` are tcpserver's TCPREMOTEHOST and TCPREMOTEINFO, empty if unknown."""
-
-    def __init__(self, address: str, policy: ClientPolicy, name: bytes = b"", info: bytes = b"") -> None:
-        self.address = address
-        self.policy = policy
-        self.name = name
-        self.info = info
 
 
 class Desk:
@@ -91,7 +76,7 @@ class Desk:
 class NetstringReception:
     """One client's session."""
 
-    def __init__(self, desk: Desk, caller: Caller | Client, shell: Shell, server: NetstringSession) -> None:
+    def __init__(self, desk: Desk, caller: Caller, shell: Shell, server: NetstringSession) -> None:
         self.server = server
         self.fault: Exception | None = None
         self._desk = desk
@@ -155,8 +140,7 @@ class NetstringReception:
             self._deposit = self._desk.deposits(self._shell.ready)
             self._deposit.write(self._desk.mark() + self._trace())
         self._eight_bit = self._eight_bit or not chunk.isascii()
-        if len(self._header) < HEADER_OCTETS and b"\r\n\r\n" not in self._header:
-            self._header += chunk[:HEADER_OCTETS]
+        self._header = beginning(self._header, chunk)
         if chunk:
             self._deposit.write(chunk)
 
@@ -190,7 +174,7 @@ class NetstringReception:
         assert deposit is not None
         if hops(self._header) >= self._desk.hopsmax:
             deposit.abort()
-            self._refuse(_LOOPING, *self._recipients)
+            self._refuse(LOOPING, *self._recipients)
             self._begin()
             return
         # Kept for ``drop``, because a large message may still be on its way to the disk.

@@ -15,8 +15,9 @@ from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import Verdict
 from ekiden.runtime.deposit_blocking import Deposits
 from ekiden.runtime.descriptors import Descriptors
-from ekiden.runtime.netstring_reception import Caller, Desk, NetstringReception
-from ekiden.runtime.submission import received_first
+from ekiden.runtime.netstring_reception import Desk, NetstringReception
+from ekiden.runtime.receiving import Caller
+from ekiden.runtime.submission import mark
 from ekiden.runtime.tcp_environment import TcpEnvironment
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
@@ -57,7 +58,7 @@ class _Session:
         server: NetstringSession = qmqp.Session()
         if protocol == "QMTP":
             server = qmtp.Session(policy.databytes, settings.recipientsmax)
-        desk = _desk(protocol, settings, str(home), environment, acceptance if protocol == "QMTP" else None)
+        desk = _desk(protocol, settings, home, environment, acceptance if protocol == "QMTP" else None)
         self._reception = NetstringReception(desk, caller, self, server)
         self._ended = False
 
@@ -94,11 +95,11 @@ def _desk(
     deposits = Deposits(home, settings.inlinebytes)
     pid = os.getpid()
 
-    def mark() -> bytes:
-        return b"" if deposits.foreign else b"".join(received_first(pid, ())).replace(b"\n", b"\r\n")
+    def marked() -> bytes:
+        return b"" if deposits.foreign else mark(pid) + b"\r\n"
 
     def refused(_client: str, _reply: Reply, _sender: bytes, _recipient: bytes) -> None:
         """Not logged: standard error may be the connection."""
 
     by = environment.local or settings.me
-    return Desk(protocol, acceptance, deposits.open, settings.hopsmax, by, pid, os.getuid(), mark, refused)
+    return Desk(protocol, acceptance, deposits.open, settings.hopsmax, by, pid, os.getuid(), marked, refused)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
-from ekiden.base.dates import utc_date
 from ekiden.base.envelope import Envelope, Origin
 from ekiden.base.header import hops
 from ekiden.base.reply import Refused, Reply
@@ -22,6 +21,8 @@ from ekiden.policy.acceptance import Acceptance, ClientPolicy
 from ekiden.runtime.deposit import Deposit
 from ekiden.runtime.frames import Accepted, Rejected
 from ekiden.runtime.log import Log, word
+from ekiden.runtime.receiving import LOOPING, Caller, beginning
+from ekiden.runtime.trace import invoked, received
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.events import (
     Content,
@@ -45,15 +46,7 @@ if TYPE_CHECKING:
     from ekiden.runtime.intake import Intake
     from ekiden.runtime.passwords.client import Passwords
 
-HEADER_OCTETS = 65_536
-"""Hops are counted in the beginning of the header up to about this size, which bounds what is kept for it."""
-
 _LOST = Reply(421, "4.4.2", "connection lost before the message was complete")
-_LOOPING = Reply(554, "5.4.6", "too many hops, this message is looping")
-
-# What qmail's Received fields pass as it is; everything else that a client calls itself becomes a question mark.
-_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.@%+/=:-[]_")
-_SANITISE = bytes(octet if octet in _SAFE else 0x3F for octet in range(256))
 
 
 class Shell(Protocol):
@@ -69,19 +62,16 @@ class Shell(Protocol):
         """Send the output, then close."""
 
 
-class Client:
-    """Who is connected. ``name`` and ``info`` are tcpserver's TCPREMOTEHOST and TCPREMOTEINFO, empty if unknown."""
+class Client(Caller):
+    """Who is connected, and what the engine is to do for it."""
 
-    __slots__ = ("address", "info", "name", "policy", "profile")
+    __slots__ = ("profile",)
 
     def __init__(
         self, address: str, policy: ClientPolicy, profile: Profile, name: bytes = b"", info: bytes = b""
     ) -> None:
-        self.address = address
-        self.policy = policy
+        super().__init__(address, policy, name, info)
         self.profile = profile
-        self.name = name
-        self.info = info
 
 
 class Desk:
@@ -102,8 +92,7 @@ class Desk:
         self.passwords = passwords
         self.pid = os.getpid()
         self.uid = os.getuid()
-        self.received = b"Received: (qmail %d invoked from network); " % self.pid
-        self.by = b")\r\n  by %b with " % settings.me
+        self.by = settings.me
 
 
 class Reception:
@@ -206,7 +195,7 @@ class Reception:
         self.server.accept()
 
     def _content(self, event: Content) -> None:
-        self._keep_header(event.chunk)
+        self._header = beginning(self._header, event.chunk)
         self._put(event.chunk)
 
     def _put(self, chunk: bytes) -> Deposit:
@@ -218,23 +207,17 @@ class Reception:
             deposit.write(chunk)
         return deposit
 
-    def _keep_header(self, chunk: bytes) -> None:
-        """Keep the beginning of a content that comes in parts, to count its hops at the end."""
-        header = self._header
-        if len(header) < HEADER_OCTETS and b"\r\n\r\n" not in header:
-            self._header = header + chunk[:HEADER_OCTETS]
-
     def _end_of_message(self, event: EndOfMessage) -> None:
         envelope = self._envelope
         assert envelope is not None
         if self._header:
-            self._keep_header(event.chunk)
+            self._header = beginning(self._header, event.chunk)
         looping = hops(self._header or event.chunk) >= self._desk.settings.hopsmax
         deposit = self._put(event.chunk)
         self._header = b""
         if looping:
             self.drop()
-            self._refuse_message(_LOOPING, envelope)
+            self._refuse_message(LOOPING, envelope)
             return
         desk, client = self._desk, self._client
         origin = Origin(self._label(envelope), desk.pid, desk.uid, client.address, self._helo)
@@ -313,22 +296,15 @@ class Reception:
 
     def _trace(self) -> bytes:
         """The Received fields of qmail-queue and qmail-smtpd."""
-        desk, client, helo = self._desk, self._client, self._helo
+        client, now = self._client, time.time()
         assert self._envelope is not None
-        date = utc_date(time.time())
-        name = client.name.translate(_SANITISE) or b"unknown"
-        said = b" (HELO %b)" % helo.translate(_SANITISE) if helo and helo.lower() != client.name.lower() else b""
-        who = b"%b@%b" % (client.info.translate(_SANITISE), client.address.encode()) if client.info else None
-        return b"%b%b\r\nReceived: from %b%b (%b%b%b; %b\r\n" % (
-            desk.received,
-            date,
-            name,
-            said,
-            who or client.address.encode(),
-            desk.by,
-            self._label(self._envelope).encode(),
-            date,
+        protocol = self._label(self._envelope).encode()
+        return self._mark(now) + received(
+            protocol, self._desk.by, client.name, client.info, client.address, now, self._helo
         )
+
+    def _mark(self, now: float) -> bytes:
+        return invoked(self._desk.pid, b"from network", now) + b"\r\n"
 
 
 Reception.handlers = {

@@ -16,6 +16,7 @@ from ekiden.base.reply import Reply
 from ekiden.runtime.handshake import secure
 from ekiden.runtime.log import Log
 from ekiden.runtime.proxied import plain_address
+from ekiden.runtime.receiving import Caller
 from ekiden.runtime.reception import Client, Desk, Reception
 from ekiden.runtime.smtp_login import LoginReception
 from ekiden.settings.schema import Listener, Settings
@@ -39,7 +40,7 @@ class Hall(Protocol):
     stopping: bool
     now: int
 
-    def enter(self, connection: Connection, address: str) -> Client | Reply | None:
+    def enter(self, connection: Connection, address: str) -> Caller | Reply | None:
         """Admit a client, or say with which words, or without, it is sent away."""
 
     def leave(self, connection: Connection, address: str) -> None:
@@ -102,9 +103,9 @@ class Connection(asyncio.Protocol):
             self._address = plain_address(transport.get_extra_info("peername"))
         hall = self._hall
         client = hall.enter(self, self._address)
+        if isinstance(client, Reply):
+            transport.write(client.encode())
         if not isinstance(client, Client):
-            if client is not None:
-                transport.write(client.encode())
             transport.close()
             return
         self._reception = reception = LoginReception(hall.desk, client, self, self.door.tls is not None)

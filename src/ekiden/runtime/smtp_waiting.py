@@ -18,7 +18,7 @@ from ekiden.runtime.descriptors import Descriptors
 from ekiden.runtime.log import Log
 from ekiden.runtime.reception import Client, Desk, Reception
 from ekiden.runtime.smtp_profile import make_profile
-from ekiden.runtime.submission import received_first
+from ekiden.runtime.submission import mark
 from ekiden.runtime.tcp_environment import TcpEnvironment
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.profile import Profile
@@ -160,12 +160,9 @@ class _WaitingReception(Reception):
     def _receipt(self, message: int) -> bytes:
         return b"qp %d" % message
 
-    def _trace(self) -> bytes:
-        """The field that says where the message is from; qmail-queue's before it, unless another one writes it."""
-        _own, _newline, network = super()._trace().partition(b"\r\n")
-        if self._deposits.foreign:
-            return network
-        return b"".join(received_first(self._desk.pid, ())).replace(b"\n", b"\r\n") + network
+    def _mark(self, now: float) -> bytes:
+        """qmail-queue's field, unless another one writes it."""
+        return b"" if self._deposits.foreign else mark(self._desk.pid) + b"\r\n"
 
 
 class _AlwaysThere:
@@ -179,7 +176,7 @@ def _desk(settings: Settings, acceptance: Acceptance, environment: TcpEnvironmen
     silence = Log("smtpd", os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
     desk = Desk(settings, acceptance, cast("Intake", _AlwaysThere()), silence)
     if environment.local:
-        desk.by = b")\r\n  by %b with " % environment.local
+        desk.by = environment.local
     return desk
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import time
 
-from ekiden.base.dates import utc_date
 from ekiden.runtime.injection.client import Injection
 from ekiden.runtime.injection.door import PERMANENT, REFUSED, Letter, NotQueued
+from ekiden.runtime.trace import invoked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,13 @@ def submit(home: str, letter: Letter, content: Iterable[bytes]) -> int:
 
 def received_first(pid: int, content: Iterable[bytes]) -> Iterator[bytes]:
     """The content with qmail-queue's trace field in front."""
-    yield b"Received: (qmail %d invoked %b); %b\n" % (pid, _invoker(os.getuid()), utc_date(time.time()))
+    yield mark(pid) + b"\n"
     yield from content
+
+
+def mark(pid: int) -> bytes:
+    """qmail-queue's trace field for what this process's user hands in as process ``pid``, without its line end."""
+    return invoked(pid, _invoker(os.getuid()), time.time())
 
 
 def _invoker(uid: int) -> bytes:

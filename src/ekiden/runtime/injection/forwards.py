@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from ekiden.base.dates import utc_date
 from ekiden.base.envelope import Envelope, Origin
 from ekiden.runtime.frames import Accepted, Rejected, SpoolGrant
 from ekiden.runtime.intake import Intake
+from ekiden.runtime.trace import invoked
 
 
 class NotQueued:
@@ -54,7 +54,7 @@ class Injection:
         """
         if self._intake is None:
             self._intake = self._open_intake()
-        front = b"Received: (qmail %d invoked by %b); %b\r\n" % (os.getpid(), invoker, utc_date(time.time()))
+        front = invoked(os.getpid(), b"by " + invoker, time.time()) + b"\r\n"
         chunks = chain((front, field[:-1] + b"\r\n"), wire())
         content = bytearray()
         for chunk in chunks:
