@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ekiden.runtime.roster import Roster, channel, tell
+from ekiden.runtime.packets import channel
+from ekiden.runtime.roster import Roster, tell
 
 ROLES = {10: "smtpd", 11: "remote", 12: "local", 13: "keeper"}
 

@@ -7,11 +7,11 @@ process that speaks TLS with clients, over a socket that the process was born wi
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import ssl
 
+from ekiden.runtime.packets import latest
 from ekiden.runtime.role import Context
 from ekiden.runtime.tls import CannotSecure, ServerTLS, read_pem
 
@@ -78,14 +78,6 @@ def _identity(path: str) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def channel() -> tuple[socket.socket, socket.socket]:
-    """The supervisor's end, which never waits, and the other."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    return ours, theirs
-
-
 class ServerCertificate:
     """The role's end: ``context`` for all handshakes, None without a certificate that can be used; it says why."""
 
@@ -98,7 +90,7 @@ class ServerCertificate:
         try:
             if context.certificate is None:
                 self._tls = ServerTLS(read_pem(settings.servercert, settings.serverkey), self._name)
-            elif pem := _received(context.certificate):
+            elif pem := latest(context.certificate, LONGEST):
                 self._tls = ServerTLS(pem, self._name)
                 asyncio.get_running_loop().add_reader(context.certificate.fileno(), self._take, context.certificate)
         except CannotSecure as error:
@@ -110,7 +102,7 @@ class ServerCertificate:
         return self._tls.context if self._tls else None
 
     def _take(self, connection: socket.socket) -> None:
-        pem = _received(connection)
+        pem = latest(connection, LONGEST)
         if not pem:
             # The supervisor is gone, or it has no more to say to this process.
             asyncio.get_running_loop().remove_reader(connection.fileno())
@@ -122,12 +114,3 @@ class ServerCertificate:
             self._log.alert(f"TLS goes on with the certificate that it had: {error}")
         else:
             self._log.event("tls", f"tls: new certificate from {self._name}")
-
-
-def _received(connection: socket.socket) -> bytes:
-    """What was sent last; empty if nothing was, or nobody is there any more."""
-    latest = b""
-    with contextlib.suppress(OSError):
-        while packet := connection.recv(LONGEST):
-            latest = packet
-    return latest

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ekiden.runtime.packets import latest
+
 _LONGEST = 262_144
 
 SOCKETS = {
@@ -25,14 +27,6 @@ SOCKETS = {
 """The sockets in ``run/``, and the role that each is for, if it is for one alone; ``control`` is for no role.
 
 The queue listens at all of them, but the keeper of passwords at its own."""
-
-
-def channel() -> tuple[socket.socket, socket.socket]:
-    """The supervisor's end and the queue's, neither of which waits."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    return ours, theirs
 
 
 def tell(connection: socket.socket, roles: Mapping[int, str]) -> None:
@@ -62,7 +56,6 @@ class Roster:
 
     def _role(self, pid: int) -> str | None:
         assert self._connection is not None
-        with contextlib.suppress(OSError):
-            while told := self._connection.recv(_LONGEST):
-                self._roles = msgspec.msgpack.decode(told, type=dict[int, str])
+        if told := latest(self._connection, _LONGEST):
+            self._roles = msgspec.msgpack.decode(told, type=dict[int, str])
         return self._roles.get(pid)

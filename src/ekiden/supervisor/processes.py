@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from ekiden.runtime import roster
 from ekiden.runtime.census import Census, Table
-from ekiden.runtime.certificate import channel
 from ekiden.runtime.log import Log
+from ekiden.runtime.packets import channel
 from ekiden.runtime.role import SIGNALS
 from ekiden.supervisor.children import Child, Slot, release
 from ekiden.supervisor.entering import DOORS
@@ -122,7 +122,7 @@ class Processes:
         """Before the queue's fork: where it is told who the others are; the queue before it is gone."""
         if self._roster is not None:
             self._roster.close()
-        self._roster, theirs = roster.channel()
+        self._roster, theirs = channel()
         return theirs
 
     def _tell_roster(self) -> None:
