@@ -28,7 +28,8 @@ from ekiden.delivery.quota import define
 from ekiden.delivery.report import ELSEWHERE, Report, Trouble, deferred, failed
 from ekiden.routing.users import Users
 from ekiden.runtime.fences.delivery_fence import Fence
-from ekiden.runtime.injection.forwards import Injection, NotQueued
+from ekiden.runtime.frames import Rejected
+from ekiden.runtime.injection.forwards import Forwards
 from ekiden.runtime.intake import Intake
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
@@ -92,7 +93,7 @@ class Worker:
         self._default = context.settings.defaultdelivery
         settings = context.settings
         log = Log("local", 2)
-        self._injection = Injection(
+        self._forwards = Forwards(
             lambda: Intake(loop, lambda: context.connect("inject"), settings.inlinebytes, settings.timeoutqueue, log)
         )
         quota = define(settings.quotabytes, settings.quotamessages)
@@ -172,13 +173,13 @@ class Worker:
     def _forward(self, step: Forward, letter: Letter, answer: Callable[[int | Trouble], None]) -> None:
         task = self._tasks[letter]
 
-        def ended(result: int | NotQueued) -> None:
+        def ended(result: int | Rejected) -> None:
             if isinstance(result, int):
                 answer(result)
                 return
             text = f"Unable to forward message: {result.text} (#{result.status})."
-            answer(failed(text) if result.permanent else deferred(text))
+            answer(failed(text) if result.code >= 500 else deferred(text))
 
         envelope, self._beyond[letter] = hand_on(step, task.envelope)
         name = b"alias" if task.user == b"alias" else b"uid %d" % os.getuid()
-        self._injection.inject(envelope, name, letter.delivered_to, letter.content.wire, ended)
+        self._forwards.inject(envelope, name, letter.delivered_to, letter.content.wire, ended)

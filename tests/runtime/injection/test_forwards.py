@@ -13,7 +13,7 @@ import pytest
 
 from ekiden.base.envelope import Envelope, Recipient
 from ekiden.runtime.frames import Accepted, Inject, IntakeRequest, Rejected, SpoolGrant, SpoolRelease, SpoolRequest
-from ekiden.runtime.injection.forwards import Injection, NotQueued
+from ekiden.runtime.injection.forwards import Forwards
 from ekiden.runtime.intake import Intake
 from ekiden.runtime.link import Link
 from ekiden.runtime.log import Log
@@ -56,12 +56,12 @@ def inject(
     content: bytes = b"Subject: x\r\n",
     inline: int = 1000,
     times: int = 1,
-) -> tuple[Queue, list[int | NotQueued]]:
+) -> tuple[Queue, list[int | Rejected]]:
     queue = Queue(loop, play)
-    injection = Injection(lambda: Intake(loop, queue.connect, inline, 60, Log("test", 2)))
-    results: list[int | NotQueued] = []
+    forwards = Forwards(lambda: Intake(loop, queue.connect, inline, 60, Log("test", 2)))
+    results: list[int | Rejected] = []
 
-    def ended(result: int | NotQueued) -> None:
+    def ended(result: int | Rejected) -> None:
         results.append(result)
         if len(results) == times:
             # What was said last has to arrive.
@@ -69,7 +69,7 @@ def inject(
 
     for _ in range(times):
         envelope = Envelope(b"a@b", [Recipient(b"c@d"), Recipient(b"e@f")], 1, True)
-        injection.inject(envelope, b"uid 5", b"Delivered-To: x@y\n", lambda: [content], ended)
+        forwards.inject(envelope, b"uid 5", b"Delivered-To: x@y\n", lambda: [content], ended)
     loop.call_later(10, loop.stop)
     loop.run_forever()
     return queue, results
@@ -99,15 +99,15 @@ def test_many_at_once_share_a_connection(loop: asyncio.AbstractEventLoop) -> Non
     assert (len(results), queue.connections) == (20, 1)
 
 
-@pytest.mark.parametrize(("code", "permanent"), [(451, False), (552, True)])
-def test_a_refusal(loop: asyncio.AbstractEventLoop, code: int, permanent: bool) -> None:
+@pytest.mark.parametrize("code", [451, 552])
+def test_a_refusal(loop: asyncio.AbstractEventLoop, code: int) -> None:
     def reject(queue: Queue, frame: object) -> None:
         assert isinstance(frame, Inject)
         queue.link.send(Rejected(frame.token, code, "5.3.4", "too much"))
 
     _queue, (result,) = inject(loop, reject)
-    assert isinstance(result, NotQueued)
-    assert (result.text, result.status, result.permanent) == ("too much", "5.3.4", permanent)
+    assert isinstance(result, Rejected)
+    assert (result.text, result.status, result.code) == ("too much", "5.3.4", code)
 
 
 def test_a_large_message_goes_by_file(loop: asyncio.AbstractEventLoop) -> None:
@@ -137,14 +137,14 @@ def test_a_file_that_cannot_be_written_is_given_back(loop: asyncio.AbstractEvent
             queue.link.send(SpoolGrant(frame.token, "granted"), os.open("/dev/full", os.O_RDWR))
 
     queue, (result,) = inject(loop, play, b"x" * 100_000)
-    assert isinstance(result, NotQueued)
-    assert (result.status, result.permanent) == ("4.3.1", False)
+    assert isinstance(result, Rejected)
+    assert (result.status, result.code) == ("4.3.1", 452)
     assert queue.frames[1:] == [SpoolRelease("granted")]
 
 
 def test_a_queue_that_goes_away(loop: asyncio.AbstractEventLoop) -> None:
     _queue, results = inject(loop, lambda queue, frame: queue.link.close(), times=3)
-    assert all(isinstance(result, NotQueued) and not result.permanent for result in results)
+    assert all(isinstance(result, Rejected) and result.code < 500 for result in results)
     assert len(results) == 3
 
 
@@ -152,10 +152,10 @@ def test_no_queue(loop: asyncio.AbstractEventLoop) -> None:
     def refuse() -> socket.socket:
         raise ConnectionRefusedError(111, "Connection refused")
 
-    results: list[int | NotQueued] = []
-    injection = Injection(lambda: Intake(loop, refuse, 10, 60, Log("test", 2)))
-    injection.inject(Envelope(b"", [Recipient(b"a@b")]), b"x", b"\n", list, results.append)
+    results: list[int | Rejected] = []
+    forwards = Forwards(lambda: Intake(loop, refuse, 10, 60, Log("test", 2)))
+    forwards.inject(Envelope(b"", [Recipient(b"a@b")]), b"x", b"\n", list, results.append)
     loop.call_later(0.02, loop.stop)
     loop.run_forever()
-    assert isinstance(results[0], NotQueued)
-    assert (results[0].status, results[0].permanent) == ("4.3.0", False)
+    assert isinstance(results[0], Rejected)
+    assert (results[0].status, results[0].code) == ("4.3.0", 451)

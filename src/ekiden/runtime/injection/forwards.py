@@ -16,22 +16,10 @@ from ekiden.runtime.frames import Accepted, Rejected, SpoolGrant
 from ekiden.runtime.intake import Intake
 from ekiden.runtime.trace import invoked
 
-
-class NotQueued:
-    """Why a message was not queued: text without status, enhanced status code, and whether retrying is of no use."""
-
-    __slots__ = ("permanent", "status", "text")
-
-    def __init__(self, text: str, status: str, permanent: bool = False) -> None:
-        self.text = text
-        self.status = status
-        self.permanent = permanent
+Ended = Callable[[int | Rejected], None]
 
 
-Ended = Callable[[int | NotQueued], None]
-
-
-class Injection:
+class Forwards:
     """A way into the queue. ``open_intake`` makes the connection to ``run/inject`` when it is first needed."""
 
     def __init__(self, open_intake: Callable[[], Intake]) -> None:
@@ -48,9 +36,9 @@ class Injection:
     ) -> None:
         """Queue ``field`` (a header field ended by LF) and the content of ``wire`` (pieces in wire form).
 
-        A Received field in qmail-queue's form goes before; ``invoker``
-        is who it says invoked us. ``ended`` is called once: with this process's id, which is the message's ``qp`` in
-        the log, when the queue has the message. OSError if ``wire`` cannot be read.
+        A Received field in qmail-queue's form goes before; ``invoker`` is who it says invoked us. ``ended`` is called
+        once: with this process's id, which is the message's ``qp`` in the log, when the queue has the message, else
+        with why it does not. OSError if ``wire`` cannot be read.
         """
         if self._intake is None:
             self._intake = self._open_intake()
@@ -67,13 +55,13 @@ class Injection:
     def _inject_file(self, intake: Intake, envelope: Envelope, chunks: Iterator[bytes], ended: Ended) -> None:
         def granted(grant: SpoolGrant | Rejected, descriptor: int) -> None:
             if isinstance(grant, Rejected):
-                ended(_result(grant))
+                ended(grant)
                 return
             try:
                 size = _write(descriptor, chunks)
             except OSError as error:
                 intake.release_spool(grant.spool)
-                ended(NotQueued(f"unable to write the spool file: {error.strerror}", "4.3.1"))
+                ended(Rejected(0, 452, "4.3.1", f"unable to write the spool file: {error.strerror}"))
                 return
             finally:
                 os.close(descriptor)
@@ -82,10 +70,8 @@ class Injection:
         intake.request_spool(granted)
 
 
-def _result(answer: Accepted | Rejected) -> int | NotQueued:
-    if isinstance(answer, Accepted):
-        return os.getpid()
-    return NotQueued(answer.text, answer.status, permanent=answer.code >= 500)
+def _result(answer: Accepted | Rejected) -> int | Rejected:
+    return os.getpid() if isinstance(answer, Accepted) else answer
 
 
 def _write(descriptor: int, chunks: Iterable[bytes]) -> int:
