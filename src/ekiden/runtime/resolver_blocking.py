@@ -10,12 +10,7 @@ from ekiden.settings.schema import Settings
 
 def hosts_for(destination: Destination, settings: Settings) -> list[Host] | Outcome:
     """The hosts for a destination, in the order in which to try them, or the outcome without them."""
-    if destination.is_literal:
-        # dnspython takes a tenth of a second to import; a literal needs none of it.
-        return _hosts_without_dns(destination)
-    from ekiden.runtime import resolver_answer
-
-    search = find_hosts(destination, resolver_answer.surroundings(settings))
+    search = find_hosts(destination, _surroundings(destination, settings))
     try:
         questions = next(search)
         while True:
@@ -25,13 +20,13 @@ def hosts_for(destination: Destination, settings: Settings) -> list[Host] | Outc
         return hosts
 
 
-def _hosts_without_dns(destination: Destination) -> list[Host] | Outcome:
-    try:
-        next(find_hosts(destination, Surroundings(lambda address: False)))
-    except StopIteration as found:
-        hosts: list[Host] | Outcome = found.value
-        return hosts
-    raise AssertionError("a literal needs no look-up")
+def _surroundings(destination: Destination, settings: Settings) -> Surroundings:
+    if destination.is_literal:
+        # dnspython takes a tenth of a second to import; a literal needs none of it.
+        return Surroundings(lambda address: False)
+    from ekiden.runtime import resolver_answer
+
+    return resolver_answer.surroundings(settings)
 
 
 def ask(question: Question, settings: Settings) -> Answer:
