@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ekiden.runtime.privilege import as_root
+from ekiden.runtime.socket_path import short_path
 from ekiden.settings.schema import Listener, Settings
 
 _FIRST_PASSED = 3
@@ -33,7 +34,7 @@ def listen(listener: Listener, backlog: int) -> socket.socket:
                 bound.bind((listener.address, listener.port))
         bound.listen(backlog)
     except OSError as error:
-        remedy = "; ports below 1024 need root" if error.errno == 13 else ""
+        remedy = "; ports below 1024 need root" if error.errno == errno.EACCES else ""
         raise CannotListen(f"control/listen: {listener.service} {listener.where}: {error.strerror}{remedy}") from None
     bound.setblocking(False)
     return bound
@@ -82,18 +83,16 @@ def rebind(present: Bound, settings: Settings) -> Bound:
 
 
 def unix_socket(path: Path) -> socket.socket:
-    """A bound stream socket at ``path``, replacing a stale one; through its directory, for long paths."""
+    """A bound stream socket at ``path``, which may be long, in the place of a stale one."""
     if path.exists() and stat.S_ISSOCK(path.lstat().st_mode):
         path.unlink()
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        bound.bind(f"/proc/self/fd/{directory}/{path.name}")
+        with short_path(path.parent, path.name) as short:
+            bound.bind(short)
     except OSError:
         bound.close()
         raise
-    finally:
-        os.close(directory)
     return bound
 
 

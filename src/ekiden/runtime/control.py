@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ekiden.runtime.administration import ControlAnswer, ControlRequest
+from ekiden.runtime.socket_path import short_path
 
 _LENGTH = struct.Struct(">I")
 _decoder: msgspec.msgpack.Decoder[ControlAnswer] = msgspec.msgpack.Decoder(ControlAnswer)
@@ -45,14 +46,12 @@ class Asking:
     def __init__(self, home: Path, timeout: float = 30.0) -> None:
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._connection.settimeout(timeout)
-        directory = os.open(home / "run", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._connection.connect(f"/proc/self/fd/{directory}/control")
+            with short_path(home / "run", "control") as path:
+                self._connection.connect(path)
         except OSError:
             self._connection.close()
             raise
-        finally:
-            os.close(directory)
 
     def __enter__(self) -> Asking:
         return self

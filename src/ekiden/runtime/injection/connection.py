@@ -9,6 +9,7 @@ import struct
 
 from ekiden.runtime.injection.door import LOST, TIMEOUT, Body, Letter, NotQueued, refusal
 from ekiden.runtime.injection.packing import pack, unpack
+from ekiden.runtime.socket_path import short_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,22 +28,17 @@ _INJECT, _ACCEPTED, _REJECTED, _SPOOL_REQUEST, _SPOOL_GRANT = 1, 2, 3, 4, 5
 
 
 def connect(home: str) -> socket.socket:
-    """A connection to ``run/inject``; OSError if ekiden does not run there.
-
-    Through the directory's descriptor, because a unix socket's path may not exceed 107 octets.
-    """
-    directory = os.open(os.path.join(home, "run"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """A connection to ``run/inject``; OSError if ekiden does not run there."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # While many others want to be let in, a socket with Python's time limit would be refused; this one waits.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(ANSWER_SECONDS), 0))
     try:
-        connection.connect(f"/proc/self/fd/{directory}/inject")
+        with short_path(os.path.join(home, "run"), "inject") as path:
+            connection.connect(path)
         connection.settimeout(ANSWER_SECONDS)
     except OSError:
         connection.close()
         raise
-    finally:
-        os.close(directory)
     return connection
 
 
