@@ -22,7 +22,7 @@ from ekiden.migration.reading import Reading
 from ekiden.policy.ruletext import parse_rules
 from ekiden.programs import qmail_newu
 from ekiden.routing.aliases import Domains, alias_records
-from ekiden.runtime.administration import ControlAnswer, ControlRequest
+from ekiden.runtime.control_frames import ControlAnswer, ControlRequest
 from ekiden.runtime.frames import DeliveryAnswer, DeliveryRequest, IntakeAnswer
 from ekiden.runtime.injection import packing
 from ekiden.runtime.injection.door import NotQueued

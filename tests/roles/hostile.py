@@ -26,7 +26,7 @@ from typing import Any
 
 from ekiden.delivery import carrier
 from ekiden.runtime import control, fork_server
-from ekiden.runtime.administration import Status
+from ekiden.runtime.control_frames import Status
 from ekiden.runtime.fences import isolation
 from ekiden.runtime.pop3 import process as pop3_process
 from ekiden.runtime.preloading import preload

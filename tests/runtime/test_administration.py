@@ -12,7 +12,8 @@ from tests.queue.test_engine import World, to
 
 from ekiden.queue.inspect import Filter
 from ekiden.queue.store import StoreFull
-from ekiden.runtime.administration import Act, Acted, Administration, ControlAnswer, ControlRequest, List, Rows, Show
+from ekiden.runtime.administration import Administration
+from ekiden.runtime.control_frames import Act, Acted, ControlAnswer, ControlRequest, List, Rows, Show
 
 
 @pytest.fixture

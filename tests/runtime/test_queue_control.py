@@ -11,8 +11,8 @@ import pytest
 from tests.peers.ekiden import Ekiden
 from tests.peers.processes import wait_until
 
-from ekiden.runtime.administration import Status
 from ekiden.runtime.control import Asking
+from ekiden.runtime.control_frames import Status
 from ekiden.runtime.queue_control import CONNECTIONS
 
 pytestmark = pytest.mark.slow

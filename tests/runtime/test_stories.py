@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ekiden.runtime import stories as module
-from ekiden.runtime.administration import ControlAnswer, ControlRequest, Ledger, List, Rows
+from ekiden.runtime.control_frames import ControlAnswer, ControlRequest, Ledger, List, Rows
 from ekiden.runtime.stories import Wanted, in_order, stories, stories_of
 
 Event = dict[str, Any]

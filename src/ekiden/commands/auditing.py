@@ -15,7 +15,7 @@ import click
 from ekiden.commands.books import Ask, books
 from ekiden.queue.audit import LAST, Audited, SpoolFile, check_content
 from ekiden.queue.store import Reach
-from ekiden.runtime.administration import Audit, Findings, Rows, Show
+from ekiden.runtime.control_frames import Audit, Findings, Rows, Show
 from ekiden.runtime.logreader import events
 
 _PIECE = 1 << 20

@@ -10,9 +10,9 @@ import click
 
 from ekiden.commands.trouble import TryAgain
 from ekiden.runtime import books as shop
-from ekiden.runtime.books import Ask, ledger, queued
+from ekiden.runtime.books import Ask
 
-__all__ = ["Ask", "books", "ledger", "queued"]
+__all__ = ["Ask", "books"]
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from ekiden.commands.trouble import TryAgain
 
 if TYPE_CHECKING:
     from ekiden.queue.inspect import Filter
-    from ekiden.runtime.administration import Acted
     from ekiden.runtime.books import Ask
+    from ekiden.runtime.control_frames import Acted
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BATCH = 200
@@ -91,7 +91,7 @@ def _asking(home: Path) -> Iterator[Ask]:
 
 def _matching(ask: Ask, wanted: Filter, limit: int, after: int = 0) -> Iterator[bytes]:
     """Rows of all matching messages up to ``limit`` (0: no limit), page by page."""
-    from ekiden.runtime.administration import List, Rows
+    from ekiden.runtime.control_frames import List, Rows
 
     left = limit or sys.maxsize
     while left > 0:
@@ -178,7 +178,7 @@ def _next(recipient: dict[str, Any]) -> str:
 def show(home: Path, message: int, content: bool, as_json: bool) -> int:
     """Show one message (exit code 1 if it is not in the queue)."""
     from ekiden.commands.books import books
-    from ekiden.runtime.administration import Rows, Show
+    from ekiden.runtime.control_frames import Rows, Show
 
     with books(home) as ask:
         answer = ask(Show(message, _SHOWN if content else 0))
@@ -199,7 +199,7 @@ def show(home: Path, message: int, content: bool, as_json: bool) -> int:
 
 def _flush_all(home: Path, as_json: bool) -> int:
     """Try everything that is not on hold now: a bounded number of messages at a time."""
-    from ekiden.runtime.administration import Done, Flush
+    from ekiden.runtime.control_frames import Done, Flush
 
     count = after = 0
     with _asking(home) as ask:
@@ -221,7 +221,7 @@ def _counted(count: int, done: str) -> str:
 
 def _act(home: Path, action: str, messages: tuple[int, ...], wanted: dict[str, Any]) -> _Outcome:
     """Do it to these messages, or if there are none to those that match."""
-    from ekiden.runtime.administration import Act, Acted
+    from ekiden.runtime.control_frames import Act, Acted
 
     outcome = _Outcome()
     with _asking(home) as ask:

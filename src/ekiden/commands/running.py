@@ -204,8 +204,8 @@ def status(home: Path, as_json: bool) -> int:
 def _queue_figures(home: Path) -> dict[str, Any]:
     import msgspec
 
-    from ekiden.runtime.administration import Rows, Status
     from ekiden.runtime.control import request
+    from ekiden.runtime.control_frames import Rows, Status
 
     try:
         answer = request(home, Status(), timeout=5)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from ekiden.runtime.administration import Rows, Status
 from ekiden.runtime.books import Closed, books
+from ekiden.runtime.control_frames import Rows, Status
 
 
 def main(argv: Sequence[str], home: str) -> int:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ekiden.runtime.administration import Hosts
 from ekiden.runtime.books import Closed, books
+from ekiden.runtime.control_frames import Hosts
 
 
 def main(argv: Sequence[str], home: str) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from ekiden.runtime.administration import Hosts, Rows
 from ekiden.runtime.books import Closed, books
+from ekiden.runtime.control_frames import Hosts, Rows
 
 
 def main(argv: Sequence[str], home: str) -> int:

@@ -12,9 +12,11 @@ from typing import Any
 from ekiden.queue.audit import LAST
 from ekiden.queue.inspect import Filter
 from ekiden.queue.store import StoreFailed
-from ekiden.runtime.administration import ControlAnswer, ControlRequest, Ledger, List, Rows
 from ekiden.runtime.control import Asking
+from ekiden.runtime.control_frames import ControlAnswer, ControlRequest, Ledger, List, Rows
 from ekiden.runtime.injection.door import NotQueued
+
+_PAGE = 200
 
 Ask = Callable[[ControlRequest], ControlAnswer]
 
@@ -70,21 +72,18 @@ def _closed(home: Path) -> Iterator[Ask]:
 
 
 def ledger(ask: Ask, after: int = 0, until: int = LAST) -> Iterator[dict[str, Any]]:
-    """Entries of the ledger, page by page."""
-    while True:
-        answer = ask(Ledger(after, until))
-        assert isinstance(answer, Rows)
-        yield from map(json.loads, answer.rows)
-        after = answer.next
-        if not after:
-            return
+    """Entries of the ledger for messages with ids above ``after`` up to ``until``, in their order."""
+    return _rows(lambda above: ask(Ledger(above, until)), after)
 
 
 def queued(ask: Ask) -> Iterator[dict[str, Any]]:
-    """Messages in the queue, page by page."""
-    after = 0
+    """Messages in the queue, in the order of their ids."""
+    return _rows(lambda above: ask(List(above, _PAGE, Filter())))
+
+
+def _rows(page: Callable[[int], ControlAnswer], after: int = 0) -> Iterator[dict[str, Any]]:
     while True:
-        answer = ask(List(after, 200, Filter()))
+        answer = page(after)
         assert isinstance(answer, Rows)
         yield from map(json.loads, answer.rows)
         after = answer.next

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ekiden.runtime.administration import ControlAnswer, ControlRequest
+from ekiden.runtime.control_frames import ControlAnswer, ControlRequest
 from ekiden.runtime.socket_path import short_path
 
 _LENGTH = struct.Struct(">I")

@@ -11,7 +11,8 @@ from functools import partial
 
 import msgspec
 
-from ekiden.runtime.administration import Administration, ControlRequest, only_looks
+from ekiden.runtime.administration import Administration
+from ekiden.runtime.control_frames import ControlRequest, only_looks
 from ekiden.runtime.injection.link import peer
 from ekiden.runtime.link import MAXIMUM_FRAME, Link
 

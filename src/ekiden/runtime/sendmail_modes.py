@@ -14,8 +14,8 @@ def flush(home: str) -> int:
     """Have everything in the queue attempted now; 111 if the queue does not answer or may not be asked."""
     from pathlib import Path
 
-    from ekiden.runtime.administration import Done, Flush
     from ekiden.runtime.control import Asking
+    from ekiden.runtime.control_frames import Done, Flush
 
     after = 0
     try:

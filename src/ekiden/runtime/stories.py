@@ -19,8 +19,8 @@ from typing import Any
 
 from ekiden.queue.audit import LAST
 from ekiden.queue.inspect import Filter
-from ekiden.runtime.administration import ControlAnswer, Ledger, List, Rows
 from ekiden.runtime.books import Ask, ledger, queued
+from ekiden.runtime.control_frames import ControlAnswer, Ledger, List, Rows
 from ekiden.runtime.log import safe
 from ekiden.runtime.logreader import Event, events
 

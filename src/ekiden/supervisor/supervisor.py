@@ -23,10 +23,10 @@ import msgspec
 from ekiden.policy.tcprules import doubts, require_sound
 from ekiden.roles import log
 from ekiden.roles.queue import DAMAGED
-from ekiden.runtime.administration import Configure
 from ekiden.runtime.binding import CannotListen, notify_systemd, rebind
 from ekiden.runtime.census import Census
 from ekiden.runtime.control import request_of
+from ekiden.runtime.control_frames import Configure
 from ekiden.runtime.fences.isolation import shortcomings
 from ekiden.runtime.log import Log
 from ekiden.runtime.preloading import preload
