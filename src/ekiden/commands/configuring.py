@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ekiden.commands.trouble import require_configured, unusable
+
 if TYPE_CHECKING:
+    from ekiden.routing.route import Decision
     from ekiden.settings.problem import Problem
+    from ekiden.settings.schema import Settings
 
 DEFAULT_LISTEN = {True: "*:25", False: "127.0.0.1:2525"}
 """Where a first configuration listens, by whether root makes it."""
@@ -56,7 +60,7 @@ def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
     except first.ConfigurationError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+        raise unusable(error) from None
     return 0
 
 
@@ -71,6 +75,16 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
     """
     import msgspec
 
+    require_configured(home)
+    found = _all_problems(home) if user is None else _user_problems(home, user, as_json)
+    for problem in found:
+        click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
+    if not found and not as_json:
+        click.echo("no problems found")
+    return 1 if any(problem.fatal for problem in found) else 0
+
+
+def _all_problems(home: Path) -> list[Problem]:
     from ekiden.delivery.checking import users_problems
     from ekiden.installation.reach import programs_problems
     from ekiden.runtime.pop3.advice import pop3_problems
@@ -78,18 +92,14 @@ def check(home: Path, as_json: bool, user: str | None) -> int:
     from ekiden.runtime.rules_advice import rules_problems
     from ekiden.settings.control import problems
 
-    if not (home / "control").is_dir():
-        raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
-    found = problems(home / "control") if user is None else _user_problems(home, user, as_json)
-    if user is None:
-        found += rules_problems(home)
-        found += users_problems(home, _default_delivery(home)) + programs_problems(home)
-        found += pop3_problems(home) + remote_login_problems(home)
-    for problem in found:
-        click.echo(msgspec.json.encode(problem).decode() if as_json else str(problem))
-    if not found and not as_json:
-        click.echo("no problems found")
-    return 1 if any(problem.fatal for problem in found) else 0
+    return [
+        *problems(home / "control"),
+        *rules_problems(home),
+        *users_problems(home, _default_delivery(home)),
+        *programs_problems(home),
+        *pop3_problems(home),
+        *remote_login_problems(home),
+    ]
 
 
 def _default_delivery(home: Path) -> bytes:
@@ -144,7 +154,6 @@ def route(home: Path, address: str, as_json: bool) -> int:
     from ekiden.routing.destination import RouteError
     from ekiden.routing.explain import explain
     from ekiden.routing.route import Router
-    from ekiden.routing.users import UsersUnavailable
     from ekiden.settings.control import read
     from ekiden.settings.problem import SettingsError
 
@@ -157,27 +166,26 @@ def route(home: Path, address: str, as_json: bool) -> int:
     decision = router.route(recipient)
     reasons = [str(reason) for reason in explain(router, recipient, home / "control")]
     if decision.channel == "local":
-        local = decision.recipient.rpartition(b"@")[0]
-        try:
-            said, found = _controller(home, local, local.decode("utf-8", "replace"), settings.defaultdelivery)
-        except UsersUnavailable as error:
-            said, found = str(error), []
-        reasons += [said, *map(str, found)]
+        reasons += _delivered(home, decision, settings)
+    channel = decision.channel
+    final, destination = (each.decode("utf-8", "replace") for each in (decision.recipient, decision.destination))
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "address": address,
-                    "channel": decision.channel,
-                    "recipient": decision.recipient.decode("utf-8", "replace"),
-                    "destination": decision.destination.decode("utf-8", "replace"),
-                    "reasons": reasons,
-                }
-            )
-        )
+        told = {"address": address, "channel": channel, "recipient": final, "destination": destination}
+        click.echo(json.dumps({**told, "reasons": reasons}))
         return 0
-    where = "" if decision.channel == "local" else " " + decision.destination.decode("utf-8", "replace")
-    click.echo(f"{decision.recipient.decode('utf-8', 'replace')} goes to {decision.channel}{where}")
+    click.echo(f"{final} goes to {channel}" + (f" {destination}" if channel != "local" else ""))
     for reason in reasons:
         click.echo(f"  {reason}")
     return 0
+
+
+def _delivered(home: Path, decision: Decision, settings: Settings) -> list[str]:
+    """Who controls a local recipient, and what is wrong there."""
+    from ekiden.routing.users import UsersUnavailable
+
+    local = decision.recipient.rpartition(b"@")[0]
+    try:
+        said, found = _controller(home, local, local.decode("utf-8", "replace"), settings.defaultdelivery)
+    except UsersUnavailable as error:
+        return [str(error)]
+    return [said, *map(str, found)]

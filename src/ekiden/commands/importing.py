@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import getpass
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import click
 
 from ekiden.commands.findings import tell_findings
 from ekiden.commands.progress import progress
+from ekiden.commands.trouble import unusable
 from ekiden.migration.finding import Kind, Place, Report
 from ekiden.migration.qmail_export import Exporter
 from ekiden.migration.qmail_queue import QmailQueue
@@ -36,28 +38,18 @@ def import_queue(home: Path, directory: Path, dry_run: bool, as_json: bool) -> i
     if not (directory / "mess").is_dir():
         raise click.ClickException(f"{directory}: no queue of qmail's: there is no mess directory in it")
     report = Report()
-    try:
+    with _both_stopped(directory), ExitStack() as opened:
         settings = read(home / "control")
-        with ExitStack() as open_:
-            open_.enter_context(locked(directory))
-            queue = None
-            if not dry_run:
-                queue = Direct(str(home))
-                open_.callback(queue.close)
-                finish(QmailQueue(directory))
-            source = QmailQueue(directory)
-            transfer = Transfer(source, queue, settings, report)
-            numbers = source.accepted()
-            with progress("queue", len(numbers)) as step:
-                for number in numbers:
-                    transfer.take(number)
-                    step(1)
-    except Busy:
-        raise click.ClickException(f"a qmail-send has {directory}; stop it first") from None
-    except (NotQueued, SettingsError) as error:
-        raise click.ClickException(f"{error}; ekiden must be stopped meanwhile") from None
-    except OSError as error:
-        raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from None
+        queue = None if dry_run else opened.enter_context(closing(Direct(str(home))))
+        if queue is not None:
+            finish(QmailQueue(directory))
+        source = QmailQueue(directory)
+        transfer = Transfer(source, queue, settings, report)
+        numbers = source.accepted()
+        with progress("queue", len(numbers)) as step:
+            for number in numbers:
+                transfer.take(number)
+                step(1)
     for number in source.unfinished():
         text = "no message that qmail had accepted, or one that it had finished"
         report.changed(Place(str(source.directory / "mess" / str(number))), text)
@@ -76,28 +68,37 @@ def export_queue(home: Path, directory: Path, as_json: bool) -> int:
     named and left. Exit code 1 if something was left.
     """
     report = Report()
-    try:
-        with ExitStack() as open_:
-            open_.enter_context(locked(directory))
-            queue = Direct(str(home))
-            open_.callback(queue.close)
-            exporter = Exporter(directory.absolute(), queue, getpass.getuser(), report)
+    with _both_stopped(directory), closing(Direct(str(home))) as queue:
+        exporter = Exporter(directory.absolute(), queue, getpass.getuser(), report)
+        try:
             found = sum(1 for _row in queue.pages())
             with progress("queue", found) as step:
                 for row in queue.pages():
                     exporter.export(row)
                     step(1)
-    except Busy:
-        raise click.ClickException(f"a qmail-send has {directory}; stop it first") from None
-    except NotQueued as error:
-        raise click.ClickException(f"{error}; ekiden must be stopped meanwhile") from None
-    except (OSError, StoreFailed) as error:
-        tell_findings(report, as_json)
-        raise click.ClickException(f"{getattr(error, 'filename', None) or directory}: {error}") from None
+        except (OSError, StoreFailed):
+            tell_findings(report, as_json)
+            raise
     totals = {"found": found, "moved": exporter.messages, "left": report.count(Kind.LEFT)}
     totals |= {"recipients": exporter.recipients, "octets": exporter.octets}
     _print(report, totals, True, as_json)
     return 1 if report.count(Kind.LEFT) else 0
+
+
+@contextmanager
+def _both_stopped(directory: Path) -> Iterator[None]:
+    """Hold qmail's lock on ``directory``; ClickException for what keeps messages from being moved."""
+    try:
+        with locked(directory):
+            yield
+    except Busy:
+        raise click.ClickException(f"a qmail-send has {directory}; stop it first") from None
+    except (NotQueued, SettingsError) as error:
+        raise click.ClickException(f"{error}; ekiden must be stopped meanwhile") from None
+    except StoreFailed as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise unusable(error, directory) from None
 
 
 def _tell(report: Report, transfer: Transfer, found: int, dry_run: bool, as_json: bool) -> None:

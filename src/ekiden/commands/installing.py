@@ -10,6 +10,7 @@ import click
 
 import ekiden
 from ekiden.commands.running import supervisor_of
+from ekiden.commands.trouble import unusable
 from ekiden.installation.accounts import NotAdded, Owners, add, additions
 from ekiden.installation.layout import CannotInstall, Change, apply, closed_to_others, plan
 from ekiden.installation.tree import Entry, Fault, tree
@@ -45,7 +46,7 @@ def install(home: Path, directory: Path | None, create_users: bool, dry_run: boo
     except (CannotInstall, NotAdded) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise click.ClickException(f"{error.filename or home}: {error.strerror}") from None
+        raise unusable(error, home) from None
     _warn_of_closed(home)
     return 0
 

@@ -13,6 +13,7 @@ import click
 
 from ekiden.commands.findings import tell
 from ekiden.commands.progress import progress
+from ekiden.commands.trouble import require_configured, unusable
 from ekiden.migration.accounts import ASSIGN, DELIVERY, follow_forward_files, forward_files
 from ekiden.migration.finding import Kind, Place, Report
 from ekiden.migration.plan import Step, carry_out
@@ -71,7 +72,7 @@ def sendmail(
         if spool is not None:
             totals["spool"] = _move_spools(home, spool.absolute(), maildirs, apply, report)
     except OSError as error:
-        raise click.ClickException(f"{error.filename or home}: {error.strerror}") from None
+        raise unusable(error, home) from None
     tell(report, steps, totals, apply, as_json)
     return 1 if report.count(Kind.LEFT) or any(step.action == "keep" for step in steps) else 0
 
@@ -80,8 +81,7 @@ def _me(home: Path) -> str:
     from ekiden.settings.control import read
     from ekiden.settings.problem import SettingsError
 
-    if not (home / "control" / "me").exists():
-        raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
+    require_configured(home)
     try:
         return read(home / "control").me.decode("utf-8", "replace").lower()
     except SettingsError as error:

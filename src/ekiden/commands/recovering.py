@@ -15,6 +15,7 @@ from zlib import crc32
 
 import click
 
+from ekiden.commands.trouble import unusable
 from ekiden.queue import rebuild
 from ekiden.queue.damage import FILE, RECOVERED, look
 from ekiden.queue.keeping import MESSAGES, keep
@@ -54,7 +55,7 @@ def recover(home: Path, dry_run: bool, as_json: bool) -> int:
     except (SettingsError, Unusable, StoreFailed, sqlite3.Error) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from None
+        raise unusable(error, directory) from None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from ekiden.commands.trouble import TryAgain
+from ekiden.commands.trouble import TryAgain, require_configured
 from ekiden.runtime.control_line import control_line
 
 NOT_AGAIN = 65
@@ -33,8 +33,7 @@ def start(home: Path, foreground: bool) -> int:
     from ekiden.supervisor.premises import CannotStart, QueueDamaged
     from ekiden.supervisor.supervisor import Supervisor
 
-    if not (home / "control").is_dir():
-        raise click.ClickException(f"{home}: not configured; first: ekiden --home {home} config FQDN")
+    require_configured(home)
     if supervisor_of(home):
         click.echo(f"ekiden already runs in {home}")
         return 0

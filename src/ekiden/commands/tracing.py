@@ -15,6 +15,7 @@ import click
 from ekiden.commands.books import books
 from ekiden.commands.queueing import ID, Age
 from ekiden.commands.terminal import plain
+from ekiden.commands.trouble import unusable
 from ekiden.routing.destination import RouteError
 from ekiden.routing.route import Router
 from ekiden.runtime.logreader import Event
@@ -73,7 +74,7 @@ def trace(
     except OSError as error:
         if error.filename is None:
             raise
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+        raise unusable(error) from None
     if not found:
         click.echo("nothing is known of that in the log, the ledger or the queue", err=True)
     return 0 if found else 1
