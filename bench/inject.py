@@ -18,7 +18,7 @@ import click
 from tests.peers.ekiden import Ekiden
 from tests.peers.processes import short_directory
 
-from ekiden.programs.install import write_bin
+from ekiden.installation.scripts import write_bin
 
 _DEADLINE = 10
 

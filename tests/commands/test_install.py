@@ -13,7 +13,7 @@ from tests.peers.ekiden import COMMAND, NOBODY
 from tests.peers.fresh import QMAILS, Fresh
 from tests.peers.processes import free_port, wait_until
 
-from ekiden.programs.install import names
+from ekiden.installation.scripts import names
 
 UID = os.getuid() or NOBODY
 WAYS = {"home", "proc", "binm1", "binm2", "binm3"}

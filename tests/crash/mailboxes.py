@@ -19,8 +19,8 @@ from tests.peers.accounting import Ledger
 from tests.peers.sink import describe
 
 from ekiden.cli import quietly
+from ekiden.installation.scripts import texts
 from ekiden.programs import qmail_local, qmail_queue
-from ekiden.programs.install import texts
 
 BEGIN = "begin"
 """Told when the harness has prepared what the work needs."""

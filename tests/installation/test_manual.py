@@ -10,7 +10,7 @@ from tests.peers.processes import program
 
 from ekiden.installation.manual import FORMATS, Page, documents, pages
 from ekiden.installation.roff import render
-from ekiden.programs.install import texts
+from ekiden.installation.scripts import texts
 
 PAGES = {page.file: page for page in pages()}
 

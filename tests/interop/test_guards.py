@@ -11,7 +11,7 @@ from tests.peers.ekiden import Ekiden, let_everyone_run
 from tests.peers.processes import short_directory, wait_until
 from tests.peers.sinks import Sink
 
-from ekiden.programs.install import write_bin
+from ekiden.installation.scripts import write_bin
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from tests.peers.processes import accepts, end, free_port, program, run, wait_un
 from tests.peers.sinks import Sink
 from tests.wire.netstrings import texts
 
-from ekiden.programs.install import write_bin
+from ekiden.installation.scripts import write_bin
 from ekiden.wire.netstring import netstring
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.peers.ekiden import let_everyone_run
 from tests.peers.processes import Unavailable, end, is_alive, kill, process_tree, wait_until
 
-from ekiden.programs.install import write_bin
+from ekiden.installation.scripts import write_bin
 from ekiden.settings.first import configure, make_home
 
 GROUPS = {"qmail": 2107, "nofiles": 2108, "jiro": 4100}

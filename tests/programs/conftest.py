@@ -12,7 +12,7 @@ import pytest
 from tests.peers.ekiden import Ekiden, let_everyone_run
 from tests.peers.processes import wait_until
 
-from ekiden.programs.install import write_bin
+from ekiden.installation.scripts import write_bin
 from ekiden.settings.first import configure, make_home
 
 NOBODY = 65534

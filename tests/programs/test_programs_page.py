@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ekiden.programs.install import texts
+from ekiden.installation.scripts import texts
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"\| \[(\S+)\]\((\S+)\) \| `(\S+)[^`|]*` \| [^|]+ \| [^|]+ \| ([^|]+) \|")

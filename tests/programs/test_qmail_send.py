@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.peers.processes import wait_until
 
-from ekiden.programs.install import write_bin
+from ekiden.installation.scripts import write_bin
 from ekiden.settings.first import configure, make_home
 
 STARTER = """

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tests.peers.processes import is_alive, kill, process_tree, wait_until
 
+from ekiden.installation.scripts import names, write_bin
 from ekiden.programs import stranger
-from ekiden.programs.install import names, write_bin
 from ekiden.settings.first import configure, make_home
 
 UID = 65534 if os.geteuid() == 0 else os.getuid()

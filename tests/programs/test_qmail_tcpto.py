@@ -19,7 +19,7 @@ from tests.peers.ekiden import Ekiden
 from tests.peers.processes import wait_until
 
 from ekiden.delivery.remote_hosts import CAPACITY
-from ekiden.programs.install import write_bin
+from ekiden.installation.scripts import write_bin
 from ekiden.runtime.frames import HostState
 
 pytestmark = pytest.mark.slow

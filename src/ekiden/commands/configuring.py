@@ -45,7 +45,7 @@ def config(home: Path, fqdn: str | None, places: tuple[str, ...]) -> int:
     """Make a home and its first control files, from FQDN or, without it, from the DNS."""
     import os
 
-    from ekiden.programs.install import write_bin
+    from ekiden.installation.scripts import write_bin
     from ekiden.settings import first
 
     try:

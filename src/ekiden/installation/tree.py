@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ekiden.installation.accounts import Owners
 from ekiden.installation.manual import documents, pages
-from ekiden.programs.install import texts
+from ekiden.installation.scripts import texts
 
 QUEUE = "queue"
 

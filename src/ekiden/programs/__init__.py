@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     Program = Callable[[Sequence[str], str], int]
 
 
-OWN = frozenset({"config", "install"})
+OWN = frozenset({"config"})
 """Names that mean ekiden's own command after ``ekiden``; the classic one is run as HOME/bin/NAME."""
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from ekiden import programs
 from ekiden.runtime.ucspi.scripts import scripts
 
-_NOT_PROGRAMS = frozenset({"install"})
-
 _SCRIPT = """#!{python}
 import sys
 try:
@@ -25,8 +23,7 @@ sys.exit(run_classic({name!r}, sys.argv[1:], {home!r}))
 
 def names() -> list[str]:
     """The classic programs there are, by their original names."""
-    modules = (module.name for module in pkgutil.iter_modules(programs.__path__))
-    return sorted(name.replace("_", "-") for name in modules if name not in _NOT_PROGRAMS)
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(programs.__path__))
 
 
 def texts(home: Path) -> dict[str, str]:
