@@ -20,7 +20,7 @@ from tests.peers.processes import free_port, program, short_directory
 from tests.peers.ucspi import OURS, THEIRS, environment, own_address, run
 from tests.programs.conftest import Site
 
-from ekiden.runtime.ucspi import calling
+from ekiden.runtime.ucspi import calling, command_line
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="low ports need root")
 
@@ -158,7 +158,7 @@ def test_a_program_that_cannot_be_run() -> None:
 
 def test_a_slow_address_is_left_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address that answers nothing costs the first of the two times only. DNS servers turn addresses round."""
-    monkeypatch.setattr(calling, "addresses", lambda host, families: [CLOSED, SERVER])
+    monkeypatch.setattr(command_line, "addresses", lambda host, families: [CLOSED, SERVER])
     waiting = []
     with socket.socket() as full:
         full.bind((CLOSED, 0))

@@ -15,7 +15,7 @@ from ekiden.policy.blocking import Decision, Refusal, judge
 from ekiden.runtime.options import BadOption, options
 from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
-from ekiden.runtime.ucspi.wrong import WrongUse, number
+from ekiden.runtime.ucspi.wrong import WrongUse, number, say_usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def main(argv: Sequence[str], home: str) -> int:
         found, program = options(argv, "bBcCt:r:a:")
         seconds = [number("-t", value) for letter, value in found if letter == "t"] or [_SECONDS]
     except (BadOption, WrongUse) as error:
-        return _wrong_use(str(error))
+        return say_usage("rblsmtpd", _USAGE, error)
     if not program:
-        return _wrong_use()
+        return say_usage("rblsmtpd", _USAGE)
     address = os.environb.get(b"TCPREMOTEIP", b"")
     decision = judge(os.environb.get(b"RBLSMTPD"), address, found, _texts, _is_listed)
     if decision.blocks:
@@ -44,13 +44,6 @@ def main(argv: Sequence[str], home: str) -> int:
         return 0
     print(f"rblsmtpd: fatal: unable to run {program[0]}: {explain(execute(program))}", file=sys.stderr)
     return 111
-
-
-def _wrong_use(reason: str = "") -> int:
-    if reason:
-        print(f"rblsmtpd: {reason}", file=sys.stderr)
-    print(f"rblsmtpd: usage: rblsmtpd {_USAGE}", file=sys.stderr)
-    return 100
 
 
 def _texts(name: bytes) -> bytes:

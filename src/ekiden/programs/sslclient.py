@@ -16,7 +16,7 @@ from ekiden.runtime.ucspi.connection import describe, ends_of, find_out, merge
 from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
 from ekiden.runtime.ucspi.tunnel import shake_hands, translate
-from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number
+from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number, say_usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,15 +39,12 @@ def main(argv: Sequence[str], home: str) -> int:
         calling = parse(argv, _LETTERS)
         idle = [number("-w", value) for letter, value in calling.extra if letter == "w"] or [_IDLE]
     except WrongUse as error:
-        if str(error):
-            print(f"sslclient: {error}", file=sys.stderr)
-        print(f"sslclient: usage: sslclient {_USAGE}", file=sys.stderr)
-        return 100
+        return say_usage("sslclient", _USAGE, error)
     try:
         _become(calling, idle[-1])
     except Fatal as error:
         if calling.verbosity and str(error):
-            print(f"sslclient: {error}", file=sys.stderr)
+            print(f"sslclient: fatal: {error}", file=sys.stderr)
     return 111
 
 
@@ -56,10 +53,7 @@ def _become(calling: Calling, idle: int) -> None:
     files = {_FILES[letter]: value for letter, value in calling.extra if letter in _FILES}
     secret = password() if "3" in flags else None
     verifies = flags.get("x") != "X"
-    try:
-        context = client_context(files, verifies, flags.get("n") != "N", secret)
-    except Fatal as error:
-        raise Fatal(f"fatal: {error}") from None
+    context = client_context(files, verifies, flags.get("n") != "N", secret)
     connection = call("sslclient", calling)
     ends = ends_of(connection.getsockname(), connection.getpeername(), calling.families.prefer_ipv6)
     if calling.verbosity > 1:
@@ -69,7 +63,7 @@ def _become(calling: Calling, idle: int) -> None:
     try:
         secure = shake_hands(connection, context, sum(calling.patience), False, host)
     except (OSError, ValueError) as error:
-        raise Fatal(f"fatal: unable to SSL connect: {_reason(error)}") from None
+        raise Fatal(f"unable to SSL connect: {_reason(error)}") from None
     environment = dict(os.environb)
     told = describe(ends, names, "SSL")
     merge(environment, describe(ends, names) | told if flags.get("e") == "e" else told)
@@ -77,7 +71,7 @@ def _become(calling: Calling, idle: int) -> None:
         merge(environment, variables(secure, False))
     _to_6_and_7(*translate(secure, idle))
     reason = execute(calling.program, environment)
-    raise Fatal(f"fatal: unable to run {calling.program[0]}: {explain(reason)}")
+    raise Fatal(f"unable to run {calling.program[0]}: {explain(reason)}")
 
 
 def _reason(error: OSError | ValueError) -> str:

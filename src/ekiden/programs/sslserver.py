@@ -5,7 +5,6 @@ Exit code 0 after SIGTERM; 100 for wrong use; 111 if it cannot listen or has no 
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import ssl
@@ -18,9 +17,9 @@ from ekiden.runtime.ucspi.connection import Ends, Names, describe, merge
 from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
 from ekiden.runtime.ucspi.server import Dropped, Server
-from ekiden.runtime.ucspi.serving import Serving, give_up_root, listen, parse
+from ekiden.runtime.ucspi.serving import Serving, give_up_root, listen, parse, settle
 from ekiden.runtime.ucspi.tunnel import shake_hands, translate
-from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number
+from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number, say_usage
 
 _LETTERS = "46dDvqQhHrR1UXx:t:u:g:l:b:B:c:pPoO3aAeEsSiIT:w:"
 _USAGE = (
@@ -72,10 +71,7 @@ def main(argv: Sequence[str], home: str) -> int:
         serving = parse(argv, _LETTERS)
         _seconds(serving, "T", 0), _seconds(serving, "w", 0)
     except WrongUse as error:
-        if str(error):
-            print(f"sslserver: {error}", file=sys.stderr)
-        print(f"sslserver: usage: sslserver {_USAGE}", file=sys.stderr)
-        return 100
+        return say_usage("sslserver", _USAGE, error)
     try:
         listener = listen(serving)
         early = _on(serving, "a")
@@ -86,14 +82,7 @@ def main(argv: Sequence[str], home: str) -> int:
         if serving.verbosity:
             print(f"sslserver: fatal: {error}", file=sys.stderr)
         return 111
-    if serving.print_port:
-        os.write(1, b"%d\n" % listener.getsockname()[1])
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
-    os.close(nothing)
-    gc.freeze()
-    gc.disable()
+    settle(serving, listener)
     return SslServer(listener, serving, context).run()
 
 

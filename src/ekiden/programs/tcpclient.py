@@ -12,7 +12,7 @@ from ekiden.runtime.ucspi.calling import Calling, call, parse
 from ekiden.runtime.ucspi.connection import describe, ends_of, find_out, merge
 from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
-from ekiden.runtime.ucspi.wrong import Fatal, WrongUse
+from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, say_usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +29,12 @@ def main(argv: Sequence[str], home: str) -> int:
     try:
         calling = parse(argv)
     except WrongUse as error:
-        if str(error):
-            print(f"tcpclient: {error}", file=sys.stderr)
-        print(f"tcpclient: usage: tcpclient {_USAGE}", file=sys.stderr)
-        return 100
+        return say_usage("tcpclient", _USAGE, error)
     try:
         _become(calling)
     except Fatal as error:
         if calling.verbosity and str(error):
-            print(f"tcpclient: {error}", file=sys.stderr)
+            print(f"tcpclient: fatal: {error}", file=sys.stderr)
     return 111
 
 
@@ -46,7 +43,7 @@ def _become(calling: Calling) -> None:
     try:
         ends = ends_of(connection.getsockname(), connection.getpeername(), calling.families.prefer_ipv6)
     except OSError as error:
-        raise Fatal(f"fatal: unable to get local address: {explain(error)}") from None
+        raise Fatal(f"unable to get local address: {explain(error)}") from None
     if calling.verbosity > 1:
         print(f"tcpclient: connected to {ends.remote_ip} port {ends.remote_port}", file=sys.stderr, flush=True)
     environment = dict(os.environb)
@@ -56,4 +53,4 @@ def _become(calling: Calling) -> None:
     os.dup2(held, 6)
     os.dup2(6, 7)
     reason = execute(calling.program, environment)
-    raise Fatal(f"fatal: unable to run {calling.program[0]}: {explain(reason)}")
+    raise Fatal(f"unable to run {calling.program[0]}: {explain(reason)}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.ucspi.command_line import places, shared, split
 from ekiden.runtime.ucspi.connection import Search
 from ekiden.runtime.ucspi.faults import explain
-from ekiden.runtime.ucspi.place import Families, addresses, family_of, is_address, port_number, socket_address
+from ekiden.runtime.ucspi.place import Families, family_of, is_address, port_number, socket_address
 from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number
 
 if TYPE_CHECKING:
@@ -42,31 +41,9 @@ class Calling(NamedTuple):
     extra: tuple[tuple[str, str], ...] = ()
 
 
-_FLAGS: dict[str, dict[str, Any]] = {
-    "v": {"verbosity": 2},
-    "q": {"verbosity": 0},
-    "Q": {"verbosity": 1},
-    "d": {"delay": True},
-    "D": {"delay": False},
-    "4": {"families": Families(only_ipv4=True)},
-    "6": {"families": Families(prefer_ipv6=True)},
-}
-_SEARCH: dict[str, dict[str, Any]] = {
-    "h": {"remote_host": True},
-    "H": {"remote_host": False},
-    "r": {"remote_info": True},
-    "R": {"remote_info": False},
-}
-
-
 def parse(argv: Sequence[str], letters: str = LETTERS) -> Calling:
     """The command line without the program's name. Raises WrongUse."""
-    try:
-        found, rest = options(argv, letters)
-    except BadOption as error:
-        raise WrongUse(str(error)) from None
-    if len(rest) < 3:
-        raise WrongUse
+    found, rest = split(argv, letters)
     calling = Calling(rest[0], rest[1], rest[2:], Search(), Families())
     for letter, value in found:
         calling = _take(calling, letter, value)
@@ -74,15 +51,11 @@ def parse(argv: Sequence[str], letters: str = LETTERS) -> Calling:
 
 
 def _take(calling: Calling, letter: str, value: str) -> Calling:
-    changes: dict[str, Any] = dict(_FLAGS.get(letter, {}))
-    found: dict[str, Any] = dict(_SEARCH.get(letter, {}))
+    common, found = shared(letter, value)
+    changes: dict[str, Any] = dict(common)
     if letter == "T":
         first, _plus, second = value.partition("+")
         changes["patience"] = (number("-T", first), number("-T", second or "0"))
-    elif letter == "t":
-        found["info_timeout"] = float(number("-t", value))
-    elif letter == "l":
-        found["local_name"] = os.fsencode(value)
     elif letter == "i":
         if not is_address(value):
             raise WrongUse
@@ -102,14 +75,14 @@ def call(name: str, calling: Calling) -> socket.socket:
     """The connection; ``name`` tells failed attempts on standard error. Raises Fatal, empty if all is told."""
     port = port_number(calling.port)
     if port is None:
-        raise Fatal(f"fatal: unable to figure out port number for {calling.port}")
-    places = _places(calling)
+        raise Fatal(f"unable to figure out port number for {calling.port}")
+    waiting = places(calling.host, calling.families, "127.0.0.1", "::1")
     first, second = calling.patience
-    if len(places) == 1:
+    if len(waiting) == 1:
         first, second = first + second, 0
     for seconds, again in ((first, second > 0), (second, False)):
         slow = []
-        for place in places:
+        for place in waiting:
             try:
                 return _connect(calling, place, port, max(seconds, _AT_ONCE))
             except OSError as error:
@@ -118,21 +91,8 @@ def call(name: str, calling: Calling) -> socket.socket:
                 elif calling.verbosity:
                     text = f"unable to connect to {place} port {port}: {explain(error)}"
                     print(f"{name}: {text}", file=sys.stderr, flush=True)
-        places = slow
+        waiting = slow
     raise Fatal
-
-
-def _places(calling: Calling) -> list[str]:
-    host = calling.host
-    if host in ("", "0"):
-        return ["::1" if calling.families.prefer_ipv6 else "127.0.0.1"]
-    try:
-        found = addresses(host, calling.families)
-    except OSError as error:
-        raise Fatal(f"fatal: temporarily unable to figure out IP address for {host}: {explain(error)}") from None
-    if not found:
-        raise Fatal(f"fatal: no IP address for {host}")
-    return found
 
 
 def _connect(calling: Calling, place: str, port: int, seconds: float) -> socket.socket:
@@ -140,7 +100,7 @@ def _connect(calling: Calling, place: str, port: int, seconds: float) -> socket.
     try:
         connection = socket.socket(family_of(place), socket.SOCK_STREAM)
     except OSError as error:
-        raise Fatal(f"fatal: unable to create socket: {explain(error)}") from None
+        raise Fatal(f"unable to create socket: {explain(error)}") from None
     try:
         _bind(calling, connection)
         connection.settimeout(seconds)
@@ -163,4 +123,4 @@ def _bind(calling: Calling, connection: socket.socket) -> None:
         connection.bind(socket_address(local, calling.local_port, calling.interface))
     except (OSError, OverflowError, TypeError, ValueError) as error:
         text = explain(error) if isinstance(error, OSError) else str(error)
-        raise Fatal(f"fatal: unable to bind socket: {text}") from None
+        raise Fatal(f"unable to bind socket: {text}") from None

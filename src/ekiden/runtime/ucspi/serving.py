@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.ucspi.command_line import places, shared, split
 from ekiden.runtime.ucspi.connection import Search
 from ekiden.runtime.ucspi.faults import explain
-from ekiden.runtime.ucspi.place import Families, addresses, family_of, port_number, socket_address
+from ekiden.runtime.ucspi.place import Families, family_of, port_number, socket_address
 from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number
 
 LETTERS = "46dDvqQhHrR1UXx:t:u:g:l:b:B:c:I:pPoO"
@@ -44,12 +45,7 @@ class Serving(NamedTuple):
 
 def parse(argv: Sequence[str], letters: str = LETTERS) -> Serving:
     """The command line without the program's name. Raises WrongUse."""
-    try:
-        found, rest = options(argv, letters)
-    except BadOption as error:
-        raise WrongUse(str(error)) from None
-    if len(rest) < 3:
-        raise WrongUse
+    found, rest = split(argv, letters)
     serving = Serving(rest[0], rest[1], rest[2:], Search(), Families())
     for letter, value in found:
         serving = _take(serving, letter, value)
@@ -59,40 +55,23 @@ def parse(argv: Sequence[str], letters: str = LETTERS) -> Serving:
 
 
 _FLAGS: dict[str, dict[str, Any]] = {
-    "v": {"verbosity": 2},
-    "q": {"verbosity": 0},
-    "Q": {"verbosity": 1},
-    "d": {"delay": True},
-    "D": {"delay": False},
     "o": {"keep_ip_options": True},
     "O": {"keep_ip_options": False},
     "X": {"without_rules": True},
     "1": {"print_port": True},
-    "4": {"families": Families(only_ipv4=True)},
-    "6": {"families": Families(prefer_ipv6=True)},
 }
-_SEARCH: dict[str, dict[str, Any]] = {
-    "h": {"remote_host": True},
-    "H": {"remote_host": False},
-    "p": {"paranoid": True},
-    "P": {"paranoid": False},
-    "r": {"remote_info": True},
-    "R": {"remote_info": False},
-}
+_SEARCH: dict[str, dict[str, Any]] = {"p": {"paranoid": True}, "P": {"paranoid": False}}
 _NUMBERS = {"b": "backlog", "c": "limit", "u": "uid", "g": "gid"}
 
 
 def _take(serving: Serving, letter: str, value: str) -> Serving:
-    changes: dict[str, Any] = dict(_FLAGS.get(letter, {}))
-    found: dict[str, Any] = dict(_SEARCH.get(letter, {}))
+    common, searched = shared(letter, value)
+    changes: dict[str, Any] = {**common, **_FLAGS.get(letter, {})}
+    found = {**searched, **_SEARCH.get(letter, {})}
     if letter in _NUMBERS:
         changes[_NUMBERS[letter]] = number(f"-{letter}", value)
     elif letter == "U":
         changes = {each.lower(): number(each, os.environ[each]) for each in ("UID", "GID") if each in os.environ}
-    elif letter == "t":
-        found["info_timeout"] = float(number(f"-{letter}", value))
-    elif letter == "l":
-        found["local_name"] = os.fsencode(value)
     elif letter == "x":
         changes["rules"] = value
     elif letter == "B":
@@ -111,26 +90,13 @@ def listen(serving: Serving) -> socket.socket:
     port = port_number(serving.port)
     if port is None:
         raise Fatal(f"unable to figure out port number for {serving.port}")
-    bound = _bind(serving, _address(serving), port)
+    bound = _bind(serving, places(serving.host, serving.families, "0.0.0.0", "::")[0], port)
     try:
         bound.listen(serving.backlog)
     except OSError as error:
         raise Fatal(f"unable to listen: {explain(error)}") from None
     bound.setblocking(False)
     return bound
-
-
-def _address(serving: Serving) -> str:
-    host = serving.host
-    if host in ("", "0"):
-        return "::" if serving.families.prefer_ipv6 else "0.0.0.0"
-    try:
-        found = addresses(host, serving.families)
-    except OSError as error:
-        raise Fatal(f"temporarily unable to figure out IP address for {host}: {explain(error)}") from None
-    if not found:
-        raise Fatal(f"no IP address for {host}")
-    return found[0]
 
 
 def _bind(serving: Serving, address: str, port: int) -> socket.socket:
@@ -147,6 +113,20 @@ def _bind(serving: Serving, address: str, port: int) -> socket.socket:
         bound.close()
         raise Fatal(f"unable to bind: {explain(error)}") from None
     return bound
+
+
+def settle(serving: Serving, listener: socket.socket) -> None:
+    """Print the port if that is asked for, and be ready to serve."""
+    if serving.print_port:
+        os.write(1, b"%d\n" % listener.getsockname()[1])
+    # Nobody waits for us at the end of our input or output.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    # What is there stays: children are not to copy it because the collector touched it.
+    gc.freeze()
+    gc.disable()
 
 
 def give_up_root(serving: Serving) -> None:

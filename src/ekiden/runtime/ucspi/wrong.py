@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 _DIGITS = 20
 """More than any number has: int() raises for thousands of them."""
 
@@ -22,3 +24,11 @@ def number(name: str, text: str) -> int:
     if not text.isdecimal() or not text.isascii() or len(text) > _DIGITS or int(text) > 0x7FFFFFFF:
         raise WrongUse(f"{name}: not a number: {text}")
     return int(text)
+
+
+def say_usage(name: str, usage: str, reason: object = "") -> int:
+    """Say how the program ``name`` is used, and first, if that is known, what is wrong; its exit code."""
+    if str(reason):
+        print(f"{name}: {reason}", file=sys.stderr)
+    print(f"{name}: usage: {name} {usage}", file=sys.stderr)
+    return 100
