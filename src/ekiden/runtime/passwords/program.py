@@ -7,6 +7,7 @@ trusted with anything else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -25,40 +26,41 @@ _DIGITS = 10
 
 def ask(argv: Sequence[bytes], name: bytes, password: bytes, timestamp: bytes) -> Account | None:
     """The account if the password is right, else None. Raises Unavailable."""
-    fed, feed = os.pipe2(os.O_CLOEXEC)
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, tell, 1)]
-    actions.append((os.POSIX_SPAWN_DUP2, fed, 3))
-    try:
-        try:
-            words = [*argv, b"/bin/sh", b"-c", _TELL.encode()]
-            child = os.posix_spawnp(
-                words[0], words, os.environ, file_actions=actions, setsigdef=[signal.SIGPIPE, signal.SIGTERM]
-            )
-        except OSError as error:
-            raise Unavailable(f"{os.fsdecode(argv[0])}: {error.strerror}") from None
-        finally:
-            os.close(fed)
-            os.close(tell)
-        try:
-            os.write(feed, b"%b\0%b\0%b\0" % (name, password, timestamp))
-        except BrokenPipeError:
-            pass
-        finally:
-            os.close(feed)
-            feed = -1
+    child, feed, told = _start(argv)
+    with open(told, "rb", buffering=0):
+        with open(feed, "wb", buffering=0) as fed, contextlib.suppress(BrokenPipeError):
+            fed.write(b"%b\0%b\0%b\0" % (name, password, timestamp))
         deadline = time.monotonic() + SECONDS
         said = _read(told, child, deadline)
-    finally:
-        os.close(told)
-        if feed >= 0:
-            os.close(feed)
     code = _ended(child, deadline)
     if code == 0:
         return account(said)
     if code == 1:
         return None
     raise Unavailable(f"{os.fsdecode(argv[0])}: " + (f"signal {-code}" if code < 0 else f"exit code {code}"))
+
+
+def _start(argv: Sequence[bytes]) -> tuple[int, int, int]:
+    """The program's process id, a descriptor to tell it by, and one to hear of it. Raises Unavailable."""
+    fed, feed = os.pipe2(os.O_CLOEXEC)
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, tell, 1),
+        (os.POSIX_SPAWN_DUP2, fed, 3),
+    ]
+    words = [*argv, b"/bin/sh", b"-c", _TELL.encode()]
+    signals = [signal.SIGPIPE, signal.SIGTERM]
+    try:
+        child = os.posix_spawnp(words[0], words, os.environ, file_actions=actions, setsigdef=signals)
+    except OSError as error:
+        os.close(feed)
+        os.close(told)
+        raise Unavailable(f"{os.fsdecode(argv[0])}: {error.strerror}") from None
+    finally:
+        os.close(fed)
+        os.close(tell)
+    return child, feed, told
 
 
 def _ended(child: int, deadline: float) -> int:
