@@ -18,6 +18,7 @@ from ekiden.routing.users import User, Users, UsersUnavailable
 from ekiden.runtime import process_title
 from ekiden.runtime.spawner import Refused, Spawner
 from ekiden.runtime.submission import is_foreign
+from ekiden.runtime.user_process import become
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +71,7 @@ class LocalSpawner(Spawner):
             os.dup2(output, 2)
             if user is None:
                 os._exit(0)
-            if os.geteuid() == 0:
-                os.setgroups([user.gid])
-                os.setresgid(user.gid, user.gid, user.gid)
-                os.setresuid(user.uid, user.uid, user.uid)
+            become(user.uid, user.gid)
             fields = (user.name, user.home, local, user.dash, user.ext, domain, sender)
             arguments = ["--", *map(os.fsdecode, fields), self._default]
             if self._is_foreign:

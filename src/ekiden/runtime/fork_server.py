@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from ekiden.runtime.role import SIGNALS
-from ekiden.runtime.user_process import Who, close_all_but
+from ekiden.runtime.user_process import become, close_all_but
 
 NAME_OCTETS = 4096
 """Longest local part that is asked for; those that the queue takes are shorter."""
@@ -106,106 +106,114 @@ def serve(
     """Make children until the other end of ``connection`` is closed. Raises ConnectionError if that does not wait for
     an answer.
     """
-    children: dict[int, int] = {}
-    events = select.poll()
-    events.register(connection, select.POLLIN)
-    while True:
-        for descriptor, _event in events.poll():
-            if descriptor != connection.fileno():
-                events.unregister(descriptor)
-                _reap(descriptor, children)
-                continue
-            said, descriptors, flags, _address = socket.recv_fds(connection, _LONGEST, 2)
+    _Server(connection, work, whose, keep).serve()
+
+
+class _Server:
+    """The server's end, and its children: by the process id of each a descriptor that tells of its end."""
+
+    def __init__(
+        self, connection: socket.socket, work: Callable[[socket.socket], None], whose: Whose, keep: frozenset[int]
+    ) -> None:
+        self._connection = connection
+        self._work = work
+        self._whose = whose
+        self._keep = keep
+        self._children: dict[int, int] = {}
+        self._events = select.poll()
+
+    def serve(self) -> None:
+        """See above."""
+        self._events.register(self._connection, select.POLLIN)
+        while True:
+            for descriptor, _event in self._events.poll():
+                if descriptor != self._connection.fileno():
+                    self._reap(descriptor)
+                elif not self._hear():
+                    return
+
+    def _reap(self, exited: int) -> None:
+        self._events.unregister(exited)
+        ended = os.waitid(os.P_PIDFD, exited, os.WEXITED)
+        os.close(exited)
+        if ended is not None:
+            self._children.pop(ended.si_pid, None)
+
+    def _hear(self) -> bool:
+        """Do what one request says; False if there will be none any more."""
+        said, descriptors, flags, _address = socket.recv_fds(self._connection, _LONGEST, 2)
+        try:
             for passed in descriptors:
                 # A program of the user's that had it would keep the connection open when the child has died.
                 os.set_inheritable(passed, False)
             if not said and not descriptors:
-                return
+                return False
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 said = b""
             if said[:1] == b"K" and len(said) == _KILL.size and not descriptors:
-                _kill(_KILL.unpack(said)[1], children)
-                continue
-            try:
-                pid, exited = _make(said, descriptors, work, whose, keep)
-            except OSError as error:
-                connection.send(_ANSWER.pack(-(error.errno or errno.EIO)))
-                continue
-            finally:
-                for passed in descriptors:
-                    os.close(passed)
-            children[pid] = exited
-            events.register(exited, select.POLLIN)
-            connection.send(_ANSWER.pack(pid))
+                self._kill(_KILL.unpack(said)[1])
+            else:
+                self._connection.send(_ANSWER.pack(self._child(said, descriptors)))
+        finally:
+            for passed in descriptors:
+                os.close(passed)
+        return True
 
+    def _kill(self, pid: int) -> None:
+        """Only a child, and none that has ended: another process may have its number."""
+        with contextlib.suppress(KeyError, ProcessLookupError):
+            signal.pidfd_send_signal(self._children[pid], signal.SIGKILL)
 
-def _reap(exited: int, children: dict[int, int]) -> None:
-    ended = os.waitid(os.P_PIDFD, exited, os.WEXITED)
-    os.close(exited)
-    if ended is not None:
-        children.pop(ended.si_pid, None)
+    def _child(self, said: bytes, descriptors: list[int]) -> int:
+        """The process id of a new child, or an error's number, negative."""
+        try:
+            pid = self._make(said, descriptors)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        self._events.register(self._children[pid], select.POLLIN)
+        return pid
 
+    def _make(self, said: bytes, descriptors: list[int]) -> int:
+        """Raises OSError."""
+        if said[:1] != b"M" or len(said) <= _MAKE.size or len(descriptors) != 1:
+            raise OSError(errno.EINVAL, "no request")
+        _kind, uid, gid = _MAKE.unpack_from(said)
+        if not uid:
+            raise OSError(errno.EPERM, "not for root")
+        theirs = socket.socket(fileno=descriptors[0])
+        try:
+            if (theirs.family, theirs.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+                raise OSError(errno.EINVAL, "no connection for a child")
+            pid = os.fork()
+            if not pid:
+                self._begin(uid, gid, said[_MAKE.size :], theirs)
+        finally:
+            theirs.detach()
+        try:
+            self._children[pid] = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        return pid
 
-def _kill(pid: int, children: dict[int, int]) -> None:
-    """Only a child, and none that has ended: another process may have its number."""
-    with contextlib.suppress(KeyError, ProcessLookupError):
-        signal.pidfd_send_signal(children[pid], signal.SIGKILL)
-
-
-def _make(
-    said: bytes,
-    descriptors: list[int],
-    work: Callable[[socket.socket], None],
-    whose: Whose,
-    keep: frozenset[int],
-) -> tuple[int, int]:
-    """A child, by its process id and by a descriptor that tells of its end. Raises OSError."""
-    if said[:1] != b"M" or len(said) <= _MAKE.size or len(descriptors) != 1:
-        raise OSError(errno.EINVAL, "no request")
-    _kind, uid, gid = _MAKE.unpack_from(said)
-    if not uid:
-        raise OSError(errno.EPERM, "not for root")
-    theirs = socket.socket(fileno=descriptors[0])
-    try:
-        if (theirs.family, theirs.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
-            raise OSError(errno.EINVAL, "no connection for a child")
-        pid = os.fork()
-        if not pid:
-            _begin(Who(uid, gid), said[_MAKE.size :], theirs, work, whose, keep)
-    finally:
-        theirs.detach()
-    try:
-        return pid, os.pidfd_open(pid)
-    except OSError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-
-
-def _begin(
-    who: Who,
-    name: bytes,
-    connection: socket.socket,
-    work: Callable[[socket.socket], None],
-    whose: Whose,
-    keep: frozenset[int],
-) -> NoReturn:
-    """In the child: become the user, work, and end without ever returning."""
-    status = 1
-    try:
-        for number in (*SIGNALS, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        # Control-C in a terminal is for the role, which waits for what is in hand.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        close_all_but(keep | {2, connection.fileno()})
-        os.umask(0o077)
-        if whose(name) != (who.uid, who.gid):
-            raise PermissionError("the address is another's")
-        who.become()
-        work(connection)
-        status = 0
-    except BaseException as error:
-        os.write(2, f"ekiden: uid {who.uid}: {type(error).__name__}: {error}\n".encode("utf-8", "replace"))
-    finally:
-        os._exit(status)
+    def _begin(self, uid: int, gid: int, name: bytes, connection: socket.socket) -> NoReturn:
+        """In the child: become the user, work, and end without ever returning."""
+        status = 1
+        try:
+            for number in (*SIGNALS, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            # Control-C in a terminal is for the role, which waits for what is in hand.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            close_all_but(self._keep | {2, connection.fileno()})
+            os.umask(0o077)
+            if self._whose(name) != (uid, gid):
+                raise PermissionError("the address is another's")
+            become(uid, gid)
+            self._work(connection)
+            status = 0
+        except BaseException as error:
+            os.write(2, f"ekiden: uid {uid}: {type(error).__name__}: {error}\n".encode("utf-8", "replace"))
+        finally:
+            os._exit(status)

@@ -5,24 +5,15 @@ from __future__ import annotations
 import os
 
 
-class Who:
-    """A user by number."""
-
-    __slots__ = ("gid", "uid")
-
-    def __init__(self, uid: int, gid: int) -> None:
-        self.uid = uid
-        self.gid = gid
-
-    def become(self) -> None:
-        """Change to this user for good; raises OSError. Without effect if not root."""
-        if os.geteuid() == 0:
-            # qmail-lspawn(8): no supplementary groups.
-            os.setgroups([self.gid])
-            os.setresgid(self.gid, self.gid, self.gid)
-            os.setresuid(self.uid, self.uid, self.uid)
-        if not self.uid or os.getresuid() != (self.uid,) * 3:
-            raise PermissionError("did not become the user")
+def become(uid: int, gid: int) -> None:
+    """As root, change to this user and group for good. Raises OSError, also if this process is another user then."""
+    if os.geteuid() == 0:
+        # qmail-lspawn(8): no supplementary groups.
+        os.setgroups([gid])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    if not uid or os.getresuid() != (uid,) * 3:
+        raise PermissionError("did not become the user")
 
 
 def close_all_but(kept: frozenset[int]) -> None:

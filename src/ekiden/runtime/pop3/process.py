@@ -24,7 +24,7 @@ from ekiden.runtime.fences.libc import PR_SET_PDEATHSIG, libc
 from ekiden.runtime.pop3.frames import Serve, Served
 from ekiden.runtime.pop3.session import Session, Stopping, stop_when_idle
 from ekiden.runtime.pop3.stream import Gone, Stream
-from ekiden.runtime.user_process import Who, close_all_but
+from ekiden.runtime.user_process import become, close_all_but
 from ekiden.wire.pop3.profile import Profile
 from ekiden.wire.pop3.server import Server
 from ekiden.wire.pop3.session import error
@@ -43,7 +43,7 @@ class Work(msgspec.Struct, frozen=True):
     isolated: bool
 
 
-def begin(who: Who, connection: socket.socket, work: Work) -> None:
+def begin(uid: int, gid: int, connection: socket.socket, work: Work) -> None:
     """Become the user, serve, and end without ever returning."""
     status = 1
     try:
@@ -55,14 +55,14 @@ def begin(who: Who, connection: socket.socket, work: Work) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         close_all_but(frozenset({2, connection.fileno()}))
         os.umask(0o077)
-        who.become()
+        become(uid, gid)
         # The kernel forgets this when a process changes its user.
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         connection.setblocking(True)
         _serve_all(connection, work)
         status = 0
     except BaseException as failed:
-        os.write(2, f"ekiden: pop3 uid {who.uid}: {type(failed).__name__}: {failed}\n".encode("utf-8", "replace"))
+        os.write(2, f"ekiden: pop3 uid {uid}: {type(failed).__name__}: {failed}\n".encode("utf-8", "replace"))
     finally:
         os._exit(status)
 

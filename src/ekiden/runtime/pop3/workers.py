@@ -17,7 +17,6 @@ import msgspec
 from ekiden.runtime.link import Link
 from ekiden.runtime.pop3.frames import Serve, Served
 from ekiden.runtime.pop3.process import Work, begin
-from ekiden.runtime.user_process import Who
 
 IDLE_SECONDS = 30.0
 """How long a process without a session is kept."""
@@ -85,6 +84,7 @@ class Workers:
                 os.kill(worker.pid, signal.SIGKILL)
 
     def _hire(self, who: Whose) -> _Worker:
+        uid, gid, *_mailbox = who
         ours, theirs = socket.socketpair()
         try:
             pid = os.fork()
@@ -93,7 +93,7 @@ class Workers:
             theirs.close()
             raise
         if not pid:
-            begin(Who(*who[:2]), theirs, self._work)
+            begin(uid, gid, theirs, self._work)
         theirs.close()
         link: Link[Served]
         link = Link(
