@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from ekiden.commands.trouble import TryAgain, require_configured
-from ekiden.runtime.control_line import control_line
+from ekiden.settings.lines import control_line
 
 NOT_AGAIN = 65
 """Exit code where another start would be no use: the queue is damaged (sysexits' EX_DATAERR)."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ekiden.base.outcome import Outcome, Verdict
 from ekiden.routing.destination import RouteError, parse_destination, relay_destination
-from ekiden.settings.file import entries
+from ekiden.settings.lines import entries
 from ekiden.settings.problem import Problem
 from ekiden.settings.schema import Settings
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ekiden.migration.finding import Place, Report
 from ekiden.migration.plan import Plan
 from ekiden.routing.users import ALIAS, User, Users, UsersUnavailable, account_user
-from ekiden.settings.file import load
+from ekiden.settings.lines import load
 from ekiden.settings.schema import default
 
 ASSIGN = "users/assign"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ekiden.delivery.maildir import sync_directory
-from ekiden.settings.file import entries, load
 from ekiden.settings.first import write
+from ekiden.settings.lines import entries, load
 
 FIRST = ("control/rcpthosts", "control/tcp.smtp", "control/badmailfrom", "control/badrcptto", "control/aliases")
 """Written before all others, in this order; then what is in alias/, then the rest of control/."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ekiden.runtime.options import BadOption, options
-from ekiden.settings.file import entries, load
+from ekiden.settings.lines import entries, load
 
 ALIAS = b"alias"
 _UID_DIGITS = 10

@@ -10,7 +10,6 @@ import ipaddress
 import os
 import socket
 
-from ekiden.runtime.control_line import control_lines
 from ekiden.runtime.injection.door import (
     CONFIGURATION,
     CONNECT_TIMEOUT,
@@ -24,6 +23,7 @@ from ekiden.runtime.injection.door import (
     NotQueued,
 )
 from ekiden.runtime.injection.envelope import read_envelope
+from ekiden.settings.lines import control_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

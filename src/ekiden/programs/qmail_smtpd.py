@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ekiden.runtime.control_line import control_line
+from ekiden.settings.lines import control_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

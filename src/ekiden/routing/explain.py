@@ -12,7 +12,7 @@ import msgspec
 
 from ekiden.routing.destination import Destination, parse_destination
 from ekiden.routing.rewrite import domain_of, percent_expansions, route_entry, virtual_entry
-from ekiden.settings.file import entries, load
+from ekiden.settings.lines import entries, load
 
 if TYPE_CHECKING:
     from ekiden.routing.route import Router

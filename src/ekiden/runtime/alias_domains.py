@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ekiden.routing.aliases import Domains
-from ekiden.runtime.control_line import control_line
+from ekiden.settings.lines import control_line
 
 
 def read_domains(home: str) -> Domains:

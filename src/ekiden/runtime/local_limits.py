@@ -5,7 +5,7 @@ from __future__ import annotations
 from ekiden.delivery.local_limits import PROGRAM_SECONDS, LocalLimits
 from ekiden.delivery.quota import define
 from ekiden.delivery.report import deferred
-from ekiden.runtime.control_line import control_line
+from ekiden.settings.lines import control_line
 
 
 def read_limits(home: str) -> LocalLimits:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ekiden.settings.catalogue import CATALOGUE, control_file
-from ekiden.settings.file import entries, load, shown
+from ekiden.settings.file import shown
+from ekiden.settings.lines import entries, load
 from ekiden.settings.problem import Problem
 from ekiden.settings.schema import FOLLOWING_ME, Settings
 

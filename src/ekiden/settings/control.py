@@ -12,7 +12,8 @@ from typing import Any
 
 from ekiden.settings.catalogue import CATALOGUE, control_file
 from ekiden.settings.description import Kind
-from ekiden.settings.file import ControlFile, load
+from ekiden.settings.file import ControlFile
+from ekiden.settings.lines import load
 from ekiden.settings.problem import Problem, SettingsError
 from ekiden.settings.schema import Settings
 from ekiden.settings.values import parse

@@ -1,19 +1,12 @@
-"""One control file as qmail reads it (qmail-control(5)), with the problems found in it.
-
-A file of one fact is its first line; what follows is not looked at. In a file of many lines, blank lines and lines
-that begin with ``#`` are skipped, and NUL parts entries as a newline does. Spaces and tabs at the end of a line do
-not count, those at its beginning do.
-"""
+"""One control file, with the problems found in it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
+from ekiden.settings.lines import entries, first_line
 from ekiden.settings.problem import Problem
 
-_BLANK = b" \t\n"
 _CONTROLS = {octet: f"\\x{octet:02x}" for octet in (*range(32), *range(127, 160))}
 
 
@@ -46,37 +39,6 @@ class ControlFile:
     def entries(self) -> Iterator[tuple[int, bytes]]:
         """The entries of a file of many lines, each with its line number from 1."""
         yield from entries(self.raw)
-
-
-def first_line(raw: bytes) -> bytes:
-    """The first line of ``raw`` without the blanks at its end."""
-    return raw.partition(b"\n")[0].rstrip(_BLANK)
-
-
-def entries(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """The entries in ``raw``, each with its line number from 1."""
-    for number, line in enumerate(raw.split(b"\n"), 1):
-        if line.startswith((b"#", b"\0")):
-            continue
-        for entry in line.rstrip(_BLANK).split(b"\0"):
-            if entry:
-                yield number, entry
-
-
-def load(path: Path) -> bytes | None:
-    """The whole content of the file at ``path``, or None if there is none; OSError if it cannot be read.
-
-    A FIFO without a writer does not block: it is an empty file, as for qmail.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        # By hand: open() would not close the descriptor of something that turns out to be a directory.
-        return b"".join(iter(lambda: os.read(descriptor, 65536), b""))
-    finally:
-        os.close(descriptor)
 
 
 def shown(value: bytes) -> str:

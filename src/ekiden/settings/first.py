@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from ekiden.settings.addresses import own_addresses
-from ekiden.settings.file import entries, load
+from ekiden.settings.lines import entries, load
 
 DIRECTORIES = ("alias", "bin", "boot", "control", "doc", "man", "queue", "users", "run", "log")
 """What a home holds."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from ekiden.settings.advice import unknown_files
 from ekiden.settings.catalogue import CATALOGUE, control_file
 from ekiden.settings.description import MANY, Kind, Setting
-from ekiden.settings.file import ControlFile, first_line, load
+from ekiden.settings.file import ControlFile
+from ekiden.settings.lines import first_line, load
 from ekiden.settings.schema import FOLLOWING_ME, default
 from ekiden.settings.values import parse
 

@@ -16,7 +16,6 @@ import os
 from itertools import chain
 
 from ekiden.delivery.content import write_all
-from ekiden.runtime.control_line import control_line
 from ekiden.runtime.injection.connection import Connection, connect
 from ekiden.runtime.injection.door import (
     OUT_OF_MEMORY,
@@ -27,6 +26,7 @@ from ekiden.runtime.injection.door import (
     Letter,
     NotQueued,
 )
+from ekiden.settings.lines import control_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ekiden.routing.users import Users, UsersUnavailable
 from ekiden.runtime.passwords.secret import Account, Entry, Unavailable
-from ekiden.settings.file import entries
+from ekiden.settings.lines import entries
 from ekiden.settings.problem import Problem
 
 FILE = "control/pop3users"

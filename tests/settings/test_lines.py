@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekiden.settings.file import entries, first_line, load
+from ekiden.settings.lines import control_line, control_lines, entries, first_line, load
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,19 @@ def test_load_leaves_no_descriptor_behind(tmp_path: Path) -> None:
         with contextlib.suppress(OSError):
             load(path)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as raised:
+        load(tmp_path)
+    assert raised.value.filename == str(tmp_path)
+
+
+def test_facts_and_entries_of_a_home(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    (tmp_path / "control" / "me").write_bytes(b"mx.example \nother\n")
+    assert control_line(str(tmp_path), "me") == b"mx.example"
+    assert control_line(str(tmp_path), "none") is None
+    (tmp_path / "list").write_bytes(b"# remark\na\n\nb\0c\t\n")
+    assert control_lines(str(tmp_path / "list")) == [b"a", b"b", b"c"]
+    assert control_lines(str(tmp_path / "none")) is None
