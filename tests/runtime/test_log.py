@@ -238,3 +238,20 @@ def test_what_became_of_deliveries_can_be_read_back(tmp_path, pair, form):
     told = [event for event in events(tmp_path) if event["event"] != "starting"]
     assert [event["event"] for event in told] == ["success", "deferral", "failure", "deferral"]
     assert {(event["message"], event["recipient"]) for event in told} == {(5, "a@b.example")}
+
+
+def test_a_fault_is_told_with_the_places_that_led_to_it(pair):
+    sink, ours = pair
+    log = Log("smtpd", sink)
+
+    def deep(levels):
+        return 1 / levels if levels < 1 else deep(levels - 1)
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        deep(5)
+    log.fault("smtp: 192.0.2.1", raised.value)
+    line = ours.recv(DATAGRAM).decode()
+    assert "alert: smtp: 192.0.2.1: ZeroDivisionError: division by zero (test_log.py:" in line
+    assert line.count("test_log.py:") == 3
+    log.fault("queue", MemoryError())
+    assert ours.recv(DATAGRAM).endswith(b"alert: queue: MemoryError: \n")

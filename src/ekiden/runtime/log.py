@@ -137,22 +137,20 @@ class Log:
 
     def info(self, message: int, size: int, sender: bytes, qp: int, uid: int) -> None:
         """``size`` in octets; ``qp`` is the injecting process's id, ``uid`` its user."""
-        text = f"info msg {message}: bytes {size} from <{sender.translate(_SAFE).decode('ascii')}> qp {qp} uid {uid}"
+        text = f"info msg {message}: bytes {size} from <{safe(sender)}> qp {qp} uid {uid}"
         self._add(text, "info", {"message": message, "bytes": size, "sender": sender, "qp": qp, "uid": uid})
 
     def starting(self, delivery: int, message: int, channel: str, recipient: bytes) -> None:
         """``channel`` is ``local`` or ``remote``; ``delivery`` counts from 1 since the start."""
-        text = (
-            f"starting delivery {delivery}: msg {message} to {channel} {recipient.translate(_SAFE).decode('ascii')}"
-        )
+        text = f"starting delivery {delivery}: msg {message} to {channel} {safe(recipient)}"
         fields = {"delivery": delivery, "message": message, "channel": channel, "recipient": recipient}
         self._add(text, "starting", fields)
 
     def result(self, delivery: int, outcome: Outcome) -> None:
-        word = _WORDS[outcome.verdict]
-        report = outcome.text.encode("utf-8", "replace").translate(_SAFE).decode("ascii")
-        said = "report mangled, will defer" if outcome is MANGLED else f"{word}: {report}"
-        self._add(f"delivery {delivery}: {said}", word, {"delivery": delivery, "outcome": outcome})
+        event = _WORDS[outcome.verdict]
+        report = safe(outcome.text.encode("utf-8", "replace"))
+        said = "report mangled, will defer" if outcome is MANGLED else f"{event}: {report}"
+        self._add(f"delivery {delivery}: {said}", event, {"delivery": delivery, "outcome": outcome})
 
     def bounce(self, message: int, notice: int) -> None:
         """``notice`` is the new message's id."""
@@ -202,6 +200,14 @@ class Log:
     def alert(self, text: str, **fields: Any) -> None:
         """Something that a person must look at."""
         self.event("alert", "alert: " + text, **fields)
+
+    def fault(self, whose: str, error: BaseException, **fields: Any) -> None:
+        """A fault of ours, which ended something; with the places in the program that led to it, the last first."""
+        import traceback
+
+        frames = traceback.extract_tb(error.__traceback__)[-3:]
+        where = " < ".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in reversed(frames))
+        self.alert(f"{whose}: {type(error).__name__}: {error}" + (f" ({where})" if where else ""), **fields)
 
     def event(self, name: str, text: str, **fields: Any) -> None:
         """One line: ``text`` in the form ``qmail``; an object with all fields in the form ``json``."""

@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import socket
-import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -142,9 +141,7 @@ def _fault(log: Log, loop: asyncio.AbstractEventLoop, trouble: dict[str, Any]) -
     if error is None or isinstance(error, OSError):
         loop.default_exception_handler(trouble)
         return
-    places = traceback.extract_tb(error.__traceback__)
-    where = f" at {places[-1].filename}:{places[-1].lineno}" if places else ""
-    log.alert(f"process {os.getpid()}: {type(error).__name__}: {error}{where}")
+    log.fault(f"process {os.getpid()}", error)
     if isinstance(error, MemoryError) and "transport" not in trouble:
         log.flush()
         os._exit(1)

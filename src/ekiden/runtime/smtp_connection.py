@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import traceback
 from typing import NamedTuple, Protocol, cast
 
 from ekiden.base.reply import Reply
@@ -217,11 +216,7 @@ class Connection(asyncio.Protocol):
 
     def _break_off(self, reception: Reception, error: Exception) -> None:
         """A fault of ours: tell the client to come back, and the administrator what happened."""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{place.filename}:{place.lineno}"
-        self._hall.log.alert(
-            f"smtp: {self._address}: {type(error).__name__}: {error} at {where}", client=self._address
-        )
+        self._hall.log.fault(f"smtp: {self._address}", error, client=self._address)
         reception.drop()
         reception.server.farewell(_FAULT, "fault")
         reception.proceed()

@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
 from typing import NoReturn
 
 from ekiden.runtime import roster
@@ -207,9 +206,5 @@ def send(children: Iterable[Child], number: signal.Signals) -> None:
 
 def _last_words(sink: socket.socket, role: str, error: BaseException) -> None:
     """Log why a role ends; its own log may be in pieces."""
-    import traceback
-
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
     with contextlib.suppress(OSError):
-        Log(role, sink).alert(f"{role}: {type(error).__name__}: {error} ({where})")
+        Log(role, sink).fault(role, error)

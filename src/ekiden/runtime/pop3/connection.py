@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
             while (event := server.next_event()) is not None:
                 _HANDLERS[type(event)](self, event)
         except Exception as fault:  # a fault in one session must not end it in silence, nor harm another
-            self._hall.log.alert(f"pop3: {self._address}: {type(fault).__name__}: {fault}", client=self._address)
+            self._hall.log.fault(f"pop3: {self._address}", fault, client=self._address)
             server.farewell("internal error, try again later", "fault", "SYS/TEMP")
             self._closing = True
         if self._handshake is None and not self.entered:
