@@ -26,6 +26,7 @@ from ekiden.routing.users import Users
 from ekiden.runtime.delivery_pipe import REPORT, DeliveryPipe
 from ekiden.runtime.deposit_blocking import rejected
 from ekiden.runtime.injection.door import PERMANENT, REFUSED, NotQueued
+from ekiden.runtime.message_files import SPLIT
 from ekiden.runtime.passwords import program as password_program
 from ekiden.runtime.passwords.file import PasswordFile
 from ekiden.runtime.passwords.secret import Unavailable
@@ -162,7 +163,7 @@ def _queue() -> Path:
     directory = place() / "cleaned"
     for name in ("mess", "intd", "todo", "pid"):
         (directory / name).mkdir(parents=True)
-    for part in range(qmail_clean.SPLIT):
+    for part in range(SPLIT):
         (directory / "mess" / str(part)).mkdir()
     return directory
 

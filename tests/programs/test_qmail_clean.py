@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.peers.processes import wait_until
 
-from ekiden.programs.qmail_clean import OSSIFIED, carry_out
+from ekiden.programs.qmail_clean import carry_out
+from ekiden.runtime.message_files import OSSIFIED
 
 COMMAND = [sys.executable, "-m", "ekiden.cli"]
 

@@ -68,3 +68,8 @@ def field_name(field: bytes) -> bytes:
 def field_text(field: bytes) -> bytes:
     """What follows a field's colon and the white space after it, folding and last line end included."""
     return field.partition(b":")[2].lstrip(b" \t\r\n")
+
+
+def for_terminal(text: bytes, instead: bytes) -> bytes:
+    """Text of strangers as a terminal may have it: ``instead`` stands for each octet that is not printable ASCII."""
+    return b"".join(b"%c" % octet if 32 <= octet <= 126 else instead for octet in text)

@@ -24,9 +24,8 @@ from ekiden.migration.finding import Place, Report
 from ekiden.queue.audit import check_content
 from ekiden.queue.store import MessageRow, RowDamaged, StoreDamaged
 from ekiden.runtime.injection.direct import Direct
+from ekiden.runtime.message_files import SPLIT
 
-SPLIT = 23
-"""qmail's own number of subdirectories, for a queue that is new."""
 NOTES = "exported"
 _SPLIT_PARTS = ("mess", "info", "local", "remote")
 _FLAT_PARTS = ("todo", "intd", "bounce", "pid", "lock")

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from ekiden.base.header_body import HeaderBody, field_name, field_text
+from ekiden.base.header_body import HeaderBody, field_name, field_text, for_terminal
 from ekiden.delivery.maildir import clean
 
 TYPE_CHECKING = False
@@ -68,10 +68,6 @@ def _summary(path: bytes) -> bytes:
                 gist += piece
     except FileNotFoundError:
         return b""
-    sender, recipient = _mask(said[b"return-path"], b"?"), _mask(said[b"delivered-to"], b"?")
-    author = _BOLD % _mask(said[b"from"], b"/") if said[b"from"] else b""
-    return b"FROM %b TO <%b>\n%b%b\n\n" % (sender, recipient, author, _mask(gist[:_GIST_OCTETS], b"/"))
-
-
-def _mask(text: bytes, instead: bytes) -> bytes:
-    return b"".join(b"%c" % octet if 32 <= octet <= 126 else instead for octet in text)
+    sender, recipient = for_terminal(said[b"return-path"], b"?"), for_terminal(said[b"delivered-to"], b"?")
+    author = _BOLD % for_terminal(said[b"from"], b"/") if said[b"from"] else b""
+    return b"FROM %b TO <%b>\n%b%b\n\n" % (sender, recipient, author, for_terminal(gist[:_GIST_OCTETS], b"/"))

@@ -11,7 +11,7 @@ import os
 import stat
 import struct
 
-from ekiden.base.header_body import HeaderBody, field_name, field_text
+from ekiden.base.header_body import HeaderBody, field_name, field_text, for_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str], home: str) -> int:
     """Takes no arguments."""
     with contextlib.suppress(OSError, KeyError):
         user, sender, local = (os.environb[name] for name in (b"USER", b"SENDER", b"LOCAL"))
-        told = b"\r\n\a%b\r\n%b\r\n" % (_mask(b"*** TO <%b> FROM <%b>" % (local, sender), b"_"), _gist())
+        told = b"\r\n\a%b\r\n%b\r\n" % (for_terminal(b"*** TO <%b> FROM <%b>" % (local, sender), b"_"), _gist())
         for terminal in terminals(user, UTMP):
             _tell(os.path.join(os.fsencode(DEVICES), terminal), told)
     return 0
@@ -50,11 +50,7 @@ def _gist() -> bytes:
             if len(text) >= _WIDTH:
                 break
             text += piece
-    return _mask(text[:_WIDTH], b"/")
-
-
-def _mask(text: bytes, instead: bytes) -> bytes:
-    return b"".join(b"%c" % octet if 32 <= octet <= 126 else instead for octet in text)
+    return for_terminal(text[:_WIDTH], b"/")
 
 
 def terminals(user: bytes, utmp: str) -> Iterator[bytes]:

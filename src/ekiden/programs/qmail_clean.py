@@ -15,16 +15,11 @@ import re
 import time
 
 from ekiden.runtime import process_title
+from ekiden.runtime.message_files import OSSIFIED, SPLIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-SPLIT = 23
-"""notqmail's conf-split."""
-
-OSSIFIED = 129_600
-"""Seconds after which no living program can have a use for a file that was not finished."""
 
 _EVERY = 30
 _LONGEST = 99

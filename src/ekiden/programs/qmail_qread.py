@@ -8,14 +8,12 @@ store itself is read, by whoever may. Exit code 111 if neither is possible.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ekiden.base.dates import utc_date
 from ekiden.runtime.books import Ask, Closed, books, ledger, queued
-
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def main(argv: Sequence[str], home: str) -> int:
@@ -31,9 +29,7 @@ def main(argv: Sequence[str], home: str) -> int:
 
 
 def _print(message: dict[str, Any], ask: Ask) -> None:
-    born = time.gmtime(message["birth"])
-    month = _MONTHS[born.tm_mon - 1]
-    when = f"{born.tm_mday} {month} {born.tm_year} {born.tm_hour:02}:{born.tm_min:02}:{born.tm_sec:02} GMT"
+    when = utc_date(message["birth"]).decode().replace("-0000", "GMT")
     bouncing = " bouncing" if message["bouncing"] else ""
     print(f"{when}  #{message['id']}  {message['bytes']}  <{_safe(message['sender'])}> {bouncing}")
     waiting = [(each["destination"].startswith("local:"), each["recipient"]) for each in message["recipients"]]

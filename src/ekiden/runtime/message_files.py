@@ -11,16 +11,19 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from ekiden.delivery.content import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
 SPLIT = 23
 """notqmail's conf-split."""
 
 OSSIFIED = 129_600
-"""Seconds after which a file that belongs to no message can have no use (INTERNALS, 6)."""
+"""Seconds after which a file that belongs to no message, or was not finished, can have no use (INTERNALS, 6)."""
 
 DIRECTORIES = ("pid", "intd", "todo", "info", *(f"mess/{part}" for part in range(SPLIT)))
 """What must be there below the queue directory."""
