@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ekiden.runtime.locks import hold_home, hold_queue
+from ekiden.runtime.locks import hold_home, hold_queue, holder
 
 
 @pytest.fixture
@@ -30,6 +30,14 @@ def test_the_home_has_one_holder_whose_process_it_names(home: Path) -> None:
         hold_home(home)
     os.close(held)
     os.close(hold_home(home))
+
+
+def test_whoever_serves_the_home_can_be_seen(home: Path) -> None:
+    assert holder(home) == 0
+    held = hold_home(home)
+    assert holder(home) == os.getpid()
+    os.close(held)
+    assert holder(home) == 0
 
 
 def test_the_queue_has_one_holder(home: Path) -> None:

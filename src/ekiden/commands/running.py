@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -16,13 +15,17 @@ from typing import Any
 import click
 
 from ekiden.commands.trouble import TryAgain, require_configured
+from ekiden.runtime.locks import holder
 from ekiden.settings.lines import control_line
 
 NOT_AGAIN = 65
 """Exit code where another start would be no use: the queue is damaged (sysexits' EX_DATAERR)."""
 
 _SLOWEST = 150.0
-"""Seconds that stop and reload wait at most: of a stop, deliveries in progress are given shutdownseconds of it."""
+"""Seconds that reload waits at most."""
+
+_BESIDE = 90.0
+"""Seconds that all else may take when ekiden stops, beside sessions and deliveries."""
 
 
 @click.command()
@@ -98,20 +101,11 @@ def _detach() -> None:
 
 
 def supervisor_of(home: Path) -> int:
-    """The process id of the supervisor that holds this home's lock, 0 if nobody does."""
+    """The process id of the supervisor that serves this home, 0 if nobody does."""
     try:
-        descriptor = os.open(home / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
+        return holder(home)
     except PermissionError:
         return _named_supervisor(home)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.pread(descriptor, 32, 0) or b"0")
-    finally:
-        os.close(descriptor)
-    return 0
 
 
 def _named_supervisor(home: Path) -> int:
@@ -135,12 +129,26 @@ def stop(home: Path) -> int:
         os.kill(pid, signal.SIGTERM)
         # It may have been halted, as its roles may, whom it sees to.
         os.kill(pid, signal.SIGCONT)
-    deadline = time.monotonic() + _SLOWEST
+    deadline = time.monotonic() + patience(home)
     while supervisor_of(home) == pid:
         if time.monotonic() > deadline:
             raise TryAgain(f"process {pid} has not ended yet")
         time.sleep(0.02)
     return 0
+
+
+def patience(home: Path) -> float:
+    """Seconds that stop waits at most: what sessions and deliveries are given, and more for all else."""
+    from ekiden.settings.control import read
+    from ekiden.settings.problem import SettingsError
+    from ekiden.settings.schema import Settings
+
+    try:
+        settings = read(home / "control")
+    except SettingsError:
+        # They are wrong by now; what runs had others.
+        settings = Settings(me=b"")
+    return settings.shutdownseconds + _BESIDE
 
 
 @click.command()

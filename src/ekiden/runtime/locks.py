@@ -64,3 +64,18 @@ def _is_shared(descriptor: int) -> bool:
         return False
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return True
+
+
+def holder(home: Path) -> int:
+    """The process id of whoever serves the home, 0 if nobody does. OSError if the lock may not be looked at."""
+    try:
+        descriptor = os.open(home / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(descriptor, 32, 0) or b"0")
+    finally:
+        os.close(descriptor)
+    return 0
