@@ -23,14 +23,14 @@ from ekiden.delivery.report import FAILED
 from ekiden.programs import checkpassword, qmail_clean, qmail_lspawn, qmail_rspawn, qmail_send
 from ekiden.programs.qmail_qmqpc import verdict
 from ekiden.routing.users import Users
-from ekiden.runtime.delivery_pipe import REPORT, DeliveryPipe
-from ekiden.runtime.deposit_blocking import rejected
+from ekiden.runtime.classic.delivery_pipe import REPORT, DeliveryPipe
+from ekiden.runtime.classic.deposit_blocking import rejected
+from ekiden.runtime.classic.message_files import SPLIT
+from ekiden.runtime.classic.spawner import COMMAND_OCTETS, DELIVERIES, Refused, Spawner
 from ekiden.runtime.injection.door import PERMANENT, REFUSED, NotQueued
-from ekiden.runtime.message_files import SPLIT
 from ekiden.runtime.passwords import program as password_program
 from ekiden.runtime.passwords.file import PasswordFile
 from ekiden.runtime.passwords.secret import Unavailable
-from ekiden.runtime.spawner import COMMAND_OCTETS, DELIVERIES, Refused, Spawner
 
 _REPLY = re.compile(rb"[45][0-9]{2} [245]\.[0-9]{1,3}\.[0-9]{1,3} [ -~\x80-\xff]*\r\n")
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")

@@ -37,7 +37,7 @@ from ekiden.programs.splogger import Lines
 from ekiden.routing.inject import Defaults, Sender
 from ekiden.routing.inject_header import Header, InvalidField
 from ekiden.routing.users import User
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.classic.options import BadOption, options
 from ekiden.runtime.syslog import FOLD, Syslog
 from ekiden.runtime.tls import CannotSecure, context_of
 from ekiden.runtime.ucspi import calling, serving, stub

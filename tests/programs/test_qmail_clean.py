@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.peers.processes import wait_until
 
 from ekiden.programs.qmail_clean import carry_out
-from ekiden.runtime.message_files import OSSIFIED
+from ekiden.runtime.classic.message_files import OSSIFIED
 
 COMMAND = [sys.executable, "-m", "ekiden.cli"]
 

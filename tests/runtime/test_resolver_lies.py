@@ -14,8 +14,8 @@ from ekiden.base.outcome import Outcome, Verdict
 from ekiden.routing.destination import parse_destination
 from ekiden.routing.mx import HOSTS, Host, Question
 from ekiden.runtime import resolver_answer
+from ekiden.runtime.classic.resolver_blocking import hosts_for
 from ekiden.runtime.resolver import Resolver
-from ekiden.runtime.resolver_blocking import hosts_for
 from ekiden.settings.schema import Settings
 
 LIFETIME = 3

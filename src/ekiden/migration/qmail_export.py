@@ -23,8 +23,8 @@ from ekiden.delivery.maildir import sync_directory
 from ekiden.migration.finding import Place, Report
 from ekiden.queue.audit import check_content
 from ekiden.queue.store import MessageRow, RowDamaged, StoreDamaged
+from ekiden.runtime.classic.message_files import SPLIT
 from ekiden.runtime.injection.direct import Direct
-from ekiden.runtime.message_files import SPLIT
 
 NOTES = "exported"
 _SPLIT_PARTS = ("mess", "info", "local", "remote")

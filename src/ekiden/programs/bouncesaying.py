@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from ekiden.runtime.child import decide
+from ekiden.runtime.classic.child import decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

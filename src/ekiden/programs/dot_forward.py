@@ -12,9 +12,9 @@ import sys
 
 from ekiden.delivery.forward_file import DIRECT, FORWARD, RUN, STORE, Unusable, read
 from ekiden.delivery.instruction import Instruction
-from ekiden.runtime.alias_domains import read_domains
-from ekiden.runtime.instructed import Stop, printable, run_command, say, send_on
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.classic.alias_domains import read_domains
+from ekiden.runtime.classic.instructed import Stop, printable, run_command, say, send_on
+from ekiden.runtime.classic.options import BadOption, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _store(path: bytes, home: str) -> None:
     from ekiden.delivery.direct import store
     from ekiden.delivery.letter import Letter
     from ekiden.delivery.report import FAILED, Trouble
-    from ekiden.runtime.local_limits import read_limits
+    from ekiden.runtime.classic.local_limits import read_limits
 
     if path == b"/dev/null":
         return

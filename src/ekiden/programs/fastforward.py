@@ -11,8 +11,8 @@ import stat
 import sys
 
 from ekiden.routing.forwarding import BadDatabase, Expansion
-from ekiden.runtime.instructed import Stop, printable, run_command, say, send_on
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.classic.instructed import Stop, printable, run_command, say, send_on
+from ekiden.runtime.classic.options import BadOption, options
 from ekiden.tables.cdb import Cdb
 from ekiden.tables.table import TableError
 

@@ -9,9 +9,9 @@ import os
 import sys
 
 from ekiden.programs.qmail_inject import Request, run
-from ekiden.runtime.child import run_fed
-from ekiden.runtime.pieces import standard_input
-from ekiden.runtime.submission import is_foreign
+from ekiden.runtime.classic.child import run_fed
+from ekiden.runtime.classic.pieces import standard_input
+from ekiden.runtime.classic.submission import is_foreign
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

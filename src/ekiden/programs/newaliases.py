@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ekiden.routing.aliases import BadAlias, alias_records
-from ekiden.runtime.alias_domains import read_domains
+from ekiden.runtime.classic.alias_domains import read_domains
 from ekiden.tables.cdb import replace_cdb
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ import os
 import sys
 
 from ekiden.routing.aliases import BadAlias, list_commands
-from ekiden.runtime.alias_domains import read_domains
+from ekiden.runtime.classic.alias_domains import read_domains
 from ekiden.tables.replacement import replace_file
 
 TYPE_CHECKING = False

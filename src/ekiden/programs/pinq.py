@@ -5,7 +5,7 @@ Arguments are pine's. maildir2mbox's exit code if that fails; 111 if pine cannot
 
 from __future__ import annotations
 
-from ekiden.runtime.mail_reader import read_mail
+from ekiden.runtime.classic.mail_reader import read_mail
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import sys
 import time
 
 from ekiden.base.dates import local_date
-from ekiden.runtime.child import run_fed
+from ekiden.runtime.classic.child import run_fed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

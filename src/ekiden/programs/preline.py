@@ -10,8 +10,8 @@ import os
 import sys
 
 from ekiden.delivery.report import is_temporary
-from ekiden.runtime.child import Crashed, feed
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.classic.child import Crashed, feed
+from ekiden.runtime.classic.options import BadOption, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

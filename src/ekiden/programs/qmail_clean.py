@@ -14,8 +14,8 @@ import os
 import re
 import time
 
-from ekiden.runtime import process_title
-from ekiden.runtime.message_files import OSSIFIED, SPLIT
+from ekiden.runtime.classic import process_title
+from ekiden.runtime.classic.message_files import OSSIFIED, SPLIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from ekiden.base.header_body import HeaderBody
 from ekiden.base.mailbox import Malformed, quote
 from ekiden.routing.inject import Defaults, Sender
 from ekiden.routing.inject_header import Header, InvalidField
+from ekiden.runtime.classic.options import BadOption, options
+from ekiden.runtime.classic.submission import submit
 from ekiden.runtime.injection.door import Letter, NotQueued
-from ekiden.runtime.options import BadOption, options
-from ekiden.runtime.submission import submit
 from ekiden.settings.lines import control_line, control_lines
 
 TYPE_CHECKING = False

@@ -17,7 +17,7 @@ from ekiden.delivery.letter import Letter
 from ekiden.delivery.local import Forward, plan, summary
 from ekiden.delivery.report import DELIVERED, FAILED, Trouble, deferred, readable
 from ekiden.delivery.search import check_home
-from ekiden.runtime.local_limits import read_limits
+from ekiden.runtime.classic.local_limits import read_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """qmail-lspawn: local deliveries for qmail-send: commands on descriptor 0, results on descriptor 1 (qmail-lspawn.8).
 
 Each delivery is a process that became the recipient's user and does what qmail-local does, or runs the program that
-stands in its place in HOME/bin. The protocol is in runtime.spawner.
+stands in its place in HOME/bin. The protocol is in runtime.classic.spawner.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import ekiden.base.dates
 from ekiden.delivery.report import cut
 from ekiden.programs import qmail_local
 from ekiden.routing.users import User, Users, UsersUnavailable
-from ekiden.runtime import process_title
-from ekiden.runtime.spawner import Refused, Spawner
-from ekiden.runtime.submission import is_foreign
+from ekiden.runtime.classic import process_title
+from ekiden.runtime.classic.spawner import Refused, Spawner
+from ekiden.runtime.classic.submission import is_foreign
 from ekiden.runtime.user_process import become
 
 TYPE_CHECKING = False

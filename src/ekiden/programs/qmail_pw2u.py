@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.classic.options import BadOption, options
 from ekiden.settings.lines import entries, load
 
 ALIAS = b"alias"

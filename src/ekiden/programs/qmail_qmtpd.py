@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ekiden.runtime.netstring_waiting import serve
+from ekiden.runtime.classic.netstring_waiting import serve
 
 
 def main(argv: Sequence[str], home: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
+from ekiden.runtime.classic.submission import received_first
 from ekiden.runtime.injection.client import Injection
 from ekiden.runtime.injection.door import (
     HOME_TROUBLE,
@@ -19,7 +20,6 @@ from ekiden.runtime.injection.door import (
     NotQueued,
 )
 from ekiden.runtime.injection.envelope import read_envelope
-from ekiden.runtime.submission import received_first
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

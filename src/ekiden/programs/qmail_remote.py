@@ -22,8 +22,8 @@ from ekiden.delivery.remote_logins import Logins
 from ekiden.routing.destination import RouteError, mx_destination, parse_destination, relay_destination
 from ekiden.routing.mx import Host
 from ekiden.routing.rewrite import route_entry
+from ekiden.runtime.classic.resolver_blocking import hosts_for
 from ekiden.runtime.host_table import SharedHosts
-from ekiden.runtime.resolver_blocking import hosts_for
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 from ekiden.settings.schema import Settings

@@ -1,6 +1,6 @@
 """qmail-rspawn: remote deliveries for qmail-send: commands on descriptor 0, results on descriptor 1 (qmail-rspawn.8).
 
-Each delivery is a process that runs qmail-remote for one recipient. The protocol is in runtime.spawner.
+Each delivery is a process that runs qmail-remote for one recipient. The protocol is in runtime.classic.spawner.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from ekiden.delivery.report import is_temporary
 from ekiden.programs import qmail_remote, stranger
-from ekiden.runtime import process_title
+from ekiden.runtime.classic import process_title
+from ekiden.runtime.classic.spawner import Spawner
 from ekiden.runtime.preloading import preload
-from ekiden.runtime.spawner import Spawner
 
 CANNOT_RUN = {111: b"ZUnable to run qmail-remote.\n"}
 _WORDS = (b"K", b"Z", b"D")

@@ -30,11 +30,12 @@ from ekiden.queue.sqlite import SQLiteStore
 from ekiden.queue.store import StoreFailed
 from ekiden.roles.local import outcome_of
 from ekiden.roles.queue import QueueRole, Unusable, lock
-from ekiden.runtime import process_title, role
-from ekiden.runtime.delivery_pipe import DeliveryPipe, Pipes
+from ekiden.runtime import role
+from ekiden.runtime.classic import process_title
+from ekiden.runtime.classic.delivery_pipe import DeliveryPipe, Pipes
+from ekiden.runtime.classic.message_files import MessageFiles
 from ekiden.runtime.frames import HostState
 from ekiden.runtime.log import PlainLog
-from ekiden.runtime.message_files import MessageFiles
 from ekiden.runtime.preloading import preload
 from ekiden.runtime.privilege import become, identities
 from ekiden.runtime.queue_delivery import Deliverers

@@ -60,9 +60,9 @@ def _serve(home: str) -> int:
     except SettingsError:
         os.write(1, _NO_CONTROLS)
         return _FAILED
-    from ekiden.runtime.descriptors import Descriptors
-    from ekiden.runtime.smtp_waiting import serve
-    from ekiden.runtime.tcp_environment import TcpEnvironment
+    from ekiden.runtime.classic.descriptors import Descriptors
+    from ekiden.runtime.classic.smtp_waiting import serve
+    from ekiden.runtime.classic.tcp_environment import TcpEnvironment
 
     signal.setitimer(signal.ITIMER_PROF, 0)
     return serve(settings, home, Descriptors(settings.timeoutsmtpd), TcpEnvironment())

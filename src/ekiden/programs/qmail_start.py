@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ekiden.programs import find, qmail_clean, qmail_lspawn, qmail_rspawn, qmail_send, splogger, stranger
-from ekiden.runtime import process_title
+from ekiden.runtime.classic import process_title
 from ekiden.runtime.preloading import preload
 from ekiden.runtime.privilege import Identities, Identity, become, identities
 from ekiden.runtime.queue_place import CannotServe, prepare

@@ -14,8 +14,8 @@ from ekiden.base.header_body import HeaderBody, field_name
 from ekiden.base.mailbox import Malformed, Token, quote, unquote
 from ekiden.base.mailbox_list import rewrite_field
 from ekiden.base.sender import UNANSWERED
+from ekiden.runtime.classic.submission import submit
 from ekiden.runtime.injection.door import Letter, NotQueued
-from ekiden.runtime.submission import submit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import sys
 import time
 
 from ekiden.policy.blocking import Decision, Refusal, judge
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.classic.options import BadOption, options
 from ekiden.runtime.ucspi.execute import execute
 from ekiden.runtime.ucspi.faults import explain
 from ekiden.runtime.ucspi.wrong import WrongUse, number, say_usage

@@ -11,10 +11,10 @@ import sys
 
 from ekiden.programs import find
 from ekiden.programs.qmail_inject import Request, run
-from ekiden.runtime.options import BadOption, options
-from ekiden.runtime.pieces import standard_input
-from ekiden.runtime.sendmail_modes import flush, verify
-from ekiden.runtime.submission import is_foreign
+from ekiden.runtime.classic.options import BadOption, options
+from ekiden.runtime.classic.pieces import standard_input
+from ekiden.runtime.classic.sendmail_modes import flush, verify
+from ekiden.runtime.classic.submission import is_foreign
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import signal
 import socket
 import sys
 
+from ekiden.runtime.classic.options import options
 from ekiden.runtime.ident import remote_user
-from ekiden.runtime.options import options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from ekiden.wire.netstring_session import (
 
 if TYPE_CHECKING:
     from ekiden.policy.acceptance import Acceptance
-    from ekiden.runtime.deposit_blocking import Depositing
+    from ekiden.runtime.classic.deposit_blocking import Depositing
 
 
 class Shell(Protocol):

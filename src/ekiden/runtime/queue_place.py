@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ekiden.runtime.binding import unix_socket
+from ekiden.runtime.classic.message_files import DIRECTORIES
 from ekiden.runtime.locks import hold_home
-from ekiden.runtime.message_files import DIRECTORIES
 from ekiden.runtime.privilege import Identities, own, own_tree
 
 SOCKETS = {"intake": 0o600, "inject": 0o666, "control": 0o600}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.classic.options import BadOption, options
 from ekiden.runtime.ucspi.faults import explain
 from ekiden.runtime.ucspi.place import Families, addresses
 from ekiden.runtime.ucspi.wrong import Fatal, WrongUse, number

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from ekiden.runtime.child import Crashed, feed, run
+from ekiden.runtime.classic.child import Crashed, feed, run
+from ekiden.runtime.classic.passing import pass_on
 from ekiden.runtime.injection.door import Letter, NotQueued
-from ekiden.runtime.passing import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

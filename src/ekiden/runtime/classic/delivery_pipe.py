@@ -1,4 +1,4 @@
-"""qmail-send's end of the two pipes to qmail-lspawn, qmail-rspawn (runtime.spawner has the other) and qmail-clean.
+"""qmail-send's end of the two pipes to qmail-lspawn, qmail-rspawn (``spawner`` has the other) and qmail-clean.
 
 Writing never waits: what a pipe does not take is kept and follows. What comes back is not trusted.
 """

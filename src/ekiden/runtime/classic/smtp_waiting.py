@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, cast
 from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import Verdict
+from ekiden.runtime.classic.deposit_blocking import Deposits
+from ekiden.runtime.classic.descriptors import Descriptors
+from ekiden.runtime.classic.submission import mark
+from ekiden.runtime.classic.tcp_environment import TcpEnvironment
 from ekiden.runtime.deposit import Deposit
-from ekiden.runtime.deposit_blocking import Deposits
-from ekiden.runtime.descriptors import Descriptors
 from ekiden.runtime.log import Log
 from ekiden.runtime.reception import Client, Desk, Reception
 from ekiden.runtime.smtp_profile import make_profile
-from ekiden.runtime.submission import mark
-from ekiden.runtime.tcp_environment import TcpEnvironment
 from ekiden.settings.schema import Settings
 from ekiden.wire.smtp.profile import Profile
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from ekiden.base.reply import Reply
 from ekiden.policy.acceptance import Acceptance
 from ekiden.policy.tcprules import Verdict
-from ekiden.runtime.deposit_blocking import Deposits
-from ekiden.runtime.descriptors import Descriptors
+from ekiden.runtime.classic.deposit_blocking import Deposits
+from ekiden.runtime.classic.descriptors import Descriptors
+from ekiden.runtime.classic.submission import mark
+from ekiden.runtime.classic.tcp_environment import TcpEnvironment
 from ekiden.runtime.netstring_reception import Desk, NetstringReception
 from ekiden.runtime.receiving import Caller
-from ekiden.runtime.submission import mark
-from ekiden.runtime.tcp_environment import TcpEnvironment
 from ekiden.settings.control import read
 from ekiden.settings.problem import SettingsError
 from ekiden.settings.schema import Settings

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekiden.runtime.delivery_pipe import REPORT, DeliveryPipe
+from ekiden.runtime.classic.delivery_pipe import REPORT, DeliveryPipe
 
 
 class Ends:

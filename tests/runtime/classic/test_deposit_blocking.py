@@ -11,7 +11,7 @@ from tests.programs.conftest import RECORDER
 from tests.roles.doorway import Doorway, doorway
 
 from ekiden.base.envelope import Envelope, Notify, Origin, Recipient
-from ekiden.runtime.deposit_blocking import Deposits, rejected
+from ekiden.runtime.classic.deposit_blocking import Deposits, rejected
 from ekiden.runtime.frames import Accepted, Rejected
 from ekiden.runtime.injection.direct import Direct
 from ekiden.runtime.injection.door import NotQueued

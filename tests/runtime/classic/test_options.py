@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ekiden.runtime.options import BadOption, options
+from ekiden.runtime.classic.options import BadOption, options
 
 
 @pytest.mark.parametrize(

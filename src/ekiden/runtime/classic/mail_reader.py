@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ekiden.runtime.child import Crashed, run
+from ekiden.runtime.classic.child import Crashed, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-SHOW = "import sys; from ekiden.runtime.process_title import show; show(sys.argv[1:]); print(1, flush=True); input()"
+IMPORT = "import sys; from ekiden.runtime.classic.process_title import show; "
+SHOW = IMPORT + "show(sys.argv[1:]); print(1, flush=True); input()"
 
 
 def shown(*title: str) -> tuple[bytes, bytes, str]:
@@ -35,7 +36,7 @@ def test_the_title_takes_the_arguments_place(title: tuple[str, ...]) -> None:
 
 
 def test_a_title_longer_than_there_is_room_is_cut() -> None:
-    script = "from ekiden.runtime.process_title import show; show(('x' * 5000,)); print(1, flush=True); input()"
+    script = IMPORT + "show(('x' * 5000,)); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"A": "b"}
     ) as process:

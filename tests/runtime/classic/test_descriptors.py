@@ -10,7 +10,7 @@ import threading
 import pytest
 from tests.peers.certificate import Certificate
 
-from ekiden.runtime.descriptors import Descriptors
+from ekiden.runtime.classic.descriptors import Descriptors
 from ekiden.runtime.tls import server_context
 
 

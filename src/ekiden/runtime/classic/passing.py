@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ekiden.runtime.submission import submit
+from ekiden.runtime.classic.submission import submit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

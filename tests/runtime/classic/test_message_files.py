@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ekiden.runtime.message_files import DIRECTORIES, OSSIFIED, SPLIT, MessageFiles
+from ekiden.runtime.classic.message_files import DIRECTORIES, OSSIFIED, SPLIT, MessageFiles
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Protocol
 
+from ekiden.runtime.classic.submission import is_replaced, run_program
 from ekiden.runtime.frames import Accepted, Rejected
 from ekiden.runtime.injection.client import door
 from ekiden.runtime.injection.door import WRITE_ERROR, Body, NotQueued
-from ekiden.runtime.submission import is_replaced, run_program
 from ekiden.wire.carriage import without_cr
 
 if TYPE_CHECKING:
