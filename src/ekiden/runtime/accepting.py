@@ -131,6 +131,7 @@ class Accepting:
         self._acceptors: list[Acceptor] = []
         self._shut = self._closed = False
         self._opening: asyncio.Task[None] | None = None
+        """Held here, because the event loop alone lets a task go."""
         self._own = 0
         self.room = 1
         """How many may be accepted before the next look."""

@@ -1,7 +1,7 @@
 """Whoever keeps passwords: answers questions about them, slows down those who guess, and logs who failed.
 
 It hears nothing from the network but what frames hold, which are checked again here: names and passwords of bounded
-length. ``pop3_keeper`` adds sessions; for SMTP a yes is all that is wanted (``roles.keeper``).
+length. ``runtime.pop3.keeper`` adds sessions; for SMTP a yes is all that is wanted (``roles.keeper``).
 """
 
 from __future__ import annotations

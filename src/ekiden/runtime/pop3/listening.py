@@ -66,7 +66,7 @@ async def main(context: Context, connection: socket.socket) -> None:
 
 
 class Listening:
-    """What the connections of this process share; see ``pop3_connection.Hall``."""
+    """What the connections of this process share; see ``connection.Hall``."""
 
     def __init__(self, context: Context, connection: socket.socket) -> None:
         self.loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 """The processes that serve POP3 sessions: forked by the keeper, each for one mailbox and one session at a time.
 
-They are kept warm for that mailbox's next session; ``pop3_process`` is what they do.
+They are kept warm for that mailbox's next session; ``process`` is what they do.
 """
 
 from __future__ import annotations
