@@ -163,4 +163,3 @@ class Crew(Generic[AnswerType]):
         self._sweeping = bool(self._all())
         if self._sweeping:
             self._loop.call_later(_SWEEP, self._sweep)
-

@@ -28,7 +28,6 @@ from ekiden.wire.netstring_session import NetstringSession
 SERVICES = frozenset({"qmtp", "qmqp"})
 
 
-
 class NetstringDoor(Door):
     """A listener with its rules. QMQP is only for clients that a rule lets relay, and may send anything then."""
 
