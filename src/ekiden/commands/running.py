@@ -127,7 +127,8 @@ def stop(home: Path) -> int:
         return 0
     with _explained():
         os.kill(pid, signal.SIGTERM)
-        # It may have been halted, as its roles may, whom it sees to.
+    # It may have been halted, as its roles may, whom it sees to.
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     deadline = time.monotonic() + patience(home)
     while supervisor_of(home) == pid:
