@@ -14,6 +14,7 @@ from pathlib import Path
 from ekiden.queue.inspect import text
 from ekiden.queue.pages import Value
 from ekiden.queue.recovery import Finding
+from ekiden.wire.carriage import without_cr
 
 MESSAGES = "messages"
 
@@ -32,10 +33,10 @@ def keep(directory: Path, findings: Iterable[Finding], pieces: Pieces) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     for number, found in lost.items():
         values = next((each.values for each in found if each.values), None)
-        said = _write(directory / f"{number}.eml", _as_file(_readable(pieces(values)))) if values else 0
+        said = _write(directory / f"{number}.eml", without_cr(_readable(pieces(values)))) if values else 0
         lines = [*_describe(found), "content: none that is known" if not said else f"content: in {number}.eml"]
         _write(directory / f"{number}.txt", [f"{line}\n".encode("utf-8", "backslashreplace") for line in lines])
-    _sync(directory)
+    make_durable(directory)
 
 
 def _describe(found: list[Finding]) -> Iterator[str]:
@@ -70,16 +71,6 @@ def _readable(pieces: Iterable[bytes]) -> Iterator[bytes]:
         return
 
 
-def _as_file(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Wire form's line ends as a file has them."""
-    kept = b""
-    for piece in pieces:
-        piece = kept + piece
-        kept = b"\r" if piece.endswith(b"\r") else b""
-        yield piece.removesuffix(kept).replace(b"\r\n", b"\n")
-    yield kept
-
-
 def _write(path: Path, pieces: Iterable[bytes]) -> int:
     """A new file, durable; how many octets. None is left if there are none."""
     count = 0
@@ -94,8 +85,9 @@ def _write(path: Path, pieces: Iterable[bytes]) -> int:
     return count
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+def make_durable(path: Path) -> None:
+    """Wait until a file's octets, or a directory's names, are on the disk. OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ekiden.queue import ledger
 from ekiden.queue.damage import FILE, RECOVERED, mark_closed
-from ekiden.queue.keeping import MESSAGES
+from ekiden.queue.keeping import MESSAGES, make_durable
 from ekiden.queue.ledger import Entry
 from ekiden.queue.pages import Value
 from ekiden.queue.recovery import RECOVERY, Message, Recovery
@@ -145,9 +145,9 @@ def put_in_place(directory: Path, keep: Callable[[Path], None]) -> Path:
             shutil.rmtree(new / name) if (new / name).is_dir() else (new / name).unlink()
     (new / "aside").write_text(aside.name)
     for path in (new / FILE, new / "aside", new, aside / "segments", aside, directory):
-        _sync(path)
+        make_durable(path)
     new.rename(directory / RECOVERED)
-    _sync(directory)
+    make_durable(directory)
     return finish(directory)
 
 
@@ -158,12 +158,12 @@ def finish(directory: Path) -> Path:
     if (new / FILE).exists():
         _keep_leftovers(directory, new / FILE, aside)
         (directory / f"{FILE}-wal").unlink(missing_ok=True)
-        _sync(directory)
+        make_durable(directory)
         (new / FILE).rename(directory / FILE)
-        _sync(directory)
+        make_durable(directory)
     mark_closed(directory)
     shutil.rmtree(new)
-    _sync(directory)
+    make_durable(directory)
     return aside
 
 
@@ -176,7 +176,7 @@ def _keep_leftovers(directory: Path, store: Path, aside: Path) -> None:
     for name in os.listdir(directory / "spool") if (directory / "spool").is_dir() else []:
         if name not in named:
             (directory / "spool" / name).rename(aside / "spool" / name)
-    _sync(aside / "spool")
+    make_durable(aside / "spool")
 
 
 def unnamed(directory: Path, found: Salvaged) -> list[str]:
@@ -196,11 +196,3 @@ def _files(directory: Path) -> list[str]:
     """What is kept of the damaged store; of segments what no message holds that was saved stays as it was."""
     segments = [str(path.relative_to(directory)) for path in directory.glob("segments/*")]
     return [name for name in (FILE, f"{FILE}-wal", *segments) if (directory / name).is_file()]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
