@@ -43,7 +43,7 @@ def test_w6_every_role_has_its_user_and_nothing_is_set_uid(machine: Machine) -> 
         assert set(remotes(machine)) == {"qmailr"}
     who = machine.user / "who"
     wait_until(lambda: who.exists() and who.read_text() == "jiro\n", "what the delivery was")
-    found = machine.run("find", machine.home, "-type", "f", "-perm", "/6000")
+    found = machine.run("find", machine.home, "-ignore_readdir_race", "-type", "f", "-perm", "/6000")
     assert (found.returncode, found.stdout) == (0, b"")
 
     port = free_port()
