@@ -63,12 +63,13 @@ def kept(home: Path) -> Path:
     return home / "queue" / "damaged-1" / "messages"
 
 
+@pytest.mark.parametrize("sender", ["CAST('t@t.example' AS BLOB)", "'t@t.example'"], ids=["octets", "text"])
 @pytest.mark.parametrize(("number", "content"), [(1, SMALL), (2, LARGE), (3, LARGE)])
 def test_a_message_whose_sender_is_damaged(
-    home: Path, capsys: pytest.CaptureFixture[str], number: int, content: bytes
+    home: Path, capsys: pytest.CaptureFixture[str], number: int, content: bytes, sender: str
 ) -> None:
     """It was named, and its content, in a page of the damaged file, was nobody's any more."""
-    spoil(home, f"UPDATE message SET sender = CAST('t@t.example' AS BLOB) WHERE id = {number}")
+    spoil(home, f"UPDATE message SET sender = {sender} WHERE id = {number}")
     assert run_command(["--home", str(home), "queue", "recover"], home) == 1
     said = capsys.readouterr().out
     assert f"what is known of those not saved, and their contents, is in {kept(home)}" in said
@@ -78,6 +79,23 @@ def test_a_message_whose_sender_is_damaged(
     waiting = {1: ["a@two.example", "b@three.example"], 2: ["c@two.example"], 3: ["d3@two.example"]}[number]
     assert lines[2:-1] == [f"recipient: {address}" for address in waiting]
     assert len(list(kept(home).iterdir())) == 2
+
+
+def test_a_message_whose_size_cannot_be(home: Path) -> None:
+    spoil(home, "UPDATE message SET size = 'x' WHERE id = 1")
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 1
+    assert (kept(home) / "1.eml").read_bytes() == SMALL.replace(b"\r\n", b"\n")
+    assert "sender: s1@example.org" in (kept(home) / "1.txt").read_text().splitlines()
+
+
+def test_octets_that_became_a_text_are_what_they_were(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As by one bit of a row: their check fits, and nothing is lost."""
+    spoil(home, "UPDATE message SET sender = 's1@example.org' WHERE id = 1")
+    assert run_command(["--home", str(home), "queue", "list"], home) == 0
+    assert "its sender is not octets, as it was written" in capsys.readouterr().out
+    assert run_command(["--home", str(home), "queue", "recover"], home) == 0
+    assert "1 entries of message have values of another kind" in capsys.readouterr().out
+    assert run_command(["--home", str(home), "audit"], home) == 0
 
 
 @pytest.mark.parametrize("started", [False, True])

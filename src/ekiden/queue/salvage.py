@@ -145,11 +145,15 @@ class _Salvage:
 
     def _row(self, cell: Cell, name: str) -> dict[str, Value] | None:
         """A cell's values by their columns; None if they are of no row of that table."""
+        named = _as_octets(name, self._named(cell, name))
+        return named if fits(name, named, cell.values is not None) else None
+
+    def _named(self, cell: Cell, name: str) -> dict[str, Value]:
         values = cell.values if cell.values is not None else cell.beginning
         named = dict(zip(self._columns[name], values, strict=False))
         if name in _OF_TABLE:
             named["id"] = cell.rowid
-        return named if fits(name, named, cell.values is not None) else None
+        return named
 
     def _note_entries(self, node: Node, number: int, name: str) -> None:
         broken = node.unread + sum(cell.values is None for cell in node.cells)
@@ -169,12 +173,12 @@ class _Salvage:
             self._found.damage.append(f"{len(misplaced)} entries of {name} are not in their order")
         mended = 0
         for place, cell in enumerate(node.cells):
-            if (named := self._row(cell, name)) is not None:
-                values = _mended(name, named)
-                mended += values != named
+            if (row := self._row(cell, name)) is not None:
+                values = _mended(name, row)
+                mended += values != self._named(cell, name)
                 rows.append(Row(values, sure and place not in misplaced, cell.values is not None))
         if mended:
-            self._found.damage.append(f"{mended} entries of {name} have values that should be none")
+            self._found.damage.append(f"{mended} entries of {name} have values of another kind")
 
     def _read_lost_page(self, number: int, sure: bool) -> None:
         """A page of which no tree knows. What its rows look like tells which table they are of."""
@@ -208,8 +212,8 @@ def _misplaced(node: Node, after: int, until: int) -> set[int]:
 
 
 _TYPES: dict[str, dict[str, type | tuple[type, ...]]] = {
-    # A birth that is none can be mended.
-    "message": {"id": int, "sender": bytes, "size": int, "meta": bytes},
+    # A birth that is none can be mended; without a size the content is kept for a person.
+    "message": {"id": int, "sender": bytes, "meta": bytes},
     "part": {"message": int, "part": int, "destination": int, "attempts": int, "recipients": bytes, "last": str},
     "destination": {"id": int, "key": bytes},
     "ledger": {"message": int, "part": int, "attempt": int, "at": (int, float), "entry": bytes},
@@ -220,6 +224,7 @@ _TYPES: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 _OPTIONAL: dict[str, dict[str, type | tuple[type, ...]]] = {
     "message": {
+        "size": int,
         "spool": str,
         "segment": int,
         "at": int,
@@ -230,6 +235,21 @@ _OPTIONAL: dict[str, dict[str, type | tuple[type, ...]]] = {
     },
     "part": {"due": (int, float)},
 }
+
+
+_SEALED = {
+    "message": ("sender", "meta"),
+    "part": ("recipients",),
+    "destination": ("key",),
+    "ledger": ("entry",),
+}
+"""Columns whose octets have a check."""
+
+
+def _as_octets(name: str, values: dict[str, Value]) -> dict[str, Value]:
+    """A row with octets where they have become a text, as by one bit: their check tells whether they are right."""
+    octets = {column: values.get(column) for column in _SEALED.get(name, ())}
+    return values | {column: value.encode() for column, value in octets.items() if isinstance(value, str)}
 
 
 def _mended(name: str, values: dict[str, Value]) -> dict[str, Value]:

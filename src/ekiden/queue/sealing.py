@@ -42,6 +42,8 @@ def seal(octets: bytes, seed: int) -> bytes:
 
 def unseal(stored: bytes, seed: int) -> bytes:
     """What was sealed with this seed."""
+    if not isinstance(stored, bytes):
+        raise msgspec.DecodeError("not octets, as it was written")
     if stored[:1] != TAG:
         return stored
     if crc32(stored, seed) != _RIGHT:
@@ -61,6 +63,8 @@ def encode_meta(meta: Meta, message: int, sender: bytes) -> bytes:
 
 def decode_meta(stored: bytes, message: int, sender: bytes) -> Meta:
     """What ``encode_meta`` made for the same message and sender."""
+    if not isinstance(sender, bytes):
+        raise msgspec.DecodeError("its sender is not octets, as it was written")
     return _meta.decode(unseal(stored, crc32(sender, place(message))))
 
 
