@@ -225,10 +225,10 @@ class Supervisor:
         received = b""
         with contextlib.suppress(BlockingIOError):
             received = os.read(self._wakeup, 4096)
+        # First: an error in what follows must not make it forgotten.
+        self._stopping = self._stopping or signal.SIGTERM in received or signal.SIGINT in received
         if ((signal.SIGCHLD in received or not received) and self._processes.reap()) or self._roles_file.stale:
             self._publish()
-        if signal.SIGTERM in received or signal.SIGINT in received:
-            self._stopping = True
         if self._stopping:
             return
         if signal.SIGHUP in received:
